@@ -1,0 +1,1 @@
+"""What crosses Earshot's process boundaries: messages, topics, the spectrogram, settings, logs and the command line."""

@@ -1,0 +1,92 @@
+"""The command `earshot`: one command over all parts. Each imports what it needs only when it is called."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from earshot.logs import configure_logs
+from earshot.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+USAGE_ERROR = 2
+"""Exit status where a setting, an argument or the surroundings are at fault and the message says what to do."""
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="earshot",
+    help="Hears what happens: sound from microphones, through Kafka and a model server, to labels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings=_HELP,
+)
+
+
+def fail(message: object) -> typer.Exit:
+    """Print one clear message to stderr, and return the exception that ends the command with `USAGE_ERROR`."""
+    typer.secho(f"earshot: {message}", fg="red", err=True)
+    return typer.Exit(USAGE_ERROR)
+
+
+def settings_command(settings: type[Settings]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
+    """Turn `run(settings)` into a command with one option for each field of a settings class.
+
+    Options, environment variables, defaults and help texts all come from the class's fields.
+    """
+
+    def decorate(run: Callable[[Any], None]) -> Callable[..., None]:
+        def command(**options: Any) -> None:
+            try:
+                values = settings.read(options)
+            except SettingsError as error:
+                raise fail(error) from None
+            configure_logs(values.log_level, json=values.log_json)
+            run(values)
+
+        parameters = []
+        for name, field in settings.model_fields.items():
+            flag = f"--{name.replace('_', '-')}"
+            is_flag = field.annotation is bool
+            option = typer.Option(
+                f"{flag}/--no-{flag[2:]}" if is_flag else flag,
+                help=f"{field.description} ({settings.variable(name)}, default {_shown(field.get_default())})",
+                show_default=False,
+            )
+            # Values stay text until the settings class parses them, so that there is one set of messages.
+            kind = bool | None if is_flag else str | None
+            parameters.append(
+                inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+                )
+            )
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__doc__ = run.__doc__
+        command.__name__ = run.__name__
+        return command
+
+    return decorate
+
+
+def _shown(default: object) -> str:
+    return "none" if default in (None, "") else str(default)
+
+
+def run_component(command: Callable[..., None]) -> None:
+    """Run one settings command by itself, for `python -m producers` and its like."""
+    single = typer.Typer(pretty_exceptions_enable=False, add_completion=False, context_settings=_HELP)
+    single.command()(command)
+    single()
+
+
+def main() -> None:
+    """Entry point of the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Settings: one pydantic class a component, from which its environment variables, its options and its docs come.
+
+A field of `AgentSettings` named `gate` is the variable `EARSHOT_AGENT_GATE` and the option `--gate`; an option wins
+over the variable, the variable over the default. Settings cannot be changed once read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "EARSHOT_"
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or its value is out of bounds; the message names the variable and what it takes."""
+
+
+def shared(name: str, default: Any, **field: Any) -> Any:
+    """A field whose variable is `EARSHOT_NAME` for every component, not `EARSHOT_COMPONENT_NAME`."""
+    return Field(default, validation_alias=AliasChoices(name, f"{PREFIX}{name.upper()}"), **field)
+
+
+class Settings(BaseSettings):
+    """Base of every component's settings: what all of them share."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    bootstrap_servers: str = shared(
+        "bootstrap_servers",
+        "localhost:9092",
+        pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$",
+        description="Kafka brokers to start from, as host:port, several separated by commas.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = shared(
+        "log_level", "info", description="Least severity that is logged."
+    )
+    log_json: bool = shared("log_json", default=False, description="Log one JSON object a line.")
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """Name of the environment variable that sets `field`."""
+        alias = cls.model_fields[field].validation_alias
+        if isinstance(alias, AliasChoices):
+            return str(alias.choices[-1])
+        return f"{cls.model_config['env_prefix']}{field}".upper()
+
+    @classmethod
+    def read(cls, options: Mapping[str, Any] | None = None) -> Self:
+        """Settings from `options` (those that are not None), then the environment, then the defaults.
+
+        Raises SettingsError, with one line for each setting at fault.
+        """
+        given = {name: value for name, value in (options or {}).items() if value is not None}
+        problems = cls._unknown_variables()
+        try:
+            settings = cls(**given)
+        except ValidationError as error:
+            problems += [cls._explain(dict(problem)) for problem in error.errors()]
+            raise SettingsError("\n".join(problems)) from None
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return settings
+
+    @classmethod
+    def _unknown_variables(cls) -> list[str]:
+        prefix = cls.model_config["env_prefix"].upper()
+        if not prefix:
+            return []
+        known = [cls.variable(field) for field in cls.model_fields]
+        unknown = sorted(name for name in os.environ if name.upper().startswith(prefix) and name.upper() not in known)
+        return [f"{name} is not a setting{_nearest(name.upper(), known)}" for name in unknown]
+
+    @classmethod
+    def _explain(cls, problem: dict[str, Any]) -> str:
+        location = ".".join(str(part) for part in problem["loc"])
+        field = location.lower().removeprefix(cls.model_config["env_prefix"].lower())
+        field = field.removeprefix(PREFIX.lower())
+        if field not in cls.model_fields:
+            return f"{location} is not a setting{_nearest(location, list(cls.model_fields))}"
+        option = field.replace("_", "-")
+        return f"{cls.variable(field)} (--{option}): {problem['msg']}, not {problem['input']!r}"
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def settings_table(cls: type[Settings]) -> list[tuple[str, str, str, str]]:
+    """A row for each setting of `cls`: variable, option, default, description. The docs' tables are made from it."""
+    return [
+        (cls.variable(name), f"--{name.replace('_', '-')}", _shown(field.default), field.description or "")
+        for name, field in cls.model_fields.items()
+    ]
+
+
+def _shown(default: object) -> str:
+    return "" if default is None else str(default)

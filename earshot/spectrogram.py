@@ -1,0 +1,118 @@
+"""The one definition of the log-mel spectrogram, shared by training, the processors and the graph in the SavedModel.
+
+The reference is librosa: `melspectrogram` (Slaney mel filters, Hann window, centred frames, zero padding) and
+`power_to_db`. This module computes the same from cached filters and one real FFT a frame, several times faster.
+
+An image has one channel a window length: the same sound with short windows shows when things happen, with long ones
+at which frequency.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import scipy.fft  # numpy's own FFT is five times slower in float32
+from numpy.lib.stride_tricks import sliding_window_view
+
+from earshot.audio import FULL_SCALE, SAMPLE_RATE_HZ, SEGMENT_SAMPLES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class SpectrogramParams:
+    """Everything that decides a spectrogram's values; saved with each model (`spectrogram.json`)."""
+
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+    """Hertz."""
+    window_samples: tuple[int, ...] = (400, 800, 1600)
+    """Length of the Hann window of each channel: 25, 50 and 100 ms."""
+    hop_samples: int = 160
+    """Step between frames: 10 ms."""
+    mels: int = 128
+    """Mel bands, Slaney scale and norm, 0 Hz to half the sample rate."""
+    range_db: float = 70.0
+    """Decibels below the reference that are kept; the image's 0 is that far down, its 255 is the reference."""
+    floor_power: float = 1e-12
+    """Least mel power, before the logarithm."""
+    quietest_reference: float = 1e-4
+    """Least reference power: a segment whose peak is below it is not amplified, so silence is black, not noise."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return len(self.window_samples)
+
+    def frames(self, samples: int = SEGMENT_SAMPLES) -> int:
+        """Frames of `samples` samples of sound."""
+        return 1 + samples // self.hop_samples
+
+    def fft_samples(self, window: int) -> int:
+        """FFT length for a window: the window, zero-padded where it is so short that mel bands fall between bins."""
+        return max(512, window)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that `from_json` takes back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Parameters from `to_json`'s dictionary; TypeError where a key is unknown."""
+        return cls(**{**values, "window_samples": tuple(values["window_samples"])})
+
+
+DEFAULT_PARAMS = SpectrogramParams()
+
+
+@lru_cache(maxsize=8)
+def mel_filters(params: SpectrogramParams, fft_samples: int) -> NDArray[np.float32]:
+    """Slaney's mel filter bank, float32 [mels, fft_samples / 2 + 1]."""
+    from librosa.filters import mel  # slow to import, and an agent never needs it
+
+    bank = mel(sr=params.sample_rate_hz, n_fft=fft_samples, n_mels=params.mels)
+    return np.asarray(bank, dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def hann_window(window: int, fft_samples: int) -> NDArray[np.float32]:
+    """Periodic Hann window centred in `fft_samples` samples, float32 [fft_samples]."""
+    hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(window) / window)
+    before = (fft_samples - window) // 2
+    return np.pad(hann, (before, fft_samples - window - before)).astype(np.float32)
+
+
+def mel_power(pcm: NDArray[np.int16], window: int, params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.float32]:
+    """Mel power of `pcm` (int16 [samples]) through one window length: float32 [mels, frames]."""
+    fft_samples = params.fft_samples(window)
+    padded = np.pad(pcm.astype(np.float32) / np.float32(FULL_SCALE), fft_samples // 2)
+    frames = sliding_window_view(padded, fft_samples)[:: params.hop_samples]
+    spectrum = scipy.fft.rfft(frames * hann_window(window, fft_samples), axis=-1)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    return np.asarray(mel_filters(params, fft_samples) @ power.T, dtype=np.float32)
+
+
+def log_mel(pcm: NDArray[np.int16], window: int, params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.float32]:
+    """Log-mel spectrogram of `pcm` (int16 [samples]) in dB below its peak: float32 [mels, frames], -range_db to 0."""
+    power = mel_power(pcm, window, params)
+    reference = max(float(power.max()), params.quietest_reference)
+    power /= np.float32(reference)
+    least = np.float32(max(params.floor_power / reference, 10.0 ** (-params.range_db / 10.0)))
+    # The natural logarithm is vectorised in numpy, log10 is not.
+    return np.log(np.maximum(power, least, out=power), out=power) * np.float32(10.0 / math.log(10.0))
+
+
+def spectrogram(pcm: NDArray[np.int16], params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.uint8]:
+    """The model's input for `pcm` (int16 [samples]): uint8 [mels, frames, channels], 0 is -range_db, 255 is the peak.
+
+    Band 0, the lowest frequency, is row 0. Values are rounded half to even, here and in the graph.
+    """
+    image = np.empty((params.mels, params.frames(pcm.size), params.channels), dtype=np.uint8)
+    for channel, window in enumerate(params.window_samples):
+        scaled = (log_mel(pcm, window, params) + np.float32(params.range_db)) * np.float32(255.0 / params.range_db)
+        image[:, :, channel] = np.rint(scaled, out=scaled)
+    return image

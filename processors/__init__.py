@@ -1,0 +1,1 @@
+"""The Faust worker: segments in, labels out."""

@@ -1,0 +1,1 @@
+"""The microphone agent: audio in, three-second segments out to Kafka."""
