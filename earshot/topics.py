@@ -12,6 +12,8 @@ SEGMENTS = "segments"
 LABELS = "labels"
 DEAD_LETTERS = "segments.dlq"
 
+# A record's timestamp is when the broker appended it: the time of the sound itself is in the message.
+_APPENDED = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 
@@ -27,8 +29,8 @@ class Topic:
 
 TOPICS = (
     # 96 KB a record: an hour of one always-on microphone is 115 MB. Audio is already dense, so it is not compressed.
-    Topic(SEGMENTS, {"retention.ms": str(_HOUR_MS), "cleanup.policy": "delete", "compression.type": "producer"}),
+    Topic(SEGMENTS, {**_APPENDED, "retention.ms": str(_HOUR_MS), "compression.type": "producer"}),
     # Every label is an event that consumers count, so none is compacted away.
-    Topic(LABELS, {"retention.ms": str(7 * _DAY_MS), "cleanup.policy": "delete"}),
-    Topic(DEAD_LETTERS, {"retention.ms": str(7 * _DAY_MS), "cleanup.policy": "delete"}),
+    Topic(LABELS, {**_APPENDED, "retention.ms": str(7 * _DAY_MS)}),
+    Topic(DEAD_LETTERS, {**_APPENDED, "retention.ms": str(7 * _DAY_MS)}),
 )
