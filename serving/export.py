@@ -1,0 +1,136 @@
+"""Writes a network as a SavedModel version that TensorFlow Serving runs unchanged.
+
+The version brings everything a client needs: both signatures, the class names, the spectrogram's parameters, the card.
+It appears whole or not at all: it is written beside its place and renamed into it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from earshot.audio import SEGMENT_SAMPLES
+from earshot.spectrogram import DEFAULT_PARAMS
+from serving.spectrogram_graph import spectrogram_graph
+from serving.warmup import write_warmup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from earshot.spectrogram import SpectrogramParams
+
+SPECTROGRAM_SIGNATURE = "serving_default"
+PCM_SIGNATURE = "pcm"
+
+CLASSES_FILE = "assets.extra/classes.txt"
+"""Class names, one a line, in the order of the scores."""
+SPECTROGRAM_FILE = "assets.extra/spectrogram.json"
+CARD_FILE = "assets.extra/card.md"
+
+
+class ExportError(ValueError):
+    """A version cannot be written; the message says what to change."""
+
+
+def export_saved_model(
+    network: Any,
+    class_names: Sequence[str],
+    version_dir: Path,
+    params: SpectrogramParams = DEFAULT_PARAMS,
+    card: str = "",
+) -> Path:
+    """Write `network` as the SavedModel `version_dir` (a numeric folder that does not exist yet), and return its path.
+
+    `network` is a Keras model: float32 [batch, mels, frames, channels], the image's values 0 to 255, to softmax scores
+    float32 [batch, classes]. The signatures are
+
+    - `serving_default`: `spectrogram` uint8 [batch, mels, frames, channels]
+    - `pcm`: `pcm` int16 [batch, 48000]
+
+    and both answer `scores` float32 [batch, classes] and `classes` string [batch, classes].
+    Raises ExportError where the folder exists or is not a version, or the network's shapes do not fit.
+    """
+    version_dir = Path(version_dir)
+    _check(network, class_names, version_dir, params)
+    version_dir.parent.mkdir(parents=True, exist_ok=True)
+    # Not a number, so no server takes the unfinished folder for a version.
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{version_dir.name}-", dir=version_dir.parent))
+    try:
+        _save(network, class_names, unfinished, params)
+        _write_assets(class_names, unfinished, params, card)
+        unfinished.chmod(0o755)  # a server under another user reads it too
+        if version_dir.exists():
+            raise ExportError(f"{version_dir} appeared meanwhile; export to another version number")
+        unfinished.rename(version_dir)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return version_dir
+
+
+def _check(network: Any, class_names: Sequence[str], version_dir: Path, params: SpectrogramParams) -> None:
+    if not version_dir.name.isdigit():
+        raise ExportError(f"{version_dir} is no version: the folder's name must be a number")
+    if version_dir.exists():
+        raise ExportError(f"{version_dir} exists; a version is never overwritten, export to a higher number")
+    if len(set(class_names)) != len(class_names):
+        raise ExportError("class names must differ from one another")
+    if any("\n" in name or not name for name in class_names):
+        raise ExportError("a class name must be one line that is not empty")
+    image = (params.mels, params.frames(), params.channels)
+    takes = tuple(network.input_shape[1:])
+    if len(takes) != len(image) or any(a not in (None, b) for a, b in zip(takes, image, strict=True)):
+        raise ExportError(f"the network takes images {takes}, the spectrogram's parameters make {image}")
+    if network.output_shape[1:] != (len(class_names),):
+        raise ExportError(f"the network gives {network.output_shape[1:]} scores for {len(class_names)} class names")
+
+
+def _save(network: Any, class_names: Sequence[str], folder: Path, params: SpectrogramParams) -> None:
+    image_shape = [None, params.mels, params.frames(), params.channels]
+    score = _constant_function(network, image_shape)
+    names = tf.constant(list(class_names))
+
+    def answer(image: Any) -> dict[str, Any]:
+        (scores,) = score(tf.cast(image, tf.float32))
+        scores = tf.ensure_shape(scores, [None, len(class_names)])
+        return {"scores": scores, "classes": tf.tile(names[tf.newaxis], [tf.shape(scores)[0], 1])}
+
+    def from_spectrogram(spectrogram: Any) -> dict[str, Any]:
+        return answer(spectrogram)
+
+    def from_pcm(pcm: Any) -> dict[str, Any]:
+        return answer(spectrogram_graph(pcm, params))
+
+    image = tf.TensorSpec(image_shape, tf.uint8, name="spectrogram")
+    sound = tf.TensorSpec([None, SEGMENT_SAMPLES], tf.int16, name="pcm")
+    signatures = {
+        SPECTROGRAM_SIGNATURE: tf.function(from_spectrogram, input_signature=[image]),
+        PCM_SIGNATURE: tf.function(from_pcm, input_signature=[sound]),
+    }
+    tf.saved_model.save(tf.Module(), str(folder), signatures)
+
+
+def _constant_function(network: Any, image_shape: Sequence[int | None]) -> Any:
+    """The network's inference with its weights as constants.
+
+    Only then can TensorFlow fold batch normalisation into the convolutions.
+    """
+    infer = tf.function(lambda image: network(image, training=False))
+    concrete = infer.get_concrete_function(tf.TensorSpec(image_shape, tf.float32))
+    return convert_variables_to_constants_v2(concrete)
+
+
+def _write_assets(class_names: Sequence[str], folder: Path, params: SpectrogramParams, card: str) -> None:
+    (folder / CLASSES_FILE).parent.mkdir()
+    (folder / CLASSES_FILE).write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+    (folder / SPECTROGRAM_FILE).write_text(json.dumps(params.to_json(), indent=2) + "\n", encoding="utf-8")
+    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    image = np.zeros((1, params.mels, params.frames(), params.channels), dtype=np.uint8)
+    silence = np.zeros((1, SEGMENT_SAMPLES), dtype=np.int16)
+    write_warmup(folder, {SPECTROGRAM_SIGNATURE: {"spectrogram": image}, PCM_SIGNATURE: {"pcm": silence}})
