@@ -33,12 +33,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    bootstrap_servers: str = shared(
-        "bootstrap_servers",
-        "localhost:9092",
-        pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$",
-        description="Kafka brokers to start from, as host:port, several separated by commas.",
-    )
     log_level: Literal["debug", "info", "warning", "error"] = shared(
         "log_level", "info", description="Least severity that is logged."
     )
@@ -87,6 +81,17 @@ class Settings(BaseSettings):
             return f"{location} is not a setting{_nearest(location, list(cls.model_fields))}"
         option = field.replace("_", "-")
         return f"{cls.variable(field)} (--{option}): {problem['msg']}, not {problem['input']!r}"
+
+
+class KafkaSettings(Settings):
+    """Base of the settings of what talks to Kafka."""
+
+    bootstrap_servers: str = shared(
+        "bootstrap_servers",
+        "localhost:9092",
+        pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$",
+        description="Kafka brokers to start from, as host:port, several separated by commas.",
+    )
 
 
 def _nearest(name: str, known: list[str]) -> str:

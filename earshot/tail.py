@@ -11,7 +11,7 @@ from pydantic import Field
 
 from earshot.labels import InvalidLabel, Label
 from earshot.logs import get_log
-from earshot.settings import Settings
+from earshot.settings import KafkaSettings
 from earshot.topics import LABELS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class LabelsUnavailable(RuntimeError):
     """The labels topic cannot be read; the message says what to look at."""
 
 
-class TailSettings(Settings, env_prefix="EARSHOT_LABELS_"):
+class TailSettings(KafkaSettings, env_prefix="EARSHOT_LABELS_"):
     """What to print of the labels topic."""
 
     since: Literal["now", "beginning"] = Field("now", description="Print new labels only, or all that Kafka has kept.")
@@ -60,16 +60,19 @@ def labels(settings: TailSettings) -> Iterator[Label]:
 
 def run(settings: TailSettings) -> None:
     """Print labels as they come, until Ctrl-C: time, device, label, score and the model's version."""
+    from earshot.cli import fail
+
     try:
         for label in labels(settings):
             sys.stdout.write(f"{label.model_dump_json() if settings.json_lines else _line(label)}\n")
             sys.stdout.flush()
+    except LabelsUnavailable as error:
+        raise fail(error) from None
     except KeyboardInterrupt:
         return
 
 
 def _line(label: Label) -> str:
     time = label.start.astimezone().isoformat(sep=" ", timespec="milliseconds")
-    return (
-        f"{time}  {label.device_id:<16} {label.label:<18} {label.score:.3f}  {label.model_name}/{label.model_version}"
-    )
+    model = f"{label.model_name}/{label.model_version}"
+    return f"{time}  {label.device_id:<16} {label.label:<18} {label.score:.3f}  {model}"
