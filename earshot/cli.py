@@ -50,7 +50,7 @@ def settings_command(settings: type[Settings]) -> Callable[[Callable[[Any], None
 
         parameters = []
         for name, field in settings.model_fields.items():
-            flag = f"--{name.replace('_', '-')}"
+            flag = settings.option(name)
             is_flag = field.annotation is bool
             option = typer.Option(
                 f"{flag}/--no-{flag[2:]}" if is_flag else flag,

@@ -31,7 +31,7 @@ def shared(name: str, default: Any, **field: Any) -> Any:
 class Settings(BaseSettings):
     """Base of every component's settings: what all of them share."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", validate_default=True, populate_by_name=True)
 
     log_level: Literal["debug", "info", "warning", "error"] = shared(
         "log_level", "info", description="Least severity that is logged."
@@ -45,6 +45,13 @@ class Settings(BaseSettings):
         if isinstance(alias, AliasChoices):
             return str(alias.choices[-1])
         return f"{cls.model_config['env_prefix']}{field}".upper()
+
+    @classmethod
+    def option(cls, field: str) -> str:
+        """Name of the command line's option that sets `field`."""
+        alias = cls.model_fields[field].validation_alias
+        name = str(alias.choices[0]) if isinstance(alias, AliasChoices) else field
+        return f"--{name.replace('_', '-')}"
 
     @classmethod
     def read(cls, options: Mapping[str, Any] | None = None) -> Self:
@@ -74,13 +81,11 @@ class Settings(BaseSettings):
 
     @classmethod
     def _explain(cls, problem: dict[str, Any]) -> str:
-        location = ".".join(str(part) for part in problem["loc"])
-        field = location.lower().removeprefix(cls.model_config["env_prefix"].lower())
-        field = field.removeprefix(PREFIX.lower())
-        if field not in cls.model_fields:
-            return f"{location} is not a setting{_nearest(location, list(cls.model_fields))}"
-        option = field.replace("_", "-")
-        return f"{cls.variable(field)} (--{option}): {problem['msg']}, not {problem['input']!r}"
+        place = str(problem["loc"][0]) if problem["loc"] else ""
+        for field in cls.model_fields:
+            if place.upper() in {field.upper(), cls.variable(field), cls.option(field)[2:].replace("-", "_").upper()}:
+                return f"{cls.variable(field)} ({cls.option(field)}): {problem['msg']}, not {problem['input']!r}"
+        return f"{place} is not a setting{_nearest(place, list(cls.model_fields))}" if place else str(problem["msg"])
 
 
 class KafkaSettings(Settings):
@@ -102,7 +107,7 @@ def _nearest(name: str, known: list[str]) -> str:
 def settings_table(cls: type[Settings]) -> list[tuple[str, str, str, str]]:
     """A row for each setting of `cls`: variable, option, default, description. The docs' tables are made from it."""
     return [
-        (cls.variable(name), f"--{name.replace('_', '-')}", _shown(field.default), field.description or "")
+        (cls.variable(name), cls.option(name), _shown(field.default), field.description or "")
         for name, field in cls.model_fields.items()
     ]
 
