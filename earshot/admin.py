@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from kafka import KafkaAdminClient
-from kafka.admin import NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from pydantic import Field
 
+from earshot.settings import KafkaSettings
 from earshot.topics import TOPICS, Topic
 
 
 class TopicsError(RuntimeError):
     """The topics could not be made; the message says what to look at."""
+
+
+class TopicsSettings(KafkaSettings, env_prefix="EARSHOT_TOPICS_"):
+    """How the topics are made."""
+
+    partitions: int = Field(4, ge=1, le=10_000, description="Partitions of each topic: the most workers at once.")
+    replication: int = Field(1, ge=1, le=100, description="Copies that the cluster keeps of each record.")
 
 
 def create_topics(
@@ -24,6 +30,10 @@ def create_topics(
 
     `partitions` bounds how many workers share the load. Raises TopicsError where the broker does not answer or refuses.
     """
+    from kafka import KafkaAdminClient
+    from kafka.admin import NewTopic
+    from kafka.errors import KafkaError, TopicAlreadyExistsError
+
     try:
         admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers.split(","), client_id="earshot-topics")
     except KafkaError as error:

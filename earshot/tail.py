@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from kafka import KafkaConsumer
-from kafka.errors import KafkaError
 from pydantic import Field
 
+from earshot.command import fail
 from earshot.labels import InvalidLabel, Label
 from earshot.logs import get_log
 from earshot.settings import KafkaSettings
@@ -37,6 +36,9 @@ def labels(settings: TailSettings) -> Iterator[Label]:
 
     Raises LabelsUnavailable where no broker answers.
     """
+    from kafka import KafkaConsumer
+    from kafka.errors import KafkaError
+
     try:
         consumer = KafkaConsumer(
             LABELS,
@@ -59,9 +61,7 @@ def labels(settings: TailSettings) -> Iterator[Label]:
 
 
 def run(settings: TailSettings) -> None:
-    """Print labels as they come, until Ctrl-C: time, device, label, score and the model's version."""
-    from earshot.cli import fail
-
+    """Print labels as they come, until Ctrl-C."""
     try:
         for label in labels(settings):
             sys.stdout.write(f"{label.model_dump_json() if settings.json_lines else _line(label)}\n")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from queue import SimpleQueue
+
     from earshot.labels import Label
     from earshot.segments import Segment
     from local.recordings import Recording
@@ -58,6 +61,14 @@ class Tally:
     def add_dead_letter(self, segment_id: str) -> None:
         """A segment came out on the dead-letter topic."""
         self.dead_lettered.add(segment_id)
+
+    def enter_all(self, events: SimpleQueue[Event]) -> None:
+        """Enter everything that is on the queue now."""
+        while True:
+            try:
+                events.get_nowait()(self)
+            except Empty:
+                return
 
     @property
     def waiting(self) -> int:

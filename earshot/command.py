@@ -1,0 +1,76 @@
+"""How a command is made from a settings class, and how it fails: for every command of `earshot`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from earshot.logs import configure_logs
+from earshot.settings import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from earshot.settings import Settings
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+USAGE_ERROR = 2
+"""Exit status where a setting, an argument or the surroundings are at fault and the message says what to do."""
+
+
+def fail(message: object) -> typer.Exit:
+    """Print one clear message to stderr, and return the exception that ends the command with `USAGE_ERROR`."""
+    typer.secho(f"earshot: {message}", fg="red", err=True)
+    return typer.Exit(USAGE_ERROR)
+
+
+def settings_command(settings: type[Settings]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
+    """Turn `run(settings)` into a command with one option for each field of a settings class.
+
+    Options, environment variables, defaults and help texts all come from the class's fields.
+    """
+
+    def decorate(run: Callable[[Any], None]) -> Callable[..., None]:
+        def command(**options: Any) -> None:
+            try:
+                values = settings.read(options)
+            except SettingsError as error:
+                raise fail(error) from None
+            configure_logs(values.log_level, json=values.log_json)
+            run(values)
+
+        parameters = []
+        for name, field in settings.model_fields.items():
+            flag = settings.option(name)
+            is_flag = field.annotation is bool
+            option = typer.Option(
+                f"{flag}/--no-{flag[2:]}" if is_flag else flag,
+                help=f"{field.description} ({settings.variable(name)}, default {_shown(field.get_default())})",
+                show_default=False,
+            )
+            # Values stay text until the settings class parses them, so that there is one set of messages.
+            kind = bool | None if is_flag else str | None
+            parameters.append(
+                inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option]
+                )
+            )
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__doc__ = run.__doc__
+        return command
+
+    return decorate
+
+
+def _shown(default: object) -> str:
+    return "none" if default in (None, "") else str(default)
+
+
+def run_component(command: Callable[..., None]) -> None:
+    """Run one settings command by itself, for `python -m producers` and its like."""
+    single = typer.Typer(pretty_exceptions_enable=False, add_completion=False, context_settings=_HELP)
+    single.command()(command)
+    single()

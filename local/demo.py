@@ -1,0 +1,167 @@
+"""The demo: devices on one side, labels on the other, the real pipeline between them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import typer
+from kafka import KafkaConsumer
+from rich.console import Console
+
+from earshot.admin import TopicsError
+from earshot.command import fail
+from earshot.labels import InvalidLabel, Label
+from earshot.logs import get_log
+from earshot.topics import DEAD_LETTERS, LABELS
+from local.broker import BrokerError
+from local.devices import Device, MicrophoneDevice, device_settings, replaying_devices
+from local.recordings import NoRecordings, find_recordings
+from local.screen import Screen, print_summary
+from local.stack import Stack, StackError
+from local.tally import Event, Tally
+from producers.devices import MicrophoneError
+from producers.publisher import PublisherError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from local.settings import DemoSettings
+
+log = get_log(__name__)
+
+PATIENCE_S = 60.0
+"""How long the demo waits without any new label, once all devices have finished, before it counts the rest as lost."""
+
+INTERRUPTED_PATIENCE_S = 3.0
+"""The same after Ctrl-C."""
+
+CLASSES_ASKED = 100
+"""Scores that the worker puts in a label: all of a model's, so that a recording's mean is over every class."""
+
+
+def run(settings: DemoSettings) -> None:
+    """`earshot demo`: run it, and turn what can go wrong into one message. Exit status 1 where labels were lost."""
+    try:
+        summary = run_demo(settings)
+    except (NoRecordings, BrokerError, TopicsError, StackError, MicrophoneError, PublisherError) as error:
+        raise fail(error) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if summary["lost"]:
+        raise typer.Exit(1)
+
+
+def run_demo(settings: DemoSettings, console: Console | None = None) -> dict[str, Any]:
+    """Run the demo to its end or to Ctrl-C, print and return the summary; every process it started has then ended.
+
+    Raises NoRecordings, BrokerError, TopicsError, StackError, or what ended a device before its time.
+    """
+    console = console or Console()
+    recordings = [] if settings.mic else find_recordings(settings.input)
+    events: SimpleQueue[Event] = SimpleQueue()
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="earshot-demo-") as work_dir, _terminated_as_interrupted():
+        started = time.monotonic()
+        with (
+            console.status("starting") as status,
+            Stack(Path(work_dir), model=settings.model, top_k=CLASSES_ASKED, announce=status.update) as stack,
+        ):
+            status.stop()
+            console.print(
+                f"Kafka, model server and worker are up after {time.monotonic() - started:.1f} s", style="dim"
+            )
+            devices: list[Device] = (
+                [MicrophoneDevice(device_settings("microphone", stack.bootstrap_servers), events)]
+                if settings.mic
+                else [*replaying_devices(recordings, settings.devices, settings.speed, stack.bootstrap_servers, events)]
+            )
+            try:
+                elapsed_s = _watch(stack, devices, events, tally, console)
+            finally:
+                _ignore_interrupts()  # until everything has stopped
+    summary = {"speed": settings.speed, "devices": len(devices), **tally.summary(elapsed_s)}
+    print_summary(console, summary)
+    if settings.json_path:
+        settings.json_path.write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def _watch(stack: Stack, devices: list[Device], events: SimpleQueue[Event], tally: Tally, console: Console) -> float:
+    """Run the devices and show labels until all have come. Returns the seconds from the start to the last label."""
+    consumer = KafkaConsumer(
+        LABELS, DEAD_LETTERS, bootstrap_servers=stack.bootstrap_servers, auto_offset_reset="earliest"
+    )
+    started = last_label = quiet_since = time.monotonic()
+    patience_s = PATIENCE_S
+    with Screen(console) as screen:
+        for device in devices:
+            device.start()
+        while True:
+            try:
+                playing = sum(device.is_alive() for device in devices)
+                tally.enter_all(events)
+                now = time.monotonic()
+                if _read(consumer, tally, screen):
+                    last_label = quiet_since = now
+                elif playing:
+                    quiet_since = now
+                elif not tally.waiting or now - quiet_since > patience_s:
+                    break
+                _show_status(screen, tally, playing)
+                stack.check()
+            except KeyboardInterrupt:
+                patience_s = INTERRUPTED_PATIENCE_S
+                for device in devices:
+                    device.stop()
+    consumer.close()
+    for device in devices:
+        if device.error is not None:
+            raise device.error
+    return last_label - started
+
+
+def _read(consumer: KafkaConsumer, tally: Tally, screen: Screen) -> bool:
+    """Enter the labels and dead letters that have come; True where there were any."""
+    batches = consumer.poll(timeout_ms=100)
+    for partition, records in batches.items():
+        for record in records:
+            if partition.topic == DEAD_LETTERS:
+                tally.add_dead_letter(dict(record.headers).get("ce_id", b"").decode())
+                continue
+            try:
+                label = Label.from_record(record.value)
+            except InvalidLabel as error:
+                log.warning("label skipped", reason=str(error))
+                continue
+            latency_ms = tally.add_label(label, record.timestamp)
+            screen.show_label(label, latency_ms, tally.truth(label.segment_id))
+    return bool(batches)
+
+
+def _show_status(screen: Screen, tally: Tally, playing: int) -> None:
+    heard = f"{len(tally.produced)} segments, {len(tally.labels)} labels, {tally.waiting} on the way"
+    screen.show_status(f"{heard}; {playing} devices playing. Ctrl-C ends." if playing else f"{heard}.")
+
+
+def _ignore_interrupts() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Within, SIGTERM ends the demo as Ctrl-C does."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,115 @@
+"""Broker, model server and worker on this machine, started and stopped as one: the pipeline but for its devices."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Self
+
+from earshot.admin import create_topics
+from local.broker import Broker
+from local.processes import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+READY_TIMEOUT_S = 300.0
+"""The first start expands the starter model, which takes most of a minute on a small machine."""
+
+_POLL_S = 0.1
+
+
+class StackError(RuntimeError):
+    """A part did not start or died; the message holds the last lines that it logged."""
+
+
+class Stack:
+    """Broker, model server and worker on free loopback ports; a context manager that leaves no process behind."""
+
+    def __init__(
+        self,
+        work_dir: Path,
+        *,
+        model: Path | None = None,
+        top_k: int = 5,
+        announce: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Prepare a stack that keeps logs and data in `work_dir`.
+
+        `model` is a model base path, the starter model where None; `announce` hears what is being waited for.
+        """
+        self._work_dir = work_dir
+        self._model = model
+        self._top_k = top_k
+        self._announce = announce
+        self._exit = ExitStack()
+        self._children: list[Child] = []
+        self.bootstrap_servers = ""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            self._exit = undo
+            self._start()
+            self._exit = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.close()
+
+    def check(self) -> None:
+        """Raise StackError where a part has died."""
+        for child in self._children:
+            if child.poll() is not None:
+                raise StackError(f"the {child.name} ended with status {child.poll()}; its last lines:\n{child.tail()}")
+
+    def _start(self) -> None:
+        # The model server takes longest, so it starts first and loads while the broker does.
+        grpc_port, rest_port, web_port = _free_ports(3)
+        serve = ["serving", "--port", str(grpc_port), "--rest-api-port", str(rest_port), "--host", "127.0.0.1"]
+        if self._model:
+            serve += ["--model-base-path", str(self._model)]
+        self._run("model server", serve)
+        self._announce("starting the Kafka broker")
+        broker = self._exit.enter_context(Broker(self._work_dir / "kafka"))
+        self.bootstrap_servers = broker.bootstrap_servers
+        create_topics(self.bootstrap_servers)
+        work = ["processors", "--bootstrap-servers", self.bootstrap_servers, "--model-server", f"127.0.0.1:{grpc_port}"]
+        work += ["--web-host", "127.0.0.1", "--web-port", str(web_port), "--top-k", str(self._top_k)]
+        self._run("worker", work)
+        self._announce("loading the model")
+        self._wait(f"http://127.0.0.1:{web_port}/ready")
+
+    def _run(self, name: str, arguments: list[str]) -> None:
+        log = self._work_dir / f"{name.replace(' ', '-')}.log"
+        child = Child(name, [sys.executable, "-m", *arguments], env=None, log_path=log)
+        child.start()
+        self._exit.callback(child.stop)
+        self._children.append(child)
+
+    def _wait(self, url: str) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                with urllib.request.urlopen(url, timeout=5.0):  # noqa: S310 - an address on this machine
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(_POLL_S)
+        raise StackError(f"the worker was not ready after {READY_TIMEOUT_S:.0f} s; its log is in {self._work_dir}")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Loopback ports that nothing listens on, all different."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
