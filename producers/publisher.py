@@ -1,0 +1,216 @@
+"""The publisher: sends segments to Kafka, and rides out a broker that is away.
+
+kafka-python's producer keeps what is not acknowledged yet, retries for as long as it takes, and, being idempotent,
+writes each segment once. It bounds nothing by itself, so this module counts.
+
+What is lost, and when:
+
+- the broker is away for longer than the queue lasts: segments cut while the queue is full (`queue_segments`; older ones
+  are kept, so an outage has one hole, at its end);
+- the broker refuses a segment for good, as where it is larger than the topic allows, or the topic was deleted;
+- the process is killed, or ends before the queue could be sent within `flush_s`: what the queue held.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError, KafkaTimeoutError
+
+from earshot.logs import get_log
+from earshot.topics import SEGMENTS
+from producers import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from earshot.segments import Segment
+    from producers.settings import AgentSettings
+
+log = get_log(__name__)
+
+LOG_EVERY_S = 30.0
+"""An outage is one line of log so often, not one a segment."""
+OUTAGE_S = 10.0
+"""Queued segments of which none is acknowledged for so long are an outage."""
+SEND_BLOCKS_S = 2.0
+"""Longest time that `send` waits, and only where the topic has vanished from the broker."""
+CLOSE_S = 5.0
+"""Longest wait for the producer's threads to end."""
+BATCH_BYTES = 512 * 1024
+"""Five segments a request: so much faster is a queue sent once the broker is back. Brokers take 1 MiB by default."""
+
+
+class PublisherError(RuntimeError):
+    """Segments cannot be sent; the message says what to do."""
+
+
+class BrokerUnreachable(PublisherError):
+    """No broker answered."""
+
+
+class TopicMissing(PublisherError):
+    """The broker has no such topic."""
+
+
+class Publisher:
+    """Sends the segments of one device; close it, or use it as a context manager.
+
+    `on_ack(segment, timestamp_ms)` is called, on the producer's thread, for each segment that the broker has written,
+    with the record's timestamp (milliseconds since 1970).
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        on_ack: Callable[[Segment, int], None] | None = None,
+        topic: str = SEGMENTS,
+    ) -> None:
+        """Waits for the broker up to `broker_wait_s`; raises BrokerUnreachable or TopicMissing."""
+        self._topic = topic
+        self._on_ack = on_ack
+        self._queue_segments = settings.queue_segments
+        self._flush_s = settings.flush_s
+        self._lock = threading.Lock()
+        self._quiet_until_s = 0.0
+        self._progress_s = 0.0  # when the queue was last empty, or a segment acknowledged
+        self._outage = False
+        self._closing = False
+        self.queued = 0
+        """Segments that wait for the broker's acknowledgement."""
+        self.sent = 0
+        """Segments that it has acknowledged."""
+        self.dropped = 0
+        """Segments that are lost."""
+        self._producer = _connect(settings)
+        self._require_topic(settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, segment: Segment) -> bool:
+        """Queue `segment`; False where it had to be dropped. Does not wait for the broker."""
+        with self._lock:
+            if self.queued == 0:
+                self._progress_s = time.monotonic()
+            full = self.queued >= self._queue_segments
+            if not full:
+                self.queued += 1
+        if full:
+            self._dropped("queue_full")
+            return False
+        if time.monotonic() - self._progress_s > OUTAGE_S:
+            self._outage = True
+            self._say("the broker does not acknowledge; segments wait in the queue", at_most=self._queue_segments)
+        metrics.QUEUE.inc()
+        record = segment.to_record()
+        try:
+            future = self._producer.send(self._topic, value=record.value, key=record.key, headers=record.headers)
+        except KafkaError as error:
+            self._failed(error)
+            return False
+        acked = segment if self._on_ack is not None else None
+        future.add_callback(partial(self._acknowledged, acked, segment.trigger, time.monotonic()))
+        future.add_errback(self._failed)
+        return True
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait until all that is queued is acknowledged; False where it is not within `timeout_s` (`flush_s`)."""
+        try:
+            self._producer.flush(self._flush_s if timeout_s is None else timeout_s)
+        except KafkaTimeoutError:
+            return False
+        return True
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Send what is queued, for up to `timeout_s` (`flush_s`), and let go of the broker."""
+        if self._closing:
+            return
+        flushed = self.flush(timeout_s)
+        self._closing = True
+        if not flushed:
+            log.error("the broker did not acknowledge in time, queued segments are lost", segments=self.queued)
+            # close() waits for the queue, raises, and leaves the producer's threads behind; only this ends them.
+            self._producer._sender.force_close()  # noqa: SLF001 - kafka-python has no public way
+        self._producer.close(timeout=CLOSE_S)
+
+    def _acknowledged(self, segment: Segment | None, trigger: str, queued_s: float, written: Any) -> None:
+        """Called on the producer's thread."""
+        with self._lock:
+            self.queued -= 1
+            self.sent += 1
+            self._progress_s = time.monotonic()
+            recovered, self._outage = self._outage, False
+        metrics.QUEUE.dec()
+        metrics.SEGMENTS_SENT.labels(trigger).inc()
+        metrics.SEND_LATENCY.observe(time.monotonic() - queued_s)
+        if recovered:
+            log.info("the broker acknowledges again", queued=self.queued, dropped_so_far=self.dropped)
+        if segment is not None and self._on_ack is not None:
+            self._on_ack(segment, written.timestamp)
+
+    def _failed(self, error: Exception) -> None:
+        """A queued segment will never be acknowledged."""
+        with self._lock:
+            self.queued -= 1
+        metrics.QUEUE.dec()
+        metrics.BROKER_ERRORS.labels(type(error).__name__).inc()
+        self._dropped("stopped" if self._closing else "refused", error)
+
+    def _dropped(self, reason: str, error: Exception | None = None) -> None:
+        metrics.SEGMENTS_DROPPED.labels(reason).inc()
+        with self._lock:
+            self.dropped += 1
+        if reason != "stopped":
+            self._say("segments are dropped", reason=reason, error=str(error or ""))
+
+    def _say(self, event: str, **details: Any) -> None:
+        """Log an error, unless one was logged a moment ago."""
+        with self._lock:
+            quiet = time.monotonic() < self._quiet_until_s
+            if not quiet:
+                self._quiet_until_s = time.monotonic() + LOG_EVERY_S
+        if not quiet:
+            log.error(event, queued=self.queued, dropped_so_far=self.dropped, **details)
+
+    def _require_topic(self, settings: AgentSettings) -> None:
+        try:
+            self._producer.partitions_for(self._topic)
+        except KafkaError as error:
+            self._producer.close(timeout=CLOSE_S)
+            raise TopicMissing(
+                f"the broker at {settings.bootstrap_servers} has no topic {self._topic!r} ({error}); "
+                "make the topics with `earshot topics create`"
+            ) from error
+
+
+def _connect(settings: AgentSettings) -> KafkaProducer:
+    try:
+        return KafkaProducer(
+            bootstrap_servers=settings.bootstrap_servers.split(","),
+            client_id=f"earshot-agent-{settings.device_id}",
+            bootstrap_timeout_ms=round(settings.broker_wait_s * 1000),
+            max_block_ms=round(SEND_BLOCKS_S * 1000),
+            delivery_timeout_ms=float("inf"),
+            reconnect_backoff_max_ms=2_000,
+            batch_size=BATCH_BYTES,
+            allow_auto_create_topics=False,
+        )
+    except KafkaError as error:
+        raise BrokerUnreachable(
+            f"no Kafka broker answered at {settings.bootstrap_servers} within {settings.broker_wait_s:g} s ({error}); "
+            "start it, or say where it is with --bootstrap-servers"
+        ) from error
+
+
+def quiet_kafka() -> None:
+    """Keep kafka-python's own log lines off: several a second, with tracebacks, for as long as a broker is away."""
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
