@@ -64,19 +64,23 @@ def run_demo(settings: DemoSettings, console: Console | None = None) -> dict[str
     Raises NoRecordings, BrokerError, TopicsError, StackError, or what ended a device before its time.
     """
     console = console or Console()
-    recordings = [] if settings.mic else find_recordings(settings.input)
+    recordings = [] if settings.mic else find_recordings(settings.folder)
     events: SimpleQueue[Event] = SimpleQueue()
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="earshot-demo-") as work_dir, _terminated_as_interrupted():
         started = time.monotonic()
         with (
             console.status("starting") as status,
-            Stack(Path(work_dir), model=settings.model, top_k=CLASSES_ASKED, announce=status.update) as stack,
+            Stack(
+                Path(work_dir),
+                model=settings.model,
+                top_k=CLASSES_ASKED,
+                announce=status.update if console.is_terminal else console.print,
+            ) as stack,
         ):
             status.stop()
-            console.print(
-                f"Kafka, model server and worker are up after {time.monotonic() - started:.1f} s", style="dim"
-            )
+            took_s = time.monotonic() - started
+            console.print(f"Kafka, model server and worker are up after {took_s:.1f} s", style="dim")
             devices: list[Device] = (
                 [MicrophoneDevice(device_settings("microphone", stack.bootstrap_servers), events)]
                 if settings.mic

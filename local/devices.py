@@ -9,8 +9,9 @@ from earshot.logs import get_log
 from local.recordings import shared_out
 from producers.agent import Agent
 from producers.publisher import Publisher
+from producers.recordings import RecordingUnreadable
 from producers.settings import AgentSettings
-from producers.sources import MicrophoneSource, RecordingSource, RecordingUnreadable
+from producers.sources import MicrophoneSource, RecordingSource
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
@@ -94,10 +95,15 @@ class ReplayingDevice(Device):
                 agent.run(RecordingSource(recording.path, speed=self._speed))
             except RecordingUnreadable as error:
                 log.warning("recording skipped", reason=str(error))
-                message = str(error)
-                self._events.put(lambda tally, message=message: tally.unreadable.append(message))
+                self._unreadable(str(error))
             else:
-                self._events.put(lambda tally, played=recording: tally.played.setdefault(played))
+                self._played(recording)
+
+    def _unreadable(self, reason: str) -> None:
+        self._events.put(lambda tally: tally.add_unreadable(reason))
+
+    def _played(self, recording: Recording) -> None:
+        self._events.put(lambda tally: tally.add_played(recording))
 
 
 def replaying_devices(

@@ -23,7 +23,7 @@ def run(settings: ReplaySettings) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
     tally = Tally()
     try:
-        recordings = find_recordings(settings.input)
+        recordings = find_recordings(settings.folder)
     except NoRecordings as error:
         raise fail(error) from None
     devices = replaying_devices(recordings, settings.devices, settings.speed, settings.bootstrap_servers, events)

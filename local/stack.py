@@ -77,14 +77,14 @@ class Stack:
         if self._model:
             serve += ["--model-base-path", str(self._model)]
         self._run("model server", serve)
-        self._announce("starting the Kafka broker")
+        self._announce("starting Kafka, and the model server beside it")
         broker = self._exit.enter_context(Broker(self._work_dir / "kafka"))
         self.bootstrap_servers = broker.bootstrap_servers
         create_topics(self.bootstrap_servers)
         work = ["processors", "--bootstrap-servers", self.bootstrap_servers, "--model-server", f"127.0.0.1:{grpc_port}"]
         work += ["--web-host", "127.0.0.1", "--web-port", str(web_port), "--top-k", str(self._top_k)]
         self._run("worker", work)
-        self._announce("loading the model")
+        self._announce("waiting for the model and the worker")
         self._wait(f"http://127.0.0.1:{web_port}/ready")
 
     def _run(self, name: str, arguments: list[str]) -> None:

@@ -62,6 +62,14 @@ class Tally:
         """A segment came out on the dead-letter topic."""
         self.dead_lettered.add(segment_id)
 
+    def add_played(self, recording: Recording) -> None:
+        """A recording was played to its end."""
+        self.played.setdefault(recording)
+
+    def add_unreadable(self, reason: str) -> None:
+        """A recording could not be read."""
+        self.unreadable.append(reason)
+
     def enter_all(self, events: SimpleQueue[Event]) -> None:
         """Enter everything that is on the queue now."""
         while True:

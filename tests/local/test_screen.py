@@ -39,7 +39,7 @@ def test_the_summary_shows_counts_and_where_the_truth_is_known_a_confusion_table
     tally = Tally()
     tally.add_segment(segment("a"), BARK)
     tally.add_label(label("a", {"siren": 0.9}), 0)
-    tally.played.setdefault(BARK)
+    tally.add_played(BARK)
     console, text = shown(terminal=False)
     print_summary(console, tally.summary(1.0))
     assert "accuracy, recordings" in text.getvalue()

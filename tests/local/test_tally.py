@@ -59,7 +59,7 @@ def test_a_recording_is_judged_by_the_mean_of_its_segments_scores() -> None:
     for name, recording in (("a", BARK), ("b", BARK), ("c", SIREN)):
         tally.add_segment(segment(name), recording)
         tally.add_label(label(name, scores[name]), 0)
-        tally.played.setdefault(recording)
+        tally.add_played(recording)
     summary = tally.summary(2.0)
     assert summary["accuracy"] == 0.5
     assert summary["segment_accuracy"] == round(1 / 3, 4)
@@ -69,7 +69,7 @@ def test_a_recording_is_judged_by_the_mean_of_its_segments_scores() -> None:
 
 def test_a_recording_that_opened_no_gate_is_listed_and_judged_nowhere() -> None:
     tally = Tally()
-    tally.played.setdefault(SIREN)
+    tally.add_played(SIREN)
     summary = tally.summary(1.0)
     assert summary["recordings_unheard"] == ["siren.wav"]
     assert summary["accuracy"] is None
