@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shutil
+import time
+import urllib.request
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import grpc
 import keras
 import pytest
+import tensorflow as tf
+from prometheus_client.parser import text_string_to_metric_families
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from serving.export import export_saved_model
+from serving.server import ModelServer
+from serving.settings import ServerSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CLASS_NAMES = ["dog_bark", "siren", "straße"]
@@ -41,3 +61,112 @@ def network() -> Any:
 def exported(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an exported version; tests copy it and never change it."""
     return export_saved_model(network, CLASS_NAMES, tmp_path_factory.mktemp("exported") / "1", card="# A card\n")
+
+
+@dataclass
+class Served:
+    """A server that runs, as a client sees it."""
+
+    base_path: Path
+    address: str
+    metrics_url: str
+    channel: grpc.Channel
+
+    @property
+    def predictions(self) -> prediction_service_pb2_grpc.PredictionServiceStub:
+        return prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+
+    @property
+    def models(self) -> model_service_pb2_grpc.ModelServiceStub:
+        return model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+    def predict(self, name: str = "earshot", signature: str = "", timeout: float = 30, **inputs: Any) -> Any:
+        return self.predictions.Predict(predict_request(name, signature, **inputs), timeout=timeout)
+
+    def states(self, name: str = "earshot") -> dict[int, str]:
+        """State of each version by its number; empty where there is none."""
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = name
+        try:
+            answer = self.models.GetModelStatus(request, timeout=10)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return {}
+            raise
+        states = get_model_status_pb2.ModelVersionStatus.State
+        return {each.version: states.Name(each.state) for each in answer.model_version_status}
+
+    def wait_until_available(self, version: int, timeout_s: float = 60) -> None:
+        wait_for(lambda: self.states().get(version) == "AVAILABLE", timeout_s, f"version {version} to be available")
+
+
+def predict_request(name: str = "earshot", signature: str = "", **inputs: Any) -> predict_pb2.PredictRequest:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = name
+    request.model_spec.signature_name = signature
+    for key, value in inputs.items():
+        request.inputs[key].CopyFrom(
+            value if isinstance(value, tensor_pb2.TensorProto) else tf.make_tensor_proto(value)
+        )
+    return request
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float, what: str) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, f"waited {timeout_s} s for {what}"
+        time.sleep(0.02)
+
+
+def metrics(url: str) -> dict[tuple[str, ...], float]:
+    """What a server's metrics say, by name and by the values of its labels, in the order of their names."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    samples = (sample for family in families for sample in family.samples)
+    return {(each.name, *(value for _, value in sorted(each.labels.items()))): each.value for each in samples}
+
+
+@contextmanager
+def serve(base_path: Path, **settings: Any) -> Iterator[Served]:
+    """The real server on free ports, in an event loop of its own."""
+    values = {"port": 0, "rest_api_port": 0, "poll_s": 0.1, "concurrency": 2, **settings}
+    ready: Future[tuple[ModelServer, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def main() -> None:
+        try:
+            server = ModelServer(ServerSettings(**values), base_path)
+            stop = asyncio.Event()
+            await server.start()
+        except BaseException as error:
+            ready.set_exception(error)
+            raise
+        ready.set_result((server, asyncio.get_running_loop(), stop))
+        await stop.wait()
+        await server.stop()
+
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(lambda: asyncio.run(main()))
+        server, loop, stop = ready.result(timeout=60)
+        address = f"127.0.0.1:{server.port}"
+        try:
+            with grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
+                url = f"http://127.0.0.1:{server.rest_api_port}/monitoring/prometheus/metrics"
+                yield Served(base_path, address, url, channel)
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            ended.result(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def served(exported: Path) -> Iterator[Served]:
+    """A server with version 1 available; tests leave it as it is."""
+    with serve(exported.parent) as server:
+        server.wait_until_available(1)
+        yield server
+
+
+@pytest.fixture
+def base_path(exported: Path, tmp_path: Path) -> Path:
+    """A base path of the test's own, with version 1."""
+    shutil.copytree(exported, tmp_path / "models" / "1")
+    return tmp_path / "models"

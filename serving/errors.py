@@ -1,0 +1,34 @@
+"""Why a request is refused: a gRPC status code and a message for the client."""
+
+from __future__ import annotations
+
+import grpc
+
+
+class ServingError(Exception):
+    """A request cannot be answered; `code` and the message go to the client."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def invalid(message: str) -> ServingError:
+    """The request itself is wrong, and stays wrong if it is sent again."""
+    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def not_found(message: str) -> ServingError:
+    """The request asks for a model or a version that is not served."""
+    return ServingError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def unavailable(message: str) -> ServingError:
+    """The request is right, and may succeed if it is sent again later."""
+    return ServingError(grpc.StatusCode.UNAVAILABLE, message)
+
+
+def status_code(number: int) -> grpc.StatusCode:
+    """The gRPC status code of a TensorFlow error code: both follow the same table."""
+    return next((code for code in grpc.StatusCode if code.value[0] == number), grpc.StatusCode.UNKNOWN)

@@ -1,0 +1,74 @@
+"""A signature: the inputs and outputs of one way to call a model, and the checks that keep wrong requests out of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from serving.errors import invalid
+from serving.tensors import InvalidTensor, dtype_name, to_numpy
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from tensorflow.core.framework import tensor_pb2
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+DEFAULT_SIGNATURE = "serving_default"
+"""What an empty signature name means."""
+
+
+def decode_inputs(
+    signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, tensor_pb2.TensorProto], max_bytes: int
+) -> dict[str, NDArray[Any]]:
+    """The arrays of `inputs` by name.
+
+    Raises ServingError (INVALID_ARGUMENT) where names, types or shapes are not the signature's, or a tensor is broken.
+    """
+    _check_names(signature.inputs, inputs)
+    arrays = {}
+    for name, info in signature.inputs.items():
+        proto = inputs[name]
+        if proto.dtype != info.dtype:
+            raise invalid(f"input {name!r} must be {dtype_name(info.dtype)}, not {dtype_name(proto.dtype)}")
+        _check_shape(name, info.tensor_shape, [dim.size for dim in proto.tensor_shape.dim])
+        try:
+            arrays[name] = to_numpy(proto, max_bytes)
+        except InvalidTensor as error:
+            raise invalid(f"input {name!r}: tensor parsing error: {error}") from error
+    return arrays
+
+
+def chosen_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Sequence[str]) -> list[str]:
+    """Names of the outputs to answer with: those of the filter, or all where it is empty.
+
+    Raises ServingError (INVALID_ARGUMENT) where the filter names an unknown output, or one twice.
+    """
+    known = sorted(signature.outputs)
+    for position, name in enumerate(output_filter):
+        if name not in signature.outputs:
+            raise invalid(
+                f"output tensor alias not found in signature: {name}. "
+                f"Outputs expected to be in the set {{{','.join(known)}}}."
+            )
+        if name in output_filter[:position]:
+            raise invalid(f"duplicate output tensor alias: {name}")
+    return list(output_filter) or known
+
+
+def _check_names(expected: Collection[str], sent: Collection[str]) -> None:
+    extra, missing = sorted(set(sent) - set(expected)), sorted(set(expected) - set(sent))
+    if extra or missing:
+        raise invalid(
+            f"inputs do not match the signature's: {len(sent)} sent, {len(expected)} expected. "
+            f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
+        )
+
+
+def _check_shape(name: str, expected: Any, sizes: list[int]) -> None:
+    if expected.unknown_rank:
+        return
+    wanted = [dim.size for dim in expected.dim]
+    if len(wanted) != len(sizes) or any(want not in (-1, size) for want, size in zip(wanted, sizes, strict=True)):
+        shown = ", ".join("?" if want == -1 else str(want) for want in wanted)
+        raise invalid(f"input {name!r} must have shape [{shown}], not {sizes}")

@@ -1,0 +1,113 @@
+"""TensorProto to numpy and back.
+
+`tensor_content` is read in place; the typed fields (`float_val` and so on) are read too, and are what a server answers
+with, as TensorFlow Serving does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+from tensorflow.core.framework import tensor_pb2, types_pb2
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class InvalidTensor(ValueError):
+    """A TensorProto does not hold what its type and shape say; the message says in what."""
+
+
+_FIELDS: dict[int, tuple[Any, str]] = {
+    types_pb2.DT_FLOAT: (np.float32, "float_val"),
+    types_pb2.DT_DOUBLE: (np.float64, "double_val"),
+    types_pb2.DT_HALF: (np.float16, "half_val"),
+    types_pb2.DT_BFLOAT16: (ml_dtypes.bfloat16, "half_val"),
+    types_pb2.DT_INT8: (np.int8, "int_val"),
+    types_pb2.DT_INT16: (np.int16, "int_val"),
+    types_pb2.DT_INT32: (np.int32, "int_val"),
+    types_pb2.DT_INT64: (np.int64, "int64_val"),
+    types_pb2.DT_UINT8: (np.uint8, "int_val"),
+    types_pb2.DT_UINT16: (np.uint16, "int_val"),
+    types_pb2.DT_UINT32: (np.uint32, "uint32_val"),
+    types_pb2.DT_UINT64: (np.uint64, "uint64_val"),
+    types_pb2.DT_BOOL: (np.bool_, "bool_val"),
+    types_pb2.DT_COMPLEX64: (np.complex64, "scomplex_val"),
+    types_pb2.DT_COMPLEX128: (np.complex128, "dcomplex_val"),
+    types_pb2.DT_STRING: (np.object_, "string_val"),
+}
+"""numpy type and typed field of each tensor type."""
+
+_TYPES = {np.dtype(dtype): number for number, (dtype, _) in _FIELDS.items()}
+
+_STORED_AS: dict[str, Any] = {"half_val": np.uint16, "scomplex_val": np.float32, "dcomplex_val": np.float64}
+"""Fields whose values are the bits or the halves of the tensor's, and in what type."""
+
+
+def dtype_name(number: int) -> str:
+    """`uint8` for DT_UINT8, and so on."""
+    known = types_pb2.DataType.values()
+    return types_pb2.DataType.Name(number).removeprefix("DT_").lower() if number in known else f"type {number}"
+
+
+def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
+    """The array of `proto`; it shares memory with `tensor_content`, and so cannot be written to.
+
+    A shorter typed field repeats its last value, up to `max_bytes` in all, so that a few bytes cannot ask for a
+    giant array. Raises InvalidTensor where type, shape and values do not fit together.
+    """
+    if proto.dtype not in _FIELDS:
+        raise InvalidTensor(f"tensors of {dtype_name(proto.dtype)} are not supported")
+    dtype, field = _FIELDS[proto.dtype]
+    dtype = np.dtype(dtype)
+    shape = _shape(proto)
+    count = math.prod(shape)
+    if count * dtype.itemsize > max_bytes:
+        raise InvalidTensor(f"shape {list(shape)} needs more than the {max_bytes} bytes that a request may have")
+    if proto.tensor_content:
+        if proto.dtype == types_pb2.DT_STRING:
+            raise InvalidTensor("strings belong into string_val, not into tensor_content")
+        if len(proto.tensor_content) != count * dtype.itemsize:
+            raise InvalidTensor(
+                f"tensor_content has {len(proto.tensor_content)} bytes, "
+                f"{dtype_name(proto.dtype)} {list(shape)} needs {count * dtype.itemsize}"
+            )
+        return np.frombuffer(proto.tensor_content, dtype=dtype).reshape(shape)
+    values = _values(getattr(proto, field), field, dtype)
+    if len(values) > count or (count and not len(values)):
+        raise InvalidTensor(f"{field} has {len(values)} values, shape {list(shape)} needs {count}")
+    if len(values) < count:
+        values = np.concatenate([values, np.repeat(values[-1:], count - len(values))])
+    return values.reshape(shape)
+
+
+def from_numpy(array: NDArray[Any]) -> tensor_pb2.TensorProto:
+    """A TensorProto of `array`, its values in the typed field."""
+    dtype = array.dtype
+    number = _TYPES[dtype]
+    _, field = _FIELDS[number]
+    proto = tensor_pb2.TensorProto(dtype=number)
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    getattr(proto, field).extend((flat.view(_STORED_AS[field]) if field in _STORED_AS else flat).tolist())
+    return proto
+
+
+def _shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
+    sizes = tuple(dim.size for dim in proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
+        raise InvalidTensor(f"shape {list(sizes)} is not fully known")
+    return sizes
+
+
+def _values(field: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    try:
+        if name not in _STORED_AS:
+            return np.array(list(field), dtype=dtype)
+        return np.array(list(field), dtype=_STORED_AS[name]).view(dtype)
+    except (OverflowError, ValueError) as error:
+        raise InvalidTensor(f"{name} does not hold {dtype}: {error}") from error

@@ -1,0 +1,86 @@
+"""Health and metrics of a server that runs, and how it refuses to start."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from serving.server import HEALTH_NAMES, ModelServer, PortTaken
+from serving.settings import ServerSettings
+from tests.serving.conftest import Served, metrics, serve, wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IMAGE = np.zeros((1, 128, 301, 3), np.uint8)
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def health(server: Served, name: str = "") -> int:
+    stub = health_pb2_grpc.HealthStub(server.channel)
+    state: int = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status
+    return state
+
+
+def test_health_follows_the_versions(tmp_path: Path, exported: Path) -> None:
+    with serve(tmp_path) as server:
+        assert [health(server, name) for name in HEALTH_NAMES] == [NOT_SERVING] * len(HEALTH_NAMES)
+        shutil.copytree(exported, tmp_path / "1")
+        server.wait_until_available(1)
+        wait_for(lambda: health(server) == SERVING, 10, "health")
+        assert [health(server, name) for name in HEALTH_NAMES] == [SERVING] * len(HEALTH_NAMES)
+        shutil.rmtree(tmp_path / "1")
+        wait_for(lambda: health(server) == NOT_SERVING, 10, "health to follow")
+
+
+def test_health_of_an_unknown_service_is_not_found(served: Served) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        health(served, "no.such.Service")
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_metrics_count_requests_by_code_and_tell_the_version(base_path: Path) -> None:
+    with serve(base_path) as server:
+        server.wait_until_available(1)
+        for _ in range(3):
+            server.predict(spectrogram=IMAGE)
+        with pytest.raises(grpc.RpcError):
+            server.predict(name="nightingale", spectrogram=IMAGE)
+        wait_for(
+            lambda: metrics(server.metrics_url).get(("earshot_serving_loaded_version", "earshot")) == 1.0,
+            10,
+            "the gauge",
+        )
+        values = metrics(server.metrics_url)
+    assert values["earshot_serving_requests_total", "OK", "Predict"] == 3
+    assert values["earshot_serving_requests_total", "NOT_FOUND", "Predict"] == 1
+    assert values["earshot_serving_request_seconds_count", "Predict"] == 4
+    assert values["earshot_serving_load_seconds", "earshot"] > 0
+
+
+def test_other_paths_of_the_http_port_are_not_found(served: Served) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(served.metrics_url.replace("/monitoring", "/nothing"), timeout=10)
+
+
+@pytest.mark.parametrize("option", ["port", "rest_api_port"])
+def test_a_taken_port_is_named(served: Served, tmp_path: Path, option: str) -> None:
+    taken = (
+        int(served.address.split(":")[1]) if option == "port" else int(served.metrics_url.split(":")[2].split("/")[0])
+    )
+    settings = ServerSettings.read({"port": 0, "rest_api_port": 0, option: taken})
+
+    async def start() -> None:
+        await ModelServer(settings, tmp_path).start()
+
+    with pytest.raises(PortTaken, match=f"{taken}.*choose another --{option.replace('_', '-')}"):
+        asyncio.run(start())

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, types_pb2
+
+from serving.tensors import InvalidTensor, from_numpy, to_numpy
+
+ARRAYS: list[Any] = [
+    np.array([[1.5, -2.0], [0.0, np.inf]], np.float32),
+    np.array([1.5, -2.0], np.float64),
+    np.array([1.5, -2.0], np.float16),
+    np.array([1.5, -2.0], ml_dtypes.bfloat16),
+    np.array([-128, 127], np.int8),
+    np.array([-5, 6], np.int16),
+    np.array([[[-5]]], np.int32),
+    np.array([-5, 2**62], np.int64),
+    np.array([0, 255], np.uint8),
+    np.array([0, 65535], np.uint16),
+    np.array([0, 2**32 - 1], np.uint32),
+    np.array([0, 2**64 - 1], np.uint64),
+    np.array([True, False]),
+    np.array([1 + 2j, -3j], np.complex64),
+    np.array([1 + 2j, -3j], np.complex128),
+    np.array(7, np.int32),
+    np.zeros((0, 3), np.float32),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: str(array.dtype))
+def test_arrays_come_back_through_typed_fields_and_tensorflow_reads_the_same(array: Any) -> None:
+    proto = from_numpy(array)
+    back = to_numpy(proto, 1 << 20)
+    assert not proto.tensor_content
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+    np.testing.assert_array_equal(tf.make_ndarray(proto), array)
+
+
+@pytest.mark.parametrize("array", [each for each in ARRAYS if each.size > 1], ids=lambda array: str(array.dtype))
+def test_tensor_content_is_read_in_place(array: Any) -> None:
+    proto = tensor_pb2.TensorProto(dtype=from_numpy(array).dtype, tensor_content=array.tobytes())
+    proto.tensor_shape.CopyFrom(from_numpy(array).tensor_shape)
+    back = to_numpy(proto, 1 << 20)
+    assert not back.flags.owndata
+    np.testing.assert_array_equal(back, array)
+
+
+def test_strings_come_back() -> None:
+    array = np.array([[b"dog", b"\xff\x00"]], dtype=object)
+    back = to_numpy(from_numpy(array), 1 << 20)
+    assert back.tolist() == array.tolist()
+
+
+def test_a_shorter_field_repeats_its_last_value() -> None:
+    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0, 2.0])
+    proto.tensor_shape.dim.add(size=4)
+    assert to_numpy(proto, 1 << 20).tolist() == tf.make_ndarray(proto).tolist() == [1.0, 2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sizes", "message"),
+    [
+        ({"dtype": types_pb2.DT_FLOAT, "float_val": [1.0]}, [1 << 40], "needs more than"),
+        ({"dtype": types_pb2.DT_FLOAT, "float_val": [1.0, 2.0]}, [1], "has 2 values"),
+        ({"dtype": types_pb2.DT_FLOAT}, [1], "has 0 values"),
+        ({"dtype": types_pb2.DT_FLOAT, "tensor_content": b"123"}, [1], "has 3 bytes"),
+        ({"dtype": types_pb2.DT_UINT8, "int_val": [256]}, [1], "int_val"),
+        ({"dtype": types_pb2.DT_STRING, "tensor_content": b"abc"}, [1], "string_val"),
+        ({"dtype": types_pb2.DT_RESOURCE}, [1], "resource are not supported"),
+        ({"dtype": 9999}, [1], "type 9999"),
+        ({"dtype": types_pb2.DT_FLOAT, "float_val": [1.0]}, [-1], "not fully known"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(fields: dict[str, Any], sizes: list[int], message: str) -> None:
+    proto = tensor_pb2.TensorProto(**fields)
+    for size in sizes:
+        proto.tensor_shape.dim.add(size=size)
+    with pytest.raises(InvalidTensor, match=message):
+        to_numpy(proto, 1 << 20)
