@@ -35,7 +35,7 @@ BLOCK_S = 0.03
 """Seconds that PortAudio hands over at a time."""
 QUEUE_BLOCKS = 334
 """Blocks that wait to be heard at most: ten seconds."""
-SILENT_S = 2.0
+SILENT_S = 5.0
 """A microphone that gives nothing for so long is gone; a quiet room gives zeros, not nothing."""
 POLL_S = 0.1
 REOPEN_EVERY_S = 1.0
