@@ -1,5 +1,126 @@
 """The command `earshot`: one command over all parts. Each imports what it needs only when it is called."""
 
-from earshot.command import fail, run_component, settings_command
+from __future__ import annotations
 
-__all__ = ["fail", "run_component", "settings_command"]
+import typer
+
+from earshot.admin import TopicsSettings
+from earshot.command import fail, settings_command
+from earshot.tail import TailSettings
+from local.commands import app as local_app
+from local.settings import DemoSettings, ReplaySettings
+from processors.settings import ProcessorSettings
+from producers.settings import AgentSettings
+from serving.settings import ServerSettings
+
+app = typer.Typer(
+    name="earshot",
+    help="Hears what happens: sound from microphones, through Kafka and a model server, to labels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(local_app, name="local")
+
+
+@app.command()
+@settings_command(AgentSettings)
+def agent(settings: AgentSettings) -> None:
+    """Listen to a microphone, and send three seconds of sound to Kafka whenever something is heard.
+
+    Needs a microphone that PortAudio knows (`earshot devices` lists them) and a broker with the topics (`earshot
+    topics` makes them). SIGTERM or Ctrl-C end it once what it has cut is sent; a second one ends it at once. While the
+    broker is away segments wait, up to --queue-segments of them. Prometheus metrics: --metrics-port.
+    """
+    from producers.command import run
+
+    run(settings)
+
+
+@app.command()
+def devices() -> None:
+    """List the microphones of this machine: index, name, sample rate, channels."""
+    from producers.command import show_devices
+
+    show_devices()
+
+
+@app.command()
+@settings_command(ProcessorSettings)
+def processor(settings: ProcessorSettings) -> None:
+    """Turn segments from Kafka into labels, until SIGTERM or Ctrl-C.
+
+    Run as many as the segments topic has partitions: they share the load, and take over from one that dies. Needs a
+    broker with the topics and a model server; waits while the model loads. Prometheus metrics: /metrics on --web-port.
+    """
+    from processors.worker import run
+
+    run(settings)
+
+
+@app.command()
+@settings_command(ServerSettings)
+def serve(settings: ServerSettings) -> None:
+    """Serve a model over TensorFlow Serving's gRPC API, where there is no TensorFlow Serving.
+
+    Serves the newest numeric version in --model-base-path and changes over when a newer one appears; without a path,
+    the starter model. Prometheus metrics: /monitoring/prometheus/metrics on --rest-api-port.
+    """
+    from serving.run import run
+
+    run(settings)
+
+
+@app.command()
+@settings_command(TopicsSettings)
+def topics(settings: TopicsSettings) -> None:
+    """Create the topics on a broker; those that exist are left as they are."""
+    from earshot.admin import TopicsError, create_topics
+
+    try:
+        created = create_topics(
+            settings.bootstrap_servers, partitions=settings.partitions, replication=settings.replication
+        )
+    except TopicsError as error:
+        raise fail(error) from None
+    typer.echo(f"created {', '.join(created)}" if created else "all topics exist already")
+
+
+@app.command()
+@settings_command(TailSettings)
+def labels(settings: TailSettings) -> None:
+    """Print labels as they come, until Ctrl-C: time, device, label, score, and the model's version."""
+    from earshot.tail import run
+
+    run(settings)
+
+
+@app.command()
+@settings_command(ReplaySettings)
+def replay(settings: ReplaySettings) -> None:
+    """Play recordings through the agent's own code, once, to the segments topic of a Kafka that is running."""
+    from local.replay import run
+
+    run(settings)
+
+
+@app.command()
+@settings_command(DemoSettings)
+def demo(settings: DemoSettings) -> None:
+    """Show the whole pipeline at work on this machine: a real Kafka broker, model server and worker.
+
+    Simulated devices play recordings in real time through the agent's own code, and labels are shown as they arrive.
+    Ends by itself with a summary, or on Ctrl-C; all that it started has then stopped. Exit status 1: labels were lost.
+    """
+    from local.demo import run
+
+    run(settings)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the command; `arguments` are the process's where None."""
+    app(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -60,6 +60,7 @@ def settings_command(settings: type[Settings]) -> Callable[[Callable[[Any], None
             )
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__doc__ = run.__doc__
+        command.__name__ = run.__name__
         return command
 
     return decorate

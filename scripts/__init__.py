@@ -1,0 +1,1 @@
+"""Set-up, and what writes parts of the docs."""
