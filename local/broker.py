@@ -8,7 +8,6 @@ folder, what was written is there again the next time. Topics are never created 
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import socket
 import subprocess
@@ -37,7 +36,7 @@ from local.processes import Child
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["HOST", "Broker", "BrokerError"]
+__all__ = ["HOST", "Broker", "BrokerError", "broker_address", "broker_pid", "make_data_folder"]
 
 HOST = "127.0.0.1"
 
@@ -136,7 +135,9 @@ class Broker:
         java = find_java()
         jars = kafka_jars()
         class_flags = _archived_classes(java, jars) if self._class_flags is None else self._class_flags
-        command = [java.path, *class_flags, *_JVM, "-cp", f"{jars}/*"]
+        # Sorted, as the archive of classes holds for one order only.
+        class_path = ":".join(str(jar) for jar in sorted(jars.glob("*.jar")))
+        command = [java.path, *class_flags, *_JVM, "-cp", class_path]
         if self._given_port is not None and not _port_is_free(self._given_port):
             raise PortTaken(
                 f"port {self._given_port} on {HOST} is taken; choose another, or stop what listens there "
@@ -144,15 +145,19 @@ class Broker:
             )
         try:
             self._data_dir = _usable_folder(self._given_dir)
-            attempt = 1
-            while not self._run(command, may_choose_again=self._given_port is None and attempt < _PORT_ATTEMPTS):
-                attempt += 1
+            for attempts_left in reversed(range(_PORT_ATTEMPTS)):
+                try:
+                    self._run(command)
+                    break
+                except BrokerDied as death:  # a port was free when it was chosen, but no longer
+                    if attempts_left == 0 or "Address already in use" not in str(death):
+                        raise
         except BaseException:
             self.stop()
             raise
 
-    def _run(self, command: list[str], *, may_choose_again: bool) -> bool:
-        """Start Kafka and wait for it; False where a port chosen here was taken by another in the meantime."""
+    def _run(self, command: list[str]) -> None:
+        """Start Kafka on ports that are free now, and wait for it."""
         chosen, controller_port = _free_ports()
         self._port = self._given_port or chosen
         properties = self.data_dir / "server.properties"
@@ -165,18 +170,12 @@ class Broker:
         self._child = Child(
             "Kafka",
             [*command, "kafka.Kafka", properties],
-            {**os.environ, "LC_ALL": "C.UTF-8"},
+            None,
             self.data_dir / "broker.log",
             background=self._background,
         )
         self._child.start()
-        try:
-            self._wait()
-        except BrokerDied as death:
-            if may_choose_again and "Address already in use" in str(death):
-                return False
-            raise
-        return True
+        self._wait()
 
     def _wait(self) -> None:
         """Return when the broker answers a client's request; raise where it ends or stays silent."""
@@ -227,20 +226,30 @@ def broker_pid(data_dir: Path) -> int | None:
     return lock_holder(data_dir / "logs" / ".lock")
 
 
+def broker_address(data_dir: Path) -> str:
+    """Where the broker that runs on `data_dir` answers clients: "127.0.0.1:PORT"."""
+    settings = (data_dir / "server.properties").read_text()
+    return settings.partition("listeners=CLIENTS://")[2].partition(",")[0]
+
+
+def make_data_folder(folder: Path) -> None:
+    """Make the data folder where it is missing; raises DataFolderUnusable where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "server.properties").touch()
+    except OSError as error:
+        raise DataFolderUnusable(
+            f"cannot keep Kafka's data in {folder} ({error.strerror}); choose a folder that you may write to"
+        ) from error
+
+
 def _usable_folder(given: Path | None) -> Path:
     """The data folder, made where needed, that no other broker uses."""
     if given is None:
         return Path(tempfile.mkdtemp(prefix="earshot-kafka-"))
     folder = given.absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "server.properties").touch()
-        pid = broker_pid(folder)
-    except OSError as error:
-        raise DataFolderUnusable(
-            f"cannot keep Kafka's data in {folder} ({error.strerror}); choose a folder that you may write to"
-        ) from error
-    if pid is not None:
+    make_data_folder(folder)
+    if (pid := broker_pid(folder)) is not None:
         raise DataFolderInUse(f"another broker (process {pid}) runs on {folder}; stop it, or choose another folder")
     return folder
 

@@ -1,0 +1,145 @@
+"""The Faust application: which topic it reads, how it is bounded, and what it serves over HTTP.
+
+It reads raw bytes, acknowledges nothing by itself, and never creates a topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import faust
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from faust.exceptions import FaustError
+from faust.sensors.prometheus import setup_prometheus_sensors
+
+from earshot.logs import get_log
+from earshot.segments import Record
+from processors.pipeline import Incoming
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from processors.labeller import Labeller, Publish
+    from processors.settings import ProcessorSettings
+
+log = get_log(__name__)
+
+VALUE_DROPPED_HEADER = "earshot_value_dropped"
+"""On a dead letter too large for its topic: how many bytes its value had. The offset still tells where it is."""
+
+_SETTLE_S = 10.0
+"""Longest that a rebalance waits for what is in hand; after that it is processed again elsewhere."""
+
+
+def create_app(settings: ProcessorSettings, datadir: Path) -> faust.App:
+    """The Faust application without its agent; `datadir` is a folder that Faust insists on, and leaves empty."""
+    request_timeout_s = 60.0
+    app = faust.App(
+        settings.group,
+        broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
+        datadir=datadir,
+        key_serializer="raw",
+        value_serializer="raw",
+        # Topics have settings of their own (earshot.topics), which Faust's declarations would not give them.
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        # Bounds: a segment is 96 KB, and Faust's own buffer of 4,096 would be 400 MB.
+        stream_buffer_maxsize=settings.max_batch,
+        broker_max_poll_records=settings.max_batch,
+        # A worker that died is noticed after the session timeout; the model being away must not look like death.
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 4,
+        broker_request_timeout=request_timeout_s,  # Faust demands at least the session timeout
+        broker_max_poll_interval=2 * (settings.retry_budget_s + settings.predict_timeout_s) + 300.0,
+        broker_commit_interval=1.0,
+        stream_processing_timeout=settings.retry_budget_s + settings.predict_timeout_s + 300.0,
+        # Waiting is bounded, and done by `_SETTLE_S` and the worker's stop: Faust's own has no bound.
+        stream_wait_empty=False,
+        producer_acks=-1,
+        producer_request_timeout=request_timeout_s,
+        producer_max_request_size=8 * 1024 * 1024,  # the topic's own limit is the one that counts
+        web_bind=settings.web_host,
+        web_host=settings.web_host,
+        web_port=settings.web_port,
+        web_router_enabled=False,
+        web_tables_enabled=False,
+    )
+    setup_prometheus_sensors(app, name_prefix="earshot_processor_faust")
+    return app
+
+
+def publisher(app: faust.App, dead_letters_topic: str) -> Publish:
+    """A `Publish` through the application's producer, which tries until Kafka has acknowledged the record."""
+    topics: dict[str, Any] = {}
+
+    async def publish(topic: str, record: Record) -> None:
+        channel = topics.setdefault(topic, app.topic(topic, key_serializer="raw", value_serializer="raw"))
+        while True:
+            try:
+                await (await channel.send(key=record.key, value=record.value, headers=record.headers))
+            except MessageSizeTooLargeError:
+                if topic != dead_letters_topic or not record.value:
+                    raise
+                size = str(len(record.value)).encode()
+                record = Record(record.key, b"", [*record.headers, (VALUE_DROPPED_HEADER, size)])
+            except (KafkaError, FaustError) as error:
+                log.warning("not acknowledged by Kafka, trying again", topic=topic, error=repr(error))
+                await asyncio.sleep(1.0)
+            else:
+                return
+
+    return publish
+
+
+def add_agent(app: faust.App, settings: ProcessorSettings, labeller: Labeller) -> None:
+    """Let `labeller` take every record of the segments topic."""
+
+    async def label_segments(stream: Any) -> None:
+        unacknowledged = stream.noack()
+        async for event in unacknowledged.events():
+            message = event.message
+            await labeller.accept(
+                Incoming(
+                    key=message.key,
+                    value=message.value,
+                    headers=list(message.headers or ()),
+                    topic=message.topic,
+                    partition=message.partition,
+                    offset=message.offset,
+                ),
+                appended_s=message.timestamp,
+                acknowledge=partial(unacknowledged.ack, event),
+            )
+
+    async def settle(*_: Any, **__: Any) -> None:
+        await labeller.settle(_SETTLE_S)
+        await app.consumer.commit()
+
+    segments = app.topic(settings.segments_topic, key_serializer="raw", value_serializer="raw")
+    # With more than one, Faust commits past messages that another one still has in hand: a kill loses them.
+    app.agent(segments, name="segments", concurrency=1)(label_segments)
+    app.on_partitions_revoked.connect(settle)
+
+
+def add_readiness(app: faust.App, labeller: Labeller) -> None:
+    """Serve /ready: 200 once the group has given this worker its partitions and the model has answered, else 503."""
+    assigned = False
+
+    async def on_assigned(*_: Any, **__: Any) -> None:
+        nonlocal assigned
+        assigned = True
+        log.info("partitions assigned", partitions=len(app.consumer.assignment()))
+
+    async def on_revoked(*_: Any, **__: Any) -> None:
+        nonlocal assigned
+        assigned = False
+
+    async def ready(view: Any, _request: Any) -> Any:
+        state = {"partitions": assigned, "model": labeller.ready}
+        return view.json(state, status=200 if all(state.values()) else 503)
+
+    app.on_rebalance_complete.connect(on_assigned)
+    app.on_partitions_revoked.connect(on_revoked)
+    app.page("/ready")(ready)

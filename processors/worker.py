@@ -1,0 +1,120 @@
+"""Runs one worker: checks its surroundings, starts the Faust application, and ends it in order.
+
+Faust's own command is not used: it would configure logging and exit statuses of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from earshot.command import fail
+from earshot.logs import get_log
+
+if TYPE_CHECKING:
+    import faust
+
+    from processors.settings import ProcessorSettings
+
+log = get_log(__name__)
+
+_FINISH_S = 10.0
+"""Longest that a stop waits for the batch in hand; after that it is processed again by the next worker."""
+_STOP_S = 20.0
+"""Longest that a stop waits for Faust, which can hang in a rebalance that went wrong."""
+
+
+class WorkerFailed(RuntimeError):
+    """Faust ended by itself; the log has its reason."""
+
+
+def run(settings: ProcessorSettings) -> None:
+    """Turn segments from Kafka into labels, until SIGTERM or Ctrl-C.
+
+    Run as many workers as the segments topic has partitions: they share the load, and take over from one that dies.
+    """
+    from processors.checks import NotReady
+    from processors.predictor import WrongModel
+
+    try:
+        asyncio.run(_run(settings))
+    except (NotReady, WrongModel) as error:
+        raise fail(error) from None
+    except WorkerFailed as error:
+        log.error("worker failed", reason=str(error))  # noqa: TRY400  Faust has logged the traceback
+        raise SystemExit(1) from None
+
+
+async def _run(settings: ProcessorSettings) -> None:
+    from processors.checks import check_broker, check_port
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    check_port(settings.web_host, settings.web_port)
+    topics = (settings.segments_topic, settings.labels_topic, settings.dead_letters_topic)
+    checks = asyncio.ensure_future(check_broker(settings.bootstrap_servers, topics, wait_s=settings.broker_wait_s))
+    if await _first(checks, stop):
+        with tempfile.TemporaryDirectory(prefix="earshot-processor-") as datadir:
+            await _work(settings, stop, Path(datadir))
+
+
+async def _work(settings: ProcessorSettings, stop: asyncio.Event, datadir: Path) -> None:
+    from processors.app import add_agent, add_readiness, create_app, publisher
+    from processors.labeller import Labeller
+    from processors.predictor import Predictor
+
+    app = create_app(settings, datadir)
+    predictor = Predictor(
+        settings.model_server,
+        settings.model_name,
+        timeout_s=settings.predict_timeout_s,
+        retry_budget_s=settings.retry_budget_s,
+    )
+    labeller = Labeller(settings, predictor, publisher(app, settings.dead_letters_topic))
+    add_agent(app, settings, labeller)
+    add_readiness(app, labeller)
+
+    async def finish(*_: object, **__: object) -> None:
+        await labeller.finish(_FINISH_S)
+
+    app.on_before_shutdown.connect(finish)
+
+    async def serve() -> None:
+        await app.start()
+        await app.wait_until_stopped()
+        raise WorkerFailed(repr(app.crash_reason))
+
+    log.info("starting", bootstrap_servers=settings.bootstrap_servers, model_server=settings.model_server)
+    labelling = asyncio.ensure_future(labeller.run())
+    serving = asyncio.ensure_future(serve())
+    try:
+        await _first(labelling, serving, stop)
+    finally:
+        log.info("stopping")
+        await _stop(app)
+        for task in (labelling, serving):
+            task.cancel()
+        await asyncio.gather(labelling, serving, return_exceptions=True)
+        await predictor.close()
+    log.info("stopped")
+
+
+async def _stop(app: faust.App) -> None:
+    try:
+        async with asyncio.timeout(_STOP_S):
+            await app.stop()
+    except TimeoutError:
+        log.warning("Faust did not stop in time, leaving it", waited_s=_STOP_S)
+
+
+async def _first(*awaited: asyncio.Future[None] | asyncio.Event) -> bool:
+    """Wait for the first of `awaited`, raise what it raised; True where it was not an event."""
+    tasks = [asyncio.ensure_future(one.wait()) if isinstance(one, asyncio.Event) else one for one in awaited]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    ended = done.pop()
+    ended.result()
+    return ended in awaited
