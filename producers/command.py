@@ -10,7 +10,7 @@ import typer
 from prometheus_client import start_http_server
 
 from earshot.command import fail
-from earshot.logs import get_log
+from earshot.logs import configure_logs, get_log
 from producers.agent import Agent
 from producers.devices import MicrophoneError, list_devices
 from producers.microphone import MicrophoneSource
@@ -53,6 +53,7 @@ def run(settings: AgentSettings) -> None:
 
 def show_devices() -> None:
     """List the devices that can record: index, name, sample rate, channels."""
+    configure_logs("warning")
     devices = list_devices()
     if not devices:
         raise fail("this machine has no device that records; is one plugged in, and does the sound server run?")

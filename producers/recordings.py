@@ -80,6 +80,9 @@ class RecordingSource:
 
         try:
             with soundfile.SoundFile(self.path) as file:
+                # soundfile seeks to where it is after each read, from which libsndfile's MP3 decoder takes damage:
+                # half of all samples were wrong (soundfile 0.14).
+                file.seekable = lambda: False
                 resampler = Resampler(file.samplerate)
                 block_frames = max(int(BLOCK_S * file.samplerate), 1)
                 read = 0

@@ -21,7 +21,8 @@ START_S = 20.0
 
 PULSE_ALSA = "pcm.!default { type pulse }\nctl.!default { type pulse }\n"
 """ALSA's configuration where its default device is the sound server."""
-NO_ALSA = "# no device at all\n"
+NO_ALSA = "pcm.!default { type hw card 31 }\n"
+"""The same where there is no sound card; PortAudio aborts the process where no device is configured at all."""
 
 
 class PulseError(RuntimeError):

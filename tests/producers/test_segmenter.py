@@ -36,8 +36,7 @@ def cut(stream: np.ndarray, active: list[bool], segmenter: Segmenter | None = No
     segmenter = segmenter or Segmenter("mic", STARTED)
     flags = itertools.chain(active, itertools.repeat(False))
     pushed = [
-        segmenter.push(frame, ACTIVE if flag else QUIET)
-        for frame, flag in zip(frames_of(stream), flags, strict=False)
+        segmenter.push(frame, ACTIVE if flag else QUIET) for frame, flag in zip(frames_of(stream), flags, strict=False)
     ]
     return [segment for segment in [*pushed, segmenter.flush()] if segment is not None]
 

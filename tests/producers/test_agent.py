@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from earshot.audio import SEGMENT_SAMPLES, windows
+from producers.agent import Agent, Summary
+from producers.publisher import Publisher
+from producers.recordings import RecordingSource, RecordingUnreadable
+from producers.settings import AgentSettings
+from tests.producers.sounds import frames_of, noise, silence
+from tests.producers.test_publisher import read_back
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from earshot.segments import Segment
+    from local.broker import Broker
+
+pytestmark = pytest.mark.integration
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+class Frames:
+    """A source of frames that the test has made, some of them after a loss."""
+
+    def __init__(self, pieces: list[np.ndarray], lost_between: int = 0) -> None:
+        self._pieces = pieces
+        self._lost_between = lost_between
+        self.lost_samples = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for number, piece in enumerate(self._pieces):
+            self.lost_samples += self._lost_between if number else 0
+            yield from frames_of(piece)
+
+    def stop(self) -> None: ...
+
+
+@pytest.fixture
+def settings(broker: Broker) -> AgentSettings:
+    return AgentSettings.read({"bootstrap_servers": broker.bootstrap_servers, "device_id": f"mic-{uuid.uuid4()}"})
+
+
+@pytest.fixture
+def publisher(settings: AgentSettings) -> Iterator[Publisher]:
+    with Publisher(settings) as publisher:
+        yield publisher
+
+
+def test_recordings_one_after_another_reach_kafka_in_one_numbering(
+    settings: AgentSettings, publisher: Publisher
+) -> None:
+    cut: list[Segment] = []
+    agent = Agent(settings, publisher, on_segment=cut.append)
+    summaries = [agent.run(RecordingSource(SAMPLES / name, speed=0)) for name in ("siren.wav", "dog_bark.wav")]
+    assert [summary.segments for summary in summaries] == [2, 1]
+    assert [summary.sent for summary in summaries] == [2, 1]
+    assert [summary.dropped for summary in summaries] == [0, 0]
+    received = read_back(settings.bootstrap_servers, settings.device_id)
+    assert [segment.sequence for segment in received] == [0, 1, 2]
+    assert [segment.to_record() for segment in received] == [segment.to_record() for segment in cut]
+    starts = [segment.start for segment in received]
+    assert starts == sorted(starts)
+    assert starts[1] - starts[0] == timedelta(seconds=3)
+    assert [received[0].trigger == "continued", received[1].trigger] == [False, "continued"]
+    siren, _ = soundfile.read(SAMPLES / "siren.wav", dtype="int16")
+    for segment, window in zip(received[:2], windows(siren), strict=True):
+        assert np.array_equal(segment.pcm, window)
+
+
+def test_silence_is_heard_and_never_sent(settings: AgentSettings, publisher: Publisher) -> None:
+    assert Agent(settings, publisher).run(Frames([silence(6.0)])) == Summary(200, 0, 0, 0)
+
+
+def test_lost_sound_is_silence_in_its_place(settings: AgentSettings, publisher: Publisher) -> None:
+    cut: list[Segment] = []
+    before, after = noise(1.2, -15.0), noise(3.0, -15.0, seed=1)
+    Agent(settings, publisher, on_segment=cut.append).run(Frames([before, after], lost_between=8_000))
+    expected = np.concatenate([before, np.zeros(8_000, np.int16), after])
+    assert np.array_equal(cut[0].pcm, expected[:SEGMENT_SAMPLES])
+
+
+def test_a_damaged_recording_is_named_and_what_was_cut_of_it_is_sent(
+    settings: AgentSettings, publisher: Publisher, tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.flac"
+    soundfile.write(path, noise(8.0, -15.0), 16_000)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    with pytest.raises(RecordingUnreadable, match=r"cut\.flac"):
+        Agent(settings, publisher).run(RecordingSource(path, speed=0))
+    assert [segment.sequence for segment in read_back(settings.bootstrap_servers, settings.device_id)][:1] == [0]
+
+
+def test_a_stopped_agent_ends_its_stream_sends_what_was_cut_and_hears_no_other(
+    settings: AgentSettings, publisher: Publisher
+) -> None:
+    agent = Agent(settings, publisher)
+    summaries: list[Summary] = []
+    source = RecordingSource(SAMPLES / "street_music.wav")
+    thread = threading.Thread(target=lambda: summaries.append(agent.run(source)))
+    thread.start()
+    time.sleep(1.0)
+    agent.stop()
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+    assert 0 < summaries[0].frames < 200  # of the 6 s
+    assert summaries[0].segments == summaries[0].sent == 1
+    assert agent.run(RecordingSource(SAMPLES / "siren.wav", speed=0)) == Summary(0, 0, 0, 0)
