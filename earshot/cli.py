@@ -12,6 +12,7 @@ from local.settings import DemoSettings, ReplaySettings
 from processors.settings import ProcessorSettings
 from producers.settings import AgentSettings
 from serving.settings import ServerSettings
+from training.settings import RetrainSettings
 
 app = typer.Typer(
     name="earshot",
@@ -67,6 +68,19 @@ def serve(settings: ServerSettings) -> None:
     the starter model. Prometheus metrics: /monitoring/prometheus/metrics on --rest-api-port.
     """
     from serving.run import run
+
+    run(settings)
+
+
+@app.command()
+@settings_command(RetrainSettings)
+def retrain(settings: RetrainSettings) -> None:
+    """Retrain the model on labelled clips: judge the recipe on whole unseen folds, then publish the next version.
+
+    Clips are turned into bottleneck features once (the cache makes a second run quick, and a killed one go on), a new
+    head is trained on them, and with --model-dir the model appears there as the next numeric version.
+    """
+    from training.retrain import run
 
     run(settings)
 

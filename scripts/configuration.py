@@ -11,6 +11,7 @@ from local.settings import DemoSettings, ReplaySettings
 from processors.settings import ProcessorSettings
 from producers.settings import AgentSettings
 from serving.settings import ServerSettings
+from training.settings import RetrainSettings
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN = "<!-- configuration: written by `python scripts/configuration.py` -->\n"
@@ -21,6 +22,7 @@ COMPONENTS: list[tuple[str, type[Settings]]] = [
     ("`earshot agent`, `python -m producers`", AgentSettings),
     ("`earshot processor`, `python -m processors`", ProcessorSettings),
     ("`earshot serve`, `python -m serving`", ServerSettings),
+    ("`earshot retrain`, `python training/retrain.py`", RetrainSettings),
     ("`earshot topics`", TopicsSettings),
     ("`earshot labels`", TailSettings),
     ("`earshot replay`", ReplaySettings),

@@ -1,0 +1,113 @@
+"""A model in one small file: kernels in 8 bits, the rest in 16 or 32, and what belongs with them as JSON.
+
+Kernels are stored as `minimum + step * uint8`, one minimum and step a kernel. Weights that were in this form before
+are kept to the last bit.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from earshot.spectrogram import SpectrogramParams
+from serving.network import Architecture, ConvBlock, Head, build_network
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+FORMAT = 1
+_LEVELS = 255
+
+
+class InvalidModelFile(ValueError):
+    """A file does not hold a compact model, or not all of one; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompactModel:
+    """Everything that a SavedModel is made from."""
+
+    architecture: Architecture
+    blocks: tuple[ConvBlock, ...]
+    head: Head
+    class_names: tuple[str, ...]
+    """In the order of the scores."""
+    params: SpectrogramParams
+    card: str
+    """Model card, Markdown."""
+
+    def network(self) -> Any:
+        """The Keras model: images float32 [batch, mels, frames, channels] of 0 to 255 to scores [batch, classes]."""
+        return build_network(self.architecture, self.blocks, self.head, self.params)
+
+
+def save_compact(model: CompactModel, path: Path) -> None:
+    """Write `model` as the file `path`, whole or not at all."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, block in enumerate(model.blocks):
+        low, step, levels = _quantised(block.kernel)
+        arrays[f"block_{number}/kernel"] = levels
+        arrays[f"block_{number}/scale"] = np.array([low, step], dtype=np.float32)
+        arrays[f"block_{number}/norm"] = np.stack([block.beta, block.mean, block.variance]).astype(np.float32)
+    for number, (kernel, bias) in enumerate(model.head.layers):
+        arrays[f"head_{number}/kernel"] = kernel.astype(np.float16)
+        arrays[f"head_{number}/bias"] = bias.astype(np.float32)
+    about = {
+        "format": FORMAT,
+        "architecture": model.architecture.to_json(),
+        "class_names": model.class_names,
+        "spectrogram": model.params.to_json(),
+        "blocks": len(model.blocks),
+        "head_layers": len(model.head.layers),
+        "card": model.card,
+    }
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with unfinished.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    unfinished.replace(path)
+
+
+def load_compact(path: Path) -> CompactModel:
+    """The model in the file `path`; raises InvalidModelFile where it does not hold one."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            about = json.loads(arrays["about"].tobytes())
+            if about["format"] != FORMAT:
+                raise InvalidModelFile(f"{path} is of format {about['format']}, this Earshot reads {FORMAT}")
+            blocks = tuple(_block(arrays, number) for number in range(about["blocks"]))
+            layers = tuple(
+                (arrays[f"head_{number}/kernel"].astype(np.float32), arrays[f"head_{number}/bias"])
+                for number in range(about["head_layers"])
+            )
+        return CompactModel(
+            architecture=Architecture.from_json(about["architecture"]),
+            blocks=blocks,
+            head=Head(layers),
+            class_names=tuple(about["class_names"]),
+            params=SpectrogramParams.from_json(about["spectrogram"]),
+            card=about["card"],
+        )
+    except InvalidModelFile:
+        raise
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise InvalidModelFile(f"{path} is not a whole model file ({error}); fetch it again") from error
+
+
+def _quantised(values: NDArray[np.float32]) -> tuple[float, float, NDArray[np.uint8]]:
+    low, high = float(values.min()), float(values.max())
+    step = (high - low) / _LEVELS or 1.0
+    return low, step, np.rint((values - low) / step).astype(np.uint8)
+
+
+def _block(arrays: Any, number: int) -> ConvBlock:
+    low, step = arrays[f"block_{number}/scale"]
+    beta, mean, variance = arrays[f"block_{number}/norm"]
+    kernel = arrays[f"block_{number}/kernel"].astype(np.float32) * step + low
+    return ConvBlock(kernel, beta, mean, variance)

@@ -1,0 +1,206 @@
+"""The network: Inception V3 up to its tapped blocks, their features pooled in frequency bands, and a head over those.
+
+Everything that happens to an image happens inside one Keras model, so a server needs nothing but that model: turning
+low frequencies to the bottom, scaling to the range that the weights were trained with, pooling and the head. Blocks
+after the last tap are left out. The weights themselves are plain arrays (`ConvBlock`, `Head`), whatever file they
+come from.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from earshot.spectrogram import DEFAULT_PARAMS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from earshot.spectrogram import SpectrogramParams
+
+BLOCKS = 94
+"""Convolutions of Inception V3 without its top, each followed by batch normalisation."""
+
+TAPS = tuple(f"mixed{number}" for number in range(11))
+"""Blocks whose output can be tapped, the first one lowest."""
+
+POOLS = ("mean", "max")
+"""What is taken of each band and channel, over time and the rows of the band, in the order of the features."""
+
+
+class NetworkError(ValueError):
+    """Weights and architecture do not fit one another; the message says which part and what it should have been."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Which features of Inception V3 a network uses, and how its images must be scaled for it."""
+
+    taps: tuple[str, ...] = ("mixed5",)
+    """Blocks whose features are used, from `TAPS`."""
+    bands: int = 3
+    """Frequency bands that features are pooled in, apart from one another."""
+    input_range: tuple[float, float] = (0.0, 1.0)
+    """Values that the weights expect for the image's 0 and 255."""
+
+    def __post_init__(self) -> None:
+        unknown = [tap for tap in self.taps if tap not in TAPS]
+        if unknown or not self.taps:
+            raise NetworkError(f"taps must be some of {', '.join(TAPS)}, not {', '.join(unknown) or 'none'}")
+        if self.bands < 1:
+            raise NetworkError(f"bands must be at least 1, not {self.bands}")
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary that `from_json` takes back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The architecture of `to_json`'s dictionary; TypeError where a key is unknown."""
+        low, high = values["input_range"]
+        return cls(**{**values, "taps": tuple(values["taps"]), "input_range": (float(low), float(high))})
+
+
+@dataclass(frozen=True, slots=True)
+class ConvBlock:
+    """One convolution of Inception V3 and the batch normalisation after it, float32."""
+
+    kernel: NDArray[np.float32]
+    """[height, width, channels in, channels out]"""
+    beta: NDArray[np.float32]
+    """[channels out]; there is no gamma."""
+    mean: NDArray[np.float32]
+    """[channels out]"""
+    variance: NDArray[np.float32]
+    """[channels out]"""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Dense layers over the pooled features, ReLU between them, softmax after the last; scaling is in the first."""
+
+    layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+    """(kernel [features in, features out], bias [features out]) of each layer."""
+
+    @property
+    def features(self) -> int:
+        """Features that the head takes."""
+        return int(self.layers[0][0].shape[0])
+
+    @property
+    def classes(self) -> int:
+        """Scores that the head gives."""
+        return int(self.layers[-1][1].shape[0])
+
+    def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Softmax scores float32 [n, classes] of `features` [n, features], as the network computes them."""
+        for number, (kernel, bias) in enumerate(self.layers):
+            features = (np.maximum(features, 0.0) if number else features) @ kernel + bias
+        powers = np.exp(features - features.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def feature_network(
+    architecture: Architecture, blocks: Sequence[ConvBlock], params: SpectrogramParams = DEFAULT_PARAMS
+) -> Any:
+    """Keras model: images float32 [batch, mels, frames, 3] of 0 to 255, to pooled features float32 [batch, features].
+
+    `blocks` are in the order in which Keras creates them; those after the last tap may be missing.
+    The features are ordered by tap, then band from low to high frequency, then `POOLS`, then channel.
+    """
+    import keras
+
+    image = keras.Input((params.mels, params.frames(), params.channels), name="image")
+    low, high = architecture.input_range
+    scaled = keras.layers.Rescaling((high - low) / 255.0, low)(keras.ops.flip(image, axis=1))
+    tapped = _inception(architecture.taps, blocks, image.shape[1:])(scaled)
+    tapped = tapped if isinstance(tapped, list) else [tapped]
+    pooled = [_pool(keras.ops.flip(block, axis=1), architecture.bands) for block in tapped]
+    return keras.Model(image, keras.ops.concatenate(pooled, axis=-1), name="features")
+
+
+def build_network(
+    architecture: Architecture,
+    blocks: Sequence[ConvBlock],
+    head: Head,
+    params: SpectrogramParams = DEFAULT_PARAMS,
+) -> Any:
+    """Keras model: images float32 [batch, mels, frames, 3] of 0 to 255, to softmax scores float32 [batch, classes].
+
+    Raises NetworkError where the weights do not fit the architecture.
+    """
+    import keras
+
+    features = feature_network(architecture, blocks, params)
+    if features.output_shape[1] != head.features:
+        raise NetworkError(f"the head takes {head.features} features, the network makes {features.output_shape[1]}")
+    values = features.output
+    dense = []
+    for number, (_, bias) in enumerate(head.layers):
+        last = number == len(head.layers) - 1
+        layer = keras.layers.Dense(len(bias), activation="softmax" if last else "relu", name=f"head_{number}")
+        values = layer(values)
+        dense.append(layer)
+    for layer, (kernel, bias) in zip(dense, head.layers, strict=True):
+        layer.set_weights([kernel, bias])
+    return keras.Model(features.input, values, name="earshot")
+
+
+def blocks_needed(taps: Sequence[str]) -> int:
+    """How many blocks, in the order of creation, an Inception V3 cut after the last of `taps` has."""
+    # Blocks of the stem, then of mixed0 to mixed10.
+    blocks = (5, 7, 7, 7, 4, 10, 10, 10, 10, 6, 9, 9)
+    return sum(blocks[: 2 + max(TAPS.index(tap) for tap in taps)])
+
+
+def creation_order(layers: Sequence[Any]) -> list[Any]:
+    """Layers of one kind in the order in which Keras created (and numbered) them; a model lists them by depth."""
+
+    def number(layer: Any) -> int:
+        found = re.search(r"_(\d+)$", layer.name)
+        return int(found[1]) if found else 0
+
+    return sorted(layers, key=number)
+
+
+def _inception(taps: Sequence[str], blocks: Sequence[ConvBlock], shape: Sequence[int]) -> Any:
+    """Inception V3 from a scaled image to the outputs of `taps`, filled with `blocks`."""
+    import keras
+
+    whole = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=tuple(shape))
+    network = keras.Model(whole.input, [whole.get_layer(tap).output for tap in taps], name="inception_v3")
+    convolutions = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)])
+    norms = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)])
+    if len(convolutions) != blocks_needed(taps) or len(norms) != len(convolutions):
+        raise NetworkError(f"this Keras builds an Inception V3 of {len(convolutions)} blocks up to {taps[-1]}")
+    if len(blocks) < len(convolutions):
+        raise NetworkError(f"{', '.join(taps)} need {len(convolutions)} blocks, the weights hold {len(blocks)}")
+    for number, (convolution, norm, block) in enumerate(zip(convolutions, norms, blocks, strict=False), start=1):
+        if convolution.kernel.shape != block.kernel.shape:
+            raise NetworkError(
+                f"kernel {number} has the shape {block.kernel.shape}, not {tuple(convolution.kernel.shape)}"
+            )
+        convolution.set_weights([block.kernel])
+        norm.set_weights([block.beta, block.mean, block.variance])
+    return network
+
+
+def _pool(block: Any, bands: int) -> Any:
+    """`POOLS` of each of `bands` parts of the rows of `block` ([batch, rows, columns, channels]), joined."""
+    import keras
+
+    rows = block.shape[1]
+    if bands > rows:
+        raise NetworkError(f"{bands} bands do not fit into the {rows} rows of a tapped block")
+    edges = [round(part * rows / bands) for part in range(bands + 1)]
+    pooled = []
+    for low, high in itertools.pairwise(edges):
+        band = block[:, low:high]
+        pooled += [keras.ops.mean(band, axis=(1, 2)), keras.ops.max(band, axis=(1, 2))]
+    return keras.ops.concatenate(pooled, axis=-1)

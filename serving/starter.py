@@ -1,0 +1,69 @@
+"""The starter model: one small file in the repository, expanded into TensorFlow Serving's layout on first use.
+
+`python -m serving.starter --into DIR` puts it into a folder of one's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from earshot.command import fail
+from serving.compact import InvalidModelFile, load_compact
+
+STARTER = Path(__file__).with_name("starter_model") / "earshot-starter.npz"
+MODEL_NAME = "earshot"
+VERSION = 1
+
+
+def ensure_starter(cache: Path | None = None) -> Path:
+    """The model base path that holds the starter model as version 1, made in the cache where it is not there yet.
+
+    cache: the folder for it; None is `$EARSHOT_CACHE` or `~/.cache/earshot`. A cached model belongs to one content of
+    the file, so a new starter model is expanded anew. Raises InvalidModelFile where the file is missing or broken.
+    """
+    if cache is None:
+        cache = Path(os.environ.get("EARSHOT_CACHE") or Path.home() / ".cache" / "earshot")
+    try:
+        content = hashlib.sha256(STARTER.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise InvalidModelFile(f"the starter model {STARTER} cannot be read: {error.strerror}") from error
+    base = cache / "models" / content / MODEL_NAME
+    if not (base / str(VERSION)).is_dir():
+        expand(STARTER, base)
+    return base
+
+
+def expand(file: Path, base: Path) -> Path:
+    """Write the compact model in `file` as version 1 in `base`; the version folder appears when it is whole."""
+    from serving.export import ExportError, export_saved_model
+
+    model = load_compact(file)
+    version = base / str(VERSION)
+    try:
+        return export_saved_model(model.network(), model.class_names, version, model.params, model.card)
+    except ExportError:
+        if version.is_dir():  # another process was quicker
+            return version
+        raise
+
+
+def main(
+    into: Annotated[Path, typer.Option(help="Model base path: the folder that gets a folder named 1.")],
+) -> None:
+    """Expand the starter model into a folder for TensorFlow Serving."""
+    if (into / str(VERSION)).exists():
+        typer.echo(f"{into / str(VERSION)} is there already")
+        return
+    try:
+        typer.echo(str(expand(STARTER, into)))
+    except InvalidModelFile as error:
+        raise fail(error) from None
+
+
+if __name__ == "__main__":
+    typer.run(main)

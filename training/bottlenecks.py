@@ -1,0 +1,140 @@
+"""Bottlenecks: the features of every window of every clip, computed once and kept on disk.
+
+One file a clip, named after the clip's content and all that the features depend on: a run that was killed goes on
+where it was, and nothing stale is ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.progress import track
+
+from earshot.audio import SAMPLE_RATE_HZ, fit_segment, windows
+from earshot.logs import get_log
+from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
+from training.datasets import Clip, ClipUnreadable, load_clip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from serving.network import Architecture
+    from training.weights import Weights
+
+log = get_log(__name__)
+
+PRE_ROLL_S = 0.5
+"""Silence before the sound in a further training window: a live segment begins with the agent's pre-roll."""
+
+AHEAD = 4
+"""Clips decoded and turned into spectrograms while the network computes others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Features of one clip, float32 [windows, features]."""
+
+    heard: NDArray[np.float32]
+    """Of its back-to-back windows, as the agent cuts continuous sound; the first is the clip's first three seconds."""
+    pre_rolled: NDArray[np.float32]
+    """Of the first window after half a second of silence, [1, features]."""
+
+
+class Bottlenecks:
+    """Computes and keeps features for one network."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        architecture: Architecture,
+        cache: Path,
+        batch: int,
+        params: SpectrogramParams = DEFAULT_PARAMS,
+    ) -> None:
+        self._weights = weights
+        self._architecture = architecture
+        self._params = params
+        self._cache = cache
+        self._batch = batch
+        self._network: Any = None
+        depends = [weights.digest, architecture.to_json(), params.to_json(), PRE_ROLL_S]
+        self._depends = json.dumps(depends, sort_keys=True).encode()
+        cache.mkdir(parents=True, exist_ok=True)
+
+    def of(self, clips: list[Clip]) -> tuple[dict[Clip, Features], list[str]]:
+        """Features of every clip that can be read, and a line for each that cannot."""
+        features: dict[Clip, Features] = {}
+        unreadable: list[str] = []
+        missing = []
+        for clip in clips:
+            path = self._path(clip)
+            if path.exists():
+                features[clip] = _read(path)
+            else:
+                missing.append(clip)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            work = _ahead(pool, missing, self._images)
+            for clip, images in track(work, "bottlenecks", total=len(missing), disable=not missing):
+                if isinstance(images, ClipUnreadable):
+                    log.warning("clip skipped", reason=str(images))
+                    unreadable.append(str(images))
+                    continue
+                rows = self._compute(images)
+                _write(self._path(clip), rows)
+                features[clip] = Features(rows[:-1], rows[-1:])
+        return {clip: features[clip] for clip in clips if clip in features}, unreadable
+
+    def _path(self, clip: Clip) -> Path:
+        name = hashlib.sha256(self._depends + clip.path.read_bytes()).hexdigest()
+        return self._cache / name[:2] / f"{name}.npy"
+
+    def _images(self, clip: Clip) -> NDArray[np.uint8] | ClipUnreadable:
+        try:
+            pcm = load_clip(clip.path)
+        except ClipUnreadable as error:
+            return error
+        silence = np.zeros(round(PRE_ROLL_S * SAMPLE_RATE_HZ), dtype=np.int16)
+        heard = [*windows(pcm), fit_segment(np.concatenate([silence, pcm]))]
+        return np.stack([spectrogram(window, self._params) for window in heard])
+
+    def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._network is None:
+            import tensorflow as tf
+
+            from serving.network import feature_network
+
+            network = feature_network(self._architecture, self._weights.blocks, self._params)
+            self._network = tf.function(lambda values: network(values, training=False), reduce_retracing=True)
+        parts = [images[start : start + self._batch] for start in range(0, len(images), self._batch)]
+        return np.concatenate([self._network(part.astype(np.float32)).numpy() for part in parts])
+
+
+def _ahead(pool: ThreadPoolExecutor, clips: list[Clip], work: Any) -> Iterable[tuple[Clip, Any]]:
+    """`work` of each clip in order, `AHEAD` clips ahead of the consumer, so that memory is bounded."""
+    futures = [pool.submit(work, clip) for clip in clips[:AHEAD]]
+    for number, clip in enumerate(clips):
+        done = futures.pop(0).result()
+        if number + AHEAD < len(clips):
+            futures.append(pool.submit(work, clips[number + AHEAD]))
+        yield clip, done
+
+
+def _write(path: Path, rows: NDArray[np.float32]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    with unfinished.open("wb") as file:
+        np.save(file, rows.astype(np.float16))
+    unfinished.replace(path)
+
+
+def _read(path: Path) -> Features:
+    rows = np.load(path).astype(np.float32)
+    return Features(rows[:-1], rows[-1:])

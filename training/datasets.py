@@ -1,0 +1,94 @@
+"""Labelled clips and their folds: UrbanSound8K, or a folder for each class."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import soundfile
+import soxr
+
+from earshot.audio import SAMPLE_RATE_HZ, pcm16
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
+OWN_FOLDS = 5
+"""Folds that a data set without folds of its own is dealt into."""
+
+
+class DataError(ValueError):
+    """The data set cannot be trained on; the message says what is missing."""
+
+
+class ClipUnreadable(ValueError):
+    """A clip is empty, silent or corrupt; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One labelled sound file."""
+
+    path: Path
+    label: str
+    fold: int
+    source: str
+    """Recording that it was cut from: all its clips are in one fold."""
+
+
+def find_clips(folder: Path) -> list[Clip]:
+    """Every clip below `folder`, in order; raises DataError where there is none, or a source is in two folds."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; --data names UrbanSound8K's, or one with a folder for each class")
+    metadata = folder / "metadata" / "UrbanSound8K.csv"
+    clips = _urbansound8k(folder, metadata) if metadata.is_file() else _folders(folder)
+    if len({clip.label for clip in clips}) < 2:
+        raise DataError(f"{folder} holds {len(clips)} clips of fewer than two classes")
+    folds: dict[str, int] = {}
+    for clip in clips:
+        if folds.setdefault(clip.source, clip.fold) != clip.fold:
+            raise DataError(f"recording {clip.source} is in folds {folds[clip.source]} and {clip.fold}: it would leak")
+    return clips
+
+
+def _urbansound8k(folder: Path, metadata: Path) -> list[Clip]:
+    """Clips of the official table that are there; a table may name .wav files where the clips are .flac."""
+    clips = []
+    with metadata.open(newline="") as table:
+        for row in csv.DictReader(table):
+            named = folder / "audio" / f"fold{row['fold']}" / row["slice_file_name"]
+            for path in (named, named.with_suffix(".flac"), named.with_suffix(".wav")):
+                if path.is_file():
+                    clips.append(Clip(path, row["class"], int(row["fold"]), row["fsID"]))
+                    break
+    return clips
+
+
+def _folders(folder: Path) -> list[Clip]:
+    paths = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES)
+    return [Clip(path, path.parent.name, _own_fold(path.stem), path.stem) for path in paths]
+
+
+def _own_fold(name: str) -> int:
+    return 1 + hashlib.sha256(name.encode()).digest()[0] % OWN_FOLDS
+
+
+def load_clip(path: Path) -> NDArray[np.int16]:
+    """A clip as int16 [n] at 16 kHz, channels averaged. Raises ClipUnreadable where it is corrupt, empty or silent."""
+    try:
+        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise ClipUnreadable(f"{path}: {error}") from error
+    mono = samples.mean(axis=1)
+    if rate_hz != SAMPLE_RATE_HZ and mono.size:
+        mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
+    pcm = pcm16(mono)
+    if not pcm.any():
+        raise ClipUnreadable(f"{path}: {'silent' if pcm.size else 'empty'}")
+    return pcm

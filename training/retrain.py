@@ -1,0 +1,179 @@
+"""Retrains the model: clips to bottlenecks to a new head, judged on whole unseen folds, published as the next version.
+
+Runs as `python training/retrain.py`, `python -m training.retrain` and `earshot retrain`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if __name__ == "__main__":  # as a file, this folder would come before the project's
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from earshot.command import fail
+from earshot.logs import get_log
+from earshot.spectrogram import DEFAULT_PARAMS
+from serving.compact import CompactModel, save_compact
+from serving.network import Architecture, NetworkError
+from training.bottlenecks import Bottlenecks, Features
+from training.datasets import Clip, DataError, find_clips
+from training.evaluate import evaluate
+from training.head import train_head
+from training.weights import WeightsError, load_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from serving.network import Head
+    from training.settings import RetrainSettings
+
+log = get_log(__name__)
+
+
+def run(settings: RetrainSettings) -> None:
+    """Retrain, print and write what was measured, and publish the model where a folder is given for it."""
+    console = Console()
+    try:
+        report = retrain(settings, console)
+    except (DataError, WeightsError, NetworkError) as error:
+        raise fail(error) from None
+    if settings.report:
+        settings.report.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
+    """The whole job; returns the report as JSON values. Raises DataError, WeightsError or NetworkError."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if settings.data is None:
+        raise DataError("no clips: --data names UrbanSound8K's folder, or one with a folder for each class")
+    clips = find_clips(settings.data)
+    weights = load_weights(settings.weights)
+    architecture = Architecture(tuple(settings.taps.split(",")), settings.bands, weights.input_range)
+    cache = settings.cache or Path.home() / ".cache" / "earshot" / "bottlenecks"
+    seconds = {}
+    started = time.monotonic()
+    features, unreadable = Bottlenecks(weights, architecture, cache, settings.batch).of(clips)
+    seconds["bottlenecks"] = round(time.monotonic() - started, 1)
+    class_names = tuple(sorted({clip.label for clip in features}))
+    held_out = _folds(settings.hold_out, features)
+
+    folds = {}
+    judged = _folds(settings.evaluate, features)
+    started = time.monotonic()
+    for fold in judged:
+        head, strength = _train(features, {fold}, class_names, settings.seed)
+        unseen = {clip: one for clip, one in features.items() if clip.fold == fold}
+        folds[str(fold)] = {"strength": strength, **evaluate(head, unseen, class_names)}
+    seconds["evaluation"] = round(time.monotonic() - started, 1)
+
+    report: dict[str, Any] = {
+        "settings": settings.model_dump(mode="json"),
+        "weights": weights.name,
+        "class_names": class_names,
+        "clips": len(features),
+        "unreadable": unreadable,
+        "folds": folds,
+        "seconds": seconds,
+    }
+    _print(console, report)
+    if settings.model_dir or settings.compact:
+        started = time.monotonic()
+        head, strength = _train(features, set(held_out), class_names, settings.seed)
+        if held_out:
+            unseen = {clip: one for clip, one in features.items() if clip.fold in held_out}
+            report["held_out"] = {"strength": strength, **evaluate(head, unseen, class_names)}
+            console.print(f"published model on folds {settings.hold_out}: {report['held_out']['accuracy']:.1%}")
+        card = _card(report, held_out)
+        _publish(settings, CompactModel(architecture, weights.blocks, head, class_names, DEFAULT_PARAMS, card), console)
+        seconds["publishing"] = round(time.monotonic() - started, 1)
+    return report
+
+
+def _folds(text: str, features: Mapping[Clip, Features]) -> list[int]:
+    present = sorted({clip.fold for clip in features})
+    if text == "all":
+        return present
+    if text in {"", "none"}:
+        return []
+    try:
+        folds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise DataError(f"folds are numbers separated by commas, not {text!r}") from None
+    absent = [fold for fold in folds if fold not in present]
+    if absent:
+        raise DataError(f"there is no clip in fold {absent[0]}; the folds here are {present}")
+    return folds
+
+
+def _train(
+    features: Mapping[Clip, Features], without: set[int], class_names: tuple[str, ...], seed: int
+) -> tuple[Head, float]:
+    """A head trained on every window of all clips that are not in the folds `without`."""
+    rows, targets, groups = [], [], []
+    for clip, one in features.items():
+        if clip.fold not in without:
+            own = [*one.heard, *one.pre_rolled]
+            rows += own
+            targets += [class_names.index(clip.label)] * len(own)
+            groups += [clip.source] * len(own)
+    if not rows:
+        raise DataError("no clip is left to train on; hold out fewer folds")
+    return train_head(np.stack(rows), np.array(targets), groups, len(class_names), seed)
+
+
+def _publish(settings: RetrainSettings, model: CompactModel, console: Console) -> None:
+    if settings.compact:
+        save_compact(model, settings.compact)
+        console.print(f"wrote {settings.compact} ({settings.compact.stat().st_size / 1e6:.1f} MB)")
+    if settings.model_dir:
+        from serving.export import export_saved_model
+
+        settings.model_dir.mkdir(parents=True, exist_ok=True)
+        version = 1 + max((int(path.name) for path in settings.model_dir.iterdir() if path.name.isdecimal()), default=0)
+        target = settings.model_dir / str(version)
+        export_saved_model(model.network(), model.class_names, target, model.params, model.card)
+        console.print(f"published {target}")
+
+
+def _card(report: dict[str, Any], held_out: list[int]) -> str:
+    folds = "\n".join(
+        f"| {fold} | {one['clips']} | {one['accuracy']:.3f} | {one['clip_accuracy']:.3f} |"
+        for fold, one in report["folds"].items()
+    )
+    left_out = f"It never saw folds {held_out}." if held_out else "It was trained on every clip."
+    return (
+        f"# Model card\n\nInception V3 ({report['weights']}), features of {report['settings']['taps']} in "
+        f"{report['settings']['bands']} frequency bands, logistic regression; {report['clips']} clips of "
+        f"{len(report['class_names'])} classes. {left_out}\n\nThe same recipe on folds that it had not seen:\n\n"
+        f"| fold | clips | accuracy, first 3 s | accuracy, whole clip |\n| --- | --- | --- | --- |\n{folds}\n"
+    )
+
+
+def _print(console: Console, report: dict[str, Any]) -> None:
+    if report["unreadable"]:
+        console.print(f"{len(report['unreadable'])} clips could not be read; they are in the report")
+    if not report["folds"]:
+        return
+    table = Table(title="Whole folds, each unseen by the head that it judges", title_justify="left")
+    for name in ("fold", "clips", "first 3 s", "whole clip", "L2"):
+        table.add_column(name, justify="right")
+    for fold, one in report["folds"].items():
+        table.add_row(
+            fold, str(one["clips"]), f"{one['accuracy']:.1%}", f"{one['clip_accuracy']:.1%}", f"{one['strength']:g}"
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    from earshot.cli import main
+
+    main(["retrain", *sys.argv[1:]])

@@ -1,0 +1,32 @@
+"""Settings of the retraining job: variables `EARSHOT_TRAINING_*`, options of `earshot retrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - pydantic reads the annotation
+
+from pydantic import Field
+
+from earshot.settings import Settings
+
+
+class RetrainSettings(Settings, env_prefix="EARSHOT_TRAINING_"):
+    """What to train on, how it is judged, and where the model goes."""
+
+    data: Path | None = Field(
+        None, description="Labelled clips: UrbanSound8K's folder (audio/, metadata/), or a folder for each class."
+    )
+    weights: str = Field(
+        "imagenet", description="Inception V3 to start from: imagenet (Keras downloads it), or a file of 8 bit weights."
+    )
+    evaluate: str = Field(
+        "all", description="Folds to judge the recipe on, each unseen by the model that it judges: all, none, or 1,2."
+    )
+    hold_out: str = Field("", description="Folds that the published model never sees, as 1,2; empty: it sees all.")
+    model_dir: Path | None = Field(None, description="Model base path for the new version; none: nothing is published.")
+    compact: Path | None = Field(None, description="Write the model as one small file here too.")
+    report: Path | None = Field(None, description="Write what was measured here, as JSON, with every clip's answer.")
+    cache: Path | None = Field(None, description="Folder of the bottleneck cache; none: ~/.cache/earshot/bottlenecks.")
+    taps: str = Field("mixed2,mixed3", description="Blocks of Inception V3 whose features the head is trained on.")
+    bands: int = Field(3, ge=1, le=8, description="Frequency bands that features are pooled in.")
+    batch: int = Field(16, ge=1, le=256, description="Images at once through the network.")
+    seed: int = Field(0, ge=0, description="Seed of everything that is random.")

@@ -1,0 +1,79 @@
+"""Pretrained weights of Inception V3 as plain arrays, with the range of input values that they were trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serving.network import BLOCKS, ConvBlock, creation_order
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class WeightsError(ValueError):
+    """The pretrained weights cannot be had; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A pretrained Inception V3 without its top."""
+
+    blocks: tuple[ConvBlock, ...]
+    """In the order in which Keras creates them."""
+    input_range: tuple[float, float]
+    """Values for black and white."""
+    name: str
+    digest: str
+    """Of the values, for the cache of what was computed with them."""
+
+
+def load_weights(name: str) -> Weights:
+    """Weights by name: `imagenet`, which Keras downloads, or the path of a file of 8 bit weights.
+
+    Such a file is an .npz with `conv2d_K/kernel` and `batch_normalization_K/{beta,moving_mean,moving_variance}` for K
+    from 1 to 94, each as `:q` (uint8) and `:ms` (minimum, step); its images are 0 to 1.
+    """
+    blocks, input_range = _imagenet() if name == "imagenet" else _file(Path(name))
+    digest = hashlib.sha256(repr(input_range).encode())
+    for block in blocks:
+        for values in (block.kernel, block.beta, block.mean, block.variance):
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return Weights(blocks, input_range, Path(name).name, digest.hexdigest())
+
+
+def _imagenet() -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
+    import keras
+
+    try:
+        network = keras.applications.InceptionV3(include_top=False, weights="imagenet")
+    except Exception as error:  # Keras raises a bare Exception where it cannot download
+        raise WeightsError(f"Keras could not download the ImageNet weights ({error}); name a file instead") from error
+    convolutions = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)])
+    norms = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)])
+    pairs = zip(convolutions, norms, strict=True)
+    return tuple(ConvBlock(one.get_weights()[0], *norm.get_weights()) for one, norm in pairs), (-1.0, 1.0)
+
+
+def _file(path: Path) -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            blocks = tuple(_block(arrays, number) for number in range(1, BLOCKS + 1))
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path} holds no Inception V3 in 8 bit form ({error})") from error
+    return blocks, (0.0, 1.0)
+
+
+def _block(arrays: Any, number: int) -> ConvBlock:
+    def values(name: str) -> NDArray[np.float32]:
+        minimum, step = arrays[f"{name}:ms"]
+        return np.asarray(arrays[f"{name}:q"].astype(np.float32) * np.float32(step) + np.float32(minimum))
+
+    norm = f"batch_normalization_{number}"
+    kernel = values(f"conv2d_{number}/kernel")
+    return ConvBlock(kernel, values(f"{norm}/beta"), values(f"{norm}/moving_mean"), values(f"{norm}/moving_variance"))
