@@ -88,7 +88,8 @@ def test_after_the_retry_budget_requests_are_tried_once_each_until_the_server_is
     async def question(predictor: Predictor) -> None:
         with pytest.raises(ModelAway, match="has given no prediction"):
             await predictor.predict([image(1)])
-        assert predictor.away
+        away = predictor.away
+        assert away
         outcomes = await predictor.predict_each([image(1), image(2)])
         assert [type(outcome) for outcome in outcomes] == [ModelAway, ModelAway]
         server.start()
