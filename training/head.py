@@ -66,8 +66,12 @@ class _Projection:
 
     def fold(self, regression: LogisticRegression, classes: int) -> Head:
         """The one layer that does what scaling, projection and regression do."""
-        kernel = self._pca.components_.T @ regression.coef_.T
-        bias = regression.intercept_ - self._pca.mean_ @ kernel
+        coefficients, intercepts = regression.coef_, regression.intercept_
+        if len(regression.classes_) == 2:  # scikit-learn then has one row, of the log odds
+            coefficients = np.concatenate([-coefficients, coefficients]) / 2
+            intercepts = np.concatenate([-intercepts, intercepts]) / 2
+        kernel = self._pca.components_.T @ coefficients.T
+        bias = intercepts - self._pca.mean_ @ kernel
         kernel = kernel / self._scaler.scale_[:, None]
         bias = bias - self._scaler.mean_ @ kernel
         whole_kernel = np.zeros((kernel.shape[0], classes), dtype=np.float32)

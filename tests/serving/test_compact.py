@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from earshot.spectrogram import DEFAULT_PARAMS
+from serving.compact import CompactModel, InvalidModelFile, load_compact, save_compact
+from serving.network import Architecture, ConvBlock, Head
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def model() -> CompactModel:
+    random = np.random.default_rng(0)
+    levels = random.integers(0, 256, size=(3, 3, 3, 8))
+    levels.flat[:2] = 0, 255
+    kernel = (levels * np.float32(0.01) - np.float32(1.0)).astype(np.float32)
+    block = ConvBlock(kernel, *(random.normal(size=8).astype(np.float32) for _ in range(3)))
+    head = Head(((random.normal(size=(16, 2)).astype(np.float32), np.zeros(2, np.float32)),))
+    return CompactModel(Architecture(("mixed2",)), (block,), head, ("a", "b"), DEFAULT_PARAMS, "# card")
+
+
+def test_what_is_saved_comes_back_and_8_bit_kernels_unchanged(tmp_path: Path) -> None:
+    before = model()
+    save_compact(before, tmp_path / "model.npz")
+    after = load_compact(tmp_path / "model.npz")
+    np.testing.assert_allclose(after.blocks[0].kernel, before.blocks[0].kernel, atol=1e-6)
+    np.testing.assert_array_equal(after.blocks[0].variance, before.blocks[0].variance)
+    np.testing.assert_allclose(after.head.layers[0][0], before.head.layers[0][0], rtol=1e-3)
+    assert (after.architecture, after.class_names) == (before.architecture, before.class_names)
+    assert (after.params, after.card) == (before.params, before.card)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "other"])
+def test_a_file_that_is_not_a_whole_model_is_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "model.npz"
+    save_compact(model(), path)
+    if damage == "missing":
+        path.unlink()
+    elif damage == "other":
+        np.savez(path, something=np.zeros(3))
+    else:
+        path.write_bytes(path.read_bytes()[: 0 if damage == "empty" else 900])
+    with pytest.raises(InvalidModelFile, match=r"model\.npz"):
+        load_compact(path)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import soundfile
+
+from training.datasets import ClipUnreadable, DataError, find_clips, load_clip
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def tone(path: Path, seconds: float = 1.0, rate_hz: int = 16_000, channels: int = 1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate_hz)) / rate_hz)
+    soundfile.write(path, np.stack([wave] * channels, axis=1), rate_hz)
+    return path
+
+
+def test_urbansound8ks_table_gives_label_fold_and_source_and_clips_that_are_absent_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / "UrbanSound8K.csv").write_text(
+        "slice_file_name,fsID,fold,classID,class\n7-3-0-0.wav,7,1,3,dog_bark\n8-8-0-0.wav,8,2,8,siren\n9-8-0-0.wav,9,2,8,siren\n"
+    )
+    tone(tmp_path / "audio" / "fold1" / "7-3-0-0.flac")
+    tone(tmp_path / "audio" / "fold2" / "8-8-0-0.wav")
+    found = [(clip.path.name, clip.label, clip.fold, clip.source) for clip in find_clips(tmp_path)]
+    assert found == [("7-3-0-0.flac", "dog_bark", 1, "7"), ("8-8-0-0.wav", "siren", 2, "8")]
+
+
+def test_a_source_in_two_folds_is_refused_because_it_would_leak(tmp_path: Path) -> None:
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / "UrbanSound8K.csv").write_text(
+        "slice_file_name,fsID,fold,classID,class\n7-3-0-0.wav,7,1,3,dog_bark\n7-8-0-0.wav,7,2,8,siren\n"
+    )
+    tone(tmp_path / "audio" / "fold1" / "7-3-0-0.wav")
+    tone(tmp_path / "audio" / "fold2" / "7-8-0-0.wav")
+    with pytest.raises(DataError, match="leak"):
+        find_clips(tmp_path)
+
+
+def test_a_folder_for_each_class_is_dealt_into_folds_that_do_not_change(tmp_path: Path) -> None:
+    for name in ("a/1.wav", "a/2.wav", "b/3.wav"):
+        tone(tmp_path / name)
+    clips = find_clips(tmp_path)
+    assert [clip.label for clip in clips] == ["a", "a", "b"]
+    assert all(1 <= clip.fold <= 5 for clip in clips)
+    assert find_clips(tmp_path) == clips
+
+
+def test_one_class_or_none_is_refused(tmp_path: Path) -> None:
+    tone(tmp_path / "a" / "1.wav")
+    with pytest.raises(DataError, match="fewer than two classes"):
+        find_clips(tmp_path)
+    with pytest.raises(DataError, match="not a folder"):
+        find_clips(tmp_path / "gone")
+
+
+def test_a_clip_of_any_rate_and_channels_is_16_khz_mono(tmp_path: Path) -> None:
+    pcm = load_clip(tone(tmp_path / "1.wav", seconds=0.5, rate_hz=44_100, channels=2))
+    assert pcm.dtype == np.int16
+    assert abs(pcm.size - 8_000) <= 1
+    assert abs(int(np.abs(pcm).max()) - 16_384) < 400
+
+
+@pytest.mark.parametrize("content", ["empty", "silent", "corrupt"])
+def test_a_clip_that_holds_no_sound_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "bad.wav"
+    if content == "corrupt":
+        path.write_bytes(b"not a recording")
+    else:
+        soundfile.write(path, np.zeros(0 if content == "empty" else 100), 16_000)
+    with pytest.raises(ClipUnreadable, match=r"bad\.wav"):
+        load_clip(path)

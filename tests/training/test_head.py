@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import numpy as np
+
+from training.head import train_head
+
+
+def test_the_folded_layer_separates_what_can_be_separated_and_never_names_an_unseen_class() -> None:
+    random = np.random.default_rng(0)
+    targets = np.repeat([0, 2], 60)
+    features = random.normal(size=(120, 40)).astype(np.float32) * 3 + 5
+    features[targets == 2, :8] += 6
+    groups = [str(number // 3) for number in range(120)]
+    head, strength = train_head(features, targets, groups, classes=3)
+    scores = head.scores(features)
+    assert strength > 0
+    assert (scores.argmax(axis=1) == targets).mean() > 0.95
+    assert scores[:, 1].max() == 0.0
+    np.testing.assert_allclose(scores.sum(axis=1), 1.0, rtol=1e-5)
