@@ -1,7 +1,8 @@
 """The one definition of the log-mel spectrogram, shared by training, the processors and the graph in the SavedModel.
 
 The reference is librosa: `melspectrogram` (Slaney mel filters, Hann window, centred frames, zero padding) and
-`power_to_db`. This module computes the same from cached filters and one real FFT a frame, several times faster.
+`power_to_db`. This module computes the same from cached filters, several times faster; `benchmarks/spectrogram.py`
+measures both.
 
 An image has one channel a window length: the same sound with short windows shows when things happen, with long ones
 at which frequency.
@@ -15,13 +16,19 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import scipy.fft  # numpy's own FFT is five times slower in float32
 from numpy.lib.stride_tricks import sliding_window_view
 
 from earshot.audio import FULL_SCALE, SAMPLE_RATE_HZ, SEGMENT_SAMPLES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy.sparse import csr_array
+
+FRAMES_AT_ONCE = 64
+"""Frames that go through the FFT together: few enough for their spectra to stay in a core's cache.
+
+All frames of three seconds at once take temporaries of 2 MB, whose page faults cost more than the FFT.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,18 @@ def mel_filters(params: SpectrogramParams, fft_samples: int) -> NDArray[np.float
 
 
 @lru_cache(maxsize=8)
+def _sparse_mel_filters(params: SpectrogramParams, fft_samples: int) -> csr_array:
+    """`mel_filters` without its zeros, which are 98 in 100.
+
+    It is faster than the full matrix, and stays in this thread: BLAS spreads the product of full matrices over all
+    cores, where it waited up to 70 ms for cores that had other work.
+    """
+    from scipy.sparse import csr_array
+
+    return csr_array(mel_filters(params, fft_samples))
+
+
+@lru_cache(maxsize=8)
 def hann_window(window: int, fft_samples: int) -> NDArray[np.float32]:
     """Periodic Hann window centred in `fft_samples` samples, float32 [fft_samples]."""
     hann = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(window) / window)
@@ -88,12 +107,20 @@ def hann_window(window: int, fft_samples: int) -> NDArray[np.float32]:
 
 def mel_power(pcm: NDArray[np.int16], window: int, params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.float32]:
     """Mel power of `pcm` (int16 [samples]) through one window length: float32 [mels, frames]."""
+    import scipy.fft  # numpy's own FFT is five times slower in float32
+
     fft_samples = params.fft_samples(window)
+    hann = hann_window(window, fft_samples)
+    filters = _sparse_mel_filters(params, fft_samples)
     padded = np.pad(pcm.astype(np.float32) / np.float32(FULL_SCALE), fft_samples // 2)
     frames = sliding_window_view(padded, fft_samples)[:: params.hop_samples]
-    spectrum = scipy.fft.rfft(frames * hann_window(window, fft_samples), axis=-1)
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
-    return np.asarray(mel_filters(params, fft_samples) @ power.T, dtype=np.float32)
+    mel = np.empty((params.mels, len(frames)), dtype=np.float32)
+    for start in range(0, len(frames), FRAMES_AT_ONCE):
+        some = slice(start, start + FRAMES_AT_ONCE)
+        spectrum = scipy.fft.rfft(frames[some] * hann)
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
+        mel[:, some] = filters @ power.T
+    return mel
 
 
 def log_mel(pcm: NDArray[np.int16], window: int, params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.float32]:
