@@ -35,7 +35,7 @@ def level_dbfs(samples: NDArray[np.int16]) -> float:
 
 def pcm16(samples: NDArray[np.floating]) -> NDArray[np.int16]:
     """Floating samples in [-1, 1] as int16 of the same shape; what lies outside is clipped, NaN becomes silence."""
-    scaled = np.rint(np.nan_to_num(samples, nan=0.0) * FULL_SCALE)
+    scaled = np.rint(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0) * FULL_SCALE)
     return np.asarray(np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1), dtype=np.int16)
 
 
