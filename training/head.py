@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3)
 """Inverse strengths of the L2 penalty that are tried."""
 
 COMPONENTS = 512
@@ -50,7 +50,7 @@ def train_head(
 
 
 def _regression(strength: float) -> LogisticRegression:
-    return LogisticRegression(C=strength, max_iter=500)
+    return LogisticRegression(C=strength, tol=1e-3, max_iter=1000)
 
 
 class _Projection:

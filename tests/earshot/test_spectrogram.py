@@ -33,7 +33,8 @@ def test_it_is_librosas_on_real_clips() -> None:
 def test_an_image_has_the_peak_at_255_and_the_lowest_band_first() -> None:
     tone = (8_000 * np.sin(2 * np.pi * 300 * np.arange(SEGMENT_SAMPLES) / 16_000)).astype(np.int16)
     image = spectrogram(tone)
-    assert (image.shape, image.dtype) == ((128, 301, 3), np.uint8)
+    assert image.shape == (128, 301, 3)
+    assert image.dtype == np.uint8
     assert image.max() == 255
     assert image.mean(axis=(1, 2)).argmax() < 20
 
