@@ -11,7 +11,8 @@ import structlog
 def configure_logs(level: str = "info", *, json: bool = False) -> None:
     """Send all logs of this process to stderr from `level` up, as readable lines or one JSON object a line.
 
-    Dependencies are heard from `warning` up unless `level` is `debug`.
+    Dependencies are heard from `warning` up unless `level` is `debug`; kafka-python only then, as it logs several
+    lines a second, with tracebacks, for as long as a broker is away, and every command says that in one of its own.
     """
     before: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -28,6 +29,7 @@ def configure_logs(level: str = "info", *, json: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=[*last, renderer]))
     logging.basicConfig(handlers=[handler], level=level.upper() if level == "debug" else "WARNING", force=True)
+    logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
     for package in ("earshot", "producers", "processors", "serving", "training", "local"):
         logging.getLogger(package).setLevel(level.upper())
     structlog.configure(

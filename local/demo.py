@@ -32,6 +32,9 @@ from producers.publisher import PublisherError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kafka import TopicPartition
+    from kafka.consumer.fetcher import ConsumerRecord
+
     from local.settings import DemoSettings
 
 log = get_log(__name__)
@@ -110,9 +113,10 @@ def _watch(stack: Stack, devices: list[Device], events: SimpleQueue[Event], tall
         while True:
             try:
                 playing = sum(device.is_alive() for device in devices)
-                tally.enter_all(events)
+                arrived = consumer.poll(timeout_ms=100)
+                tally.enter_all(events)  # after the poll: a segment is known before its label is
                 now = time.monotonic()
-                if _read(consumer, tally, screen):
+                if _enter(arrived, tally, screen):
                     last_label = quiet_since = now
                 elif playing:
                     quiet_since = now
@@ -131,9 +135,8 @@ def _watch(stack: Stack, devices: list[Device], events: SimpleQueue[Event], tall
     return last_label - started
 
 
-def _read(consumer: KafkaConsumer, tally: Tally, screen: Screen) -> bool:
-    """Enter the labels and dead letters that have come; True where there were any."""
-    batches = consumer.poll(timeout_ms=100)
+def _enter(batches: dict[TopicPartition, list[ConsumerRecord]], tally: Tally, screen: Screen) -> bool:
+    """Enter labels and dead letters; True where there are any."""
     for partition, records in batches.items():
         for record in records:
             if partition.topic == DEAD_LETTERS:

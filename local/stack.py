@@ -68,7 +68,8 @@ class Stack:
         """Raise StackError where a part has died."""
         for child in self._children:
             if child.poll() is not None:
-                raise StackError(f"the {child.name} ended with status {child.poll()}; its last lines:\n{child.tail()}")
+                last = "\n".join(child.tail())
+                raise StackError(f"the {child.name} ended with status {child.poll()}; its last lines:\n{last}")
 
     def _start(self) -> None:
         # The model server takes longest, so it starts first and loads while the broker does.

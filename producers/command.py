@@ -14,7 +14,7 @@ from earshot.logs import configure_logs, get_log
 from producers.agent import Agent
 from producers.devices import MicrophoneError, list_devices
 from producers.microphone import MicrophoneSource
-from producers.publisher import Publisher, PublisherError, quiet_kafka
+from producers.publisher import Publisher, PublisherError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,11 +28,9 @@ def run(settings: AgentSettings) -> None:
     """Listen to a microphone and send three seconds of sound to Kafka whenever something is heard.
 
     The agent needs a microphone that PortAudio knows (`earshot devices` lists them) and a broker with the topics
-    (`earshot topics create`). SIGTERM or Ctrl-C end it once what it has cut is sent; a second one ends it at once.
+    (`earshot topics`). SIGTERM or Ctrl-C end it once what it has cut is sent; a second one ends it at once.
     While the broker is away segments wait, up to `--queue-segments` of them. Prometheus metrics: `--metrics-port`.
     """
-    if settings.log_level != "debug":
-        quiet_kafka()
     try:
         source = MicrophoneSource(settings)  # first, as it is here and fails at once
         with _metrics(settings.metrics_port), Publisher(settings) as publisher:

@@ -13,7 +13,6 @@ What is lost, and when:
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from functools import partial
@@ -188,7 +187,7 @@ class Publisher:
             self._producer.close(timeout=CLOSE_S)
             raise TopicMissing(
                 f"the broker at {settings.bootstrap_servers} has no topic {self._topic!r} ({error}); "
-                "make the topics with `earshot topics create`"
+                "make the topics with `earshot topics`"
             ) from error
 
 
@@ -209,8 +208,3 @@ def _connect(settings: AgentSettings) -> KafkaProducer:
             f"no Kafka broker answered at {settings.bootstrap_servers} within {settings.broker_wait_s:g} s ({error}); "
             "start it, or say where it is with --bootstrap-servers"
         ) from error
-
-
-def quiet_kafka() -> None:
-    """Keep kafka-python's own log lines off: several a second, with tracebacks, for as long as a broker is away."""
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)

@@ -27,12 +27,12 @@ def run(settings: ServerSettings) -> None:
     signal.signal(signal.SIGINT, _end)
     _check_ports(settings)
     _quieten(debug=settings.log_level == "debug")
-    base_path = _base_path(settings)
 
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(settings.intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(settings.inter_op_threads)
+    base_path = _base_path(settings)  # after the threads: expanding the starter model starts TensorFlow's
 
     from serving.server import PortTaken
 

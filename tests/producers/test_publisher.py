@@ -147,6 +147,6 @@ def test_without_a_broker_the_message_says_where_it_looked() -> None:
 @pytest.mark.integration
 def test_without_the_topic_the_message_says_how_to_make_it(broker: Broker) -> None:
     settings = agent_settings(broker.bootstrap_servers)
-    with pytest.raises(TopicMissing, match="earshot topics create"):
+    with pytest.raises(TopicMissing, match="earshot topics"):
         Publisher(settings, topic=f"absent-{uuid.uuid4()}")
     assert no_threads_of(settings)
