@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from earshot.admin import create_topics
+from earshot.folders import state_folder
 from local.broker import Broker, BrokerError, broker_address, broker_pid, make_data_folder
-from local.folders import exclusive, state_folder
+from local.locks import exclusive
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -28,9 +28,9 @@ from local.errors import (
     DataFolderUnusable,
     PortTaken,
 )
-from local.folders import exclusive, lock_holder
 from local.jars import kafka_jars
 from local.java import Java, find_java
+from local.locks import exclusive, lock_holder
 from local.processes import Child
 
 if TYPE_CHECKING:

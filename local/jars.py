@@ -8,8 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from earshot.folders import cache_folder
 from local.errors import JarsMissing, MavenMissing
-from local.folders import cache_folder, exclusive
+from local.locks import exclusive
 
 POM = Path(__file__).with_name("pom.xml")
 

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from earshot.command import fail
+from earshot.folders import cache_folder
 from serving.compact import InvalidModelFile, load_compact
 
 STARTER = Path(__file__).with_name("starter_model") / "earshot-starter.npz"
@@ -23,11 +23,10 @@ VERSION = 1
 def ensure_starter(cache: Path | None = None) -> Path:
     """The model base path that holds the starter model as version 1, made in the cache where it is not there yet.
 
-    cache: the folder for it; None is `$EARSHOT_CACHE` or `~/.cache/earshot`. A cached model belongs to one content of
+    cache: the folder for it; None is Earshot's. A cached model belongs to one content of
     the file, so a new starter model is expanded anew. Raises InvalidModelFile where the file is missing or broken.
     """
-    if cache is None:
-        cache = Path(os.environ.get("EARSHOT_CACHE") or Path.home() / ".cache" / "earshot")
+    cache = cache or cache_folder()
     try:
         content = hashlib.sha256(STARTER.read_bytes()).hexdigest()[:16]
     except OSError as error:

@@ -87,9 +87,9 @@ class Bottlenecks:
                     log.warning("clip skipped", reason=str(images))
                     unreadable.append(str(images))
                     continue
-                rows = self._compute(images)
-                _write(self._path(clip), rows)
-                features[clip] = Features(rows[:-1], rows[-1:])
+                path = self._path(clip)
+                _write(path, self._compute(images))
+                features[clip] = _read(path)  # rounded as it is on disk, so that a run that goes on ends the same
         return {clip: features[clip] for clip in clips if clip in features}, unreadable
 
     def _path(self, clip: Clip) -> Path:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from earshot.command import fail
+from earshot.folders import cache_folder
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel, save_compact
@@ -58,7 +59,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     clips = find_clips(settings.data)
     weights = load_weights(settings.weights)
     architecture = Architecture(tuple(settings.taps.split(",")), settings.bands, weights.input_range)
-    cache = settings.cache or Path.home() / ".cache" / "earshot" / "bottlenecks"
+    cache = settings.cache or cache_folder() / "bottlenecks"
     seconds = {}
     started = time.monotonic()
     features, unreadable = Bottlenecks(weights, architecture, cache, settings.batch).of(clips)

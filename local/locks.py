@@ -1,4 +1,4 @@
-"""Where the local stack keeps what outlives a run, and the locks that let several processes share it."""
+"""File locks, by which several processes share the folders of the local stack."""
 
 from __future__ import annotations
 
@@ -6,31 +6,14 @@ import fcntl
 import os
 import struct
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _FLOCK = "hhqqi4x"
 """Linux's struct flock: type, whence, start, length, pid."""
-
-
-def cache_folder() -> Path:
-    """`$EARSHOT_CACHE`, or `earshot` in the user's cache folder: what can be fetched or computed again."""
-    return _folder("EARSHOT_CACHE", "XDG_CACHE_HOME", ".cache")
-
-
-def state_folder() -> Path:
-    """`$EARSHOT_STATE`, or `earshot` in the user's state folder: what a background broker keeps."""
-    return _folder("EARSHOT_STATE", "XDG_STATE_HOME", ".local/state")
-
-
-def _folder(own: str, standard: str, fallback: str) -> Path:
-    if given := os.environ.get(own):
-        return Path(given).expanduser().absolute()
-    base = os.environ.get(standard)
-    return (Path(base) if base else Path.home() / fallback) / "earshot"
 
 
 @contextmanager
