@@ -11,10 +11,12 @@ import os
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pydantic_settings import PydanticBaseSettingsSource
 
 PREFIX = "EARSHOT_"
 
@@ -37,6 +39,21 @@ class Settings(BaseSettings):
         "log_level", "info", description="Least severity that is logged."
     )
     log_json: bool = shared("log_json", default=False, description="Log one JSON object a line.")
+
+    @classmethod
+    def settings_customise_sources(  # pydantic-settings asks for all of these arguments
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options, then Earshot's own variables: a machine's LOG_LEVEL or JSON is somebody else's."""
+        if isinstance(env_settings, EnvSettingsSource):
+            own = {name: value for name, value in env_settings.env_vars.items() if name.upper().startswith(PREFIX)}
+            env_settings.env_vars = own
+        return init_settings, env_settings
 
     @classmethod
     def variable(cls, field: str) -> str:
@@ -72,19 +89,27 @@ class Settings(BaseSettings):
 
     @classmethod
     def _unknown_variables(cls) -> list[str]:
-        prefix = cls.model_config["env_prefix"].upper()
-        if not prefix:
-            return []
+        """Variables with the component's prefix that set nothing, and misspelt ones of those that all components share.
+
+        Any other variable may be another component's, so it is let be.
+        """
         known = [cls.variable(field) for field in cls.model_fields]
-        unknown = sorted(name for name in os.environ if name.upper().startswith(prefix) and name.upper() not in known)
-        return [f"{name} is not a setting{_nearest(name.upper(), known)}" for name in unknown]
+        others = sorted(name for name in os.environ if name.upper() not in known)
+        prefix = cls.model_config["env_prefix"].upper()
+        own = [name for name in others if prefix and name.upper().startswith(prefix)]
+        shared_by_all = [name for name in known if not prefix or not name.startswith(prefix)]
+        misspelt = [name for name in others if name not in own and _resembles(name.upper(), shared_by_all)]
+        return [f"{name} is not a setting{_nearest(name.upper(), known, prefix)}" for name in own + misspelt]
 
     @classmethod
     def _explain(cls, problem: dict[str, Any]) -> str:
         place = str(problem["loc"][0]) if problem["loc"] else ""
         for field in cls.model_fields:
             if place.upper() in {field.upper(), cls.variable(field), cls.option(field)[2:].replace("-", "_").upper()}:
-                return f"{cls.variable(field)} ({cls.option(field)}): {problem['msg']}, not {problem['input']!r}"
+                # A pattern says less to a user than what the setting is.
+                pattern = problem["type"] == "string_pattern_mismatch"
+                takes = cls.model_fields[field].description if pattern else problem["msg"]
+                return f"{cls.variable(field)} ({cls.option(field)}) cannot be {problem['input']!r}: {takes}"
         return f"{place} is not a setting{_nearest(place, list(cls.model_fields))}" if place else str(problem["msg"])
 
 
@@ -99,9 +124,15 @@ class KafkaSettings(Settings):
     )
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _nearest(name: str, known: list[str], prefix: str = "") -> str:
+    """A question after the one of `known` that `name` may have meant; prefixes, alike in all, do not count."""
+    ends = {setting.removeprefix(prefix).removeprefix(PREFIX): setting for setting in known}
+    close = difflib.get_close_matches(name.removeprefix(prefix).removeprefix(PREFIX), ends, n=1, cutoff=0.45)
+    return f"; did you mean {ends[close[0]]}?" if close else ""
+
+
+def _resembles(name: str, known: list[str]) -> bool:
+    return name.startswith(PREFIX) and bool(difflib.get_close_matches(name, known, n=1, cutoff=0.9))
 
 
 def settings_table(cls: type[Settings]) -> list[tuple[str, str, str, str]]:
