@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,9 @@ from local.broker import Broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A shell ignores SIGINT in background jobs, and every process that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -51,13 +51,16 @@ def test_recordings_that_cannot_be_read_are_named_and_the_others_are_labelled(tm
 
 
 def test_ctrl_c_while_labels_come_ends_with_a_summary_and_nothing_left_behind(tmp_path: Path) -> None:
-    with Command("demo", "--devices", "1", log=tmp_path / "log", TMPDIR=str(tmp_path)) as demo:
+    report = tmp_path / "summary.json"
+    arguments = ["--devices", "1", "--json", str(report)]
+    with Command("demo", *arguments, log=tmp_path / "log", TMPDIR=str(tmp_path)) as demo:
         demo.wait_for("device-1", START_S)
         demo.interrupt()
         demo.wait(60.0)
         assert "Summary" in demo.output
         assert demo.left_behind() == []
-    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert json.loads(report.read_text())["recordings_played"] < len(find_recordings(SAMPLES))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "summary.json"]
 
 
 def test_ctrl_c_while_it_starts_ends_it_with_nothing_left_behind(tmp_path: Path) -> None:
