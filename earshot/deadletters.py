@@ -31,7 +31,10 @@ def dead_letter(
     partition: int,
     offset: int,
 ) -> Record:
-    """The dead letter for a record of `topic`: key, value and headers unchanged, the failure in further headers."""
+    """The dead letter for a record of `topic`: key, value and headers unchanged, the failure in further headers.
+
+    Only what was null is empty, as a record without a value would tell Kafka to delete.
+    """
     failure = {
         "exception": f"{type(error).__module__}.{type(error).__qualname__}",
         "message": str(error),
@@ -40,5 +43,6 @@ def dead_letter(
         "partition": str(partition),
         "offset": str(offset),
     }
-    added = [(f"{ERROR_PREFIX}{name}", text.encode()) for name, text in failure.items()]
+    # A message may hold what UTF-8 cannot: a file name or a header, as Python kept it.
+    added = [(f"{ERROR_PREFIX}{name}", text.encode(errors="backslashreplace")) for name, text in failure.items()]
     return Record(key or b"", value or b"", [*headers, *added, (STAGE_HEADER, stage.encode())])
