@@ -92,12 +92,15 @@ def topics(settings: TopicsSettings) -> None:
     from earshot.admin import TopicsError, create_topics
 
     try:
-        created = create_topics(
+        made = create_topics(
             settings.bootstrap_servers, partitions=settings.partitions, replication=settings.replication
         )
     except TopicsError as error:
         raise fail(error) from None
-    typer.echo(f"created {', '.join(created)}" if created else "all topics exist already")
+    typer.echo(f"created {', '.join(made.created)}" if made.created else "all topics exist already")
+    for name, partitions in made.partitions.items():
+        if partitions != settings.partitions:
+            typer.echo(f"{name} has {partitions} partitions and keeps them, not the {settings.partitions} asked for")
 
 
 @app.command()

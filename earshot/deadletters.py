@@ -33,7 +33,7 @@ def dead_letter(
 ) -> Record:
     """The dead letter for a record of `topic`: key, value and headers unchanged, the failure in further headers.
 
-    Only what was null is empty, as a record without a value would tell Kafka to delete.
+    A null key or value becomes an empty one.
     """
     failure = {
         "exception": f"{type(error).__module__}.{type(error).__qualname__}",

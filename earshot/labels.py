@@ -94,7 +94,8 @@ class Label(BaseModel):
         try:
             return cls.model_validate_json(value or b"")
         except ValidationError as error:
-            raise InvalidLabel(f"not a label: {error}") from error
+            faults = [f"{'.'.join(map(str, fault['loc']))} {fault['msg']}".strip() for fault in error.errors()]
+            raise InvalidLabel("; ".join(faults)) from error
 
 
 def label_id(segment_id: str, model_name: str, model_version: int) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from earshot.command import fail
-from earshot.labels import InvalidLabel, Label
 from earshot.logs import get_log
 from earshot.settings import KafkaSettings
 from earshot.topics import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from earshot.labels import Label
 
 log = get_log(__name__)
 
@@ -31,23 +33,30 @@ class TailSettings(KafkaSettings, env_prefix="EARSHOT_LABELS_"):
     json_lines: bool = Field(default=False, description="Print each label as the JSON that it is, one a line.")
 
 
-def labels(settings: TailSettings) -> Iterator[Label]:
+def labels(settings: TailSettings, wait_s: float = 10.0) -> Iterator[Label]:
     """Labels as they come, for ever; records that are not labels are logged and passed over.
 
-    Raises LabelsUnavailable where no broker answers.
+    Raises LabelsUnavailable where no broker answers within `wait_s`, or it has no labels topic.
     """
     from kafka import KafkaConsumer
     from kafka.errors import KafkaError
 
+    from earshot.labels import InvalidLabel, Label
+
+    servers = settings.bootstrap_servers
     try:
         consumer = KafkaConsumer(
             LABELS,
-            bootstrap_servers=settings.bootstrap_servers.split(","),
+            bootstrap_servers=servers.split(","),
+            bootstrap_timeout_ms=round(1000 * wait_s),
             auto_offset_reset="earliest" if settings.since == "beginning" else "latest",
+            allow_auto_create_topics=False,
         )
     except KafkaError as error:
-        raise LabelsUnavailable(f"no Kafka broker answers at {settings.bootstrap_servers}; is it running?") from error
+        raise LabelsUnavailable(f"no Kafka broker answered at {servers} in {wait_s:g} s; is it running?") from error
     try:
+        if not consumer.partitions_for_topic(LABELS):
+            raise LabelsUnavailable(f"{servers} has no topic {LABELS}; `earshot topics` makes it")
         for record in consumer:
             try:
                 label = Label.from_record(record.value)
@@ -70,6 +79,8 @@ def run(settings: TailSettings) -> None:
         raise fail(error) from None
     except KeyboardInterrupt:
         return
+    except BrokenPipeError:  # whoever read the output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush complains
 
 
 def _line(label: Label) -> str:
