@@ -296,7 +296,7 @@ def test_given_a_model_of_another_spectrogram_then_exit_status_2_and_nothing_con
     with ModelServer(model) as server, Worker(topics, server.address) as worker:
         topics.send([segment().to_record()])
         assert worker.wait() == 2
-        assert "[-1, 64, 301, 1]" in worker.log.read_text().splitlines()[-1]
+        assert "[-1, 64, 301, 1]" in worker.log.read_text().splitlines()[-1], worker.log.read_text()
         assert "Traceback" not in worker.log.read_text()
     assert not model.batches
 
