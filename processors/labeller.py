@@ -79,8 +79,10 @@ class Labeller:
         # The first spectrogram imports what makes the filters: now, rather than with the first segment.
         silence = np.zeros(SEGMENT_SAMPLES, np.int16)
         warm_up = asyncio.get_running_loop().run_in_executor(self._threads, spectrogram, silence)
-        await self._predictor.wait_for_model(IMAGE_SHAPE)
-        await warm_up
+        try:
+            await self._predictor.wait_for_model(IMAGE_SHAPE)
+        finally:
+            await warm_up  # a thread cannot be stopped, and must not outlive the event loop that it reports to
         self._ready = True
         metrics.MODEL_READY.set(1)
         while True:
@@ -99,7 +101,7 @@ class Labeller:
         """Wait until the batch in hand is written and acknowledged, unless that takes long, and begin no other."""
         if not self._predictor.away:
             await _within(timeout_s, self._in_hand.acquire())
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
 
     async def _process(self, jobs: list[_Job]) -> None:
         metrics.BATCH.observe(len(jobs))
