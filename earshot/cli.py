@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from earshot.admin import TopicsSettings
-from earshot.command import fail, settings_command
+from earshot.command import APP, fail, settings_command
 from earshot.tail import TailSettings
 from local.commands import app as local_app
 from local.settings import DemoSettings, ReplaySettings
@@ -18,8 +18,7 @@ app = typer.Typer(
     name="earshot",
     help="Hears what happens: sound from microphones, through Kafka and a model server, to labels.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    **APP,
 )
 app.add_typer(local_app, name="local")
 
@@ -27,11 +26,12 @@ app.add_typer(local_app, name="local")
 @app.command()
 @settings_command(AgentSettings)
 def agent(settings: AgentSettings) -> None:
-    """Listen to a microphone, and send three seconds of sound to Kafka whenever something is heard.
+    """Listen to a microphone, and send what is heard to Kafka.
 
-    Needs a microphone that PortAudio knows (`earshot devices` lists them) and a broker with the topics (`earshot
-    topics` makes them). SIGTERM or Ctrl-C end it once what it has cut is sent; a second one ends it at once. While the
-    broker is away segments wait, up to --queue-segments of them. Prometheus metrics: --metrics-port.
+    Whenever something sounds, segments of three seconds go out until it is over. Needs a microphone that PortAudio
+    knows (`earshot devices` lists them) and a broker with the topics (`earshot topics` makes them). SIGTERM or Ctrl-C
+    end it once what it has cut is sent; a second one ends it at once. While the broker is away segments wait, up to
+    --queue-segments of them. Prometheus metrics: --metrics-port.
     """
     from producers.command import run
 
@@ -40,7 +40,10 @@ def agent(settings: AgentSettings) -> None:
 
 @app.command()
 def devices() -> None:
-    """List the microphones of this machine: index, name, sample rate, channels."""
+    """List the microphones of this machine.
+
+    A line each: index, name, sample rate, channels. `earshot agent --device` takes an index or a part of the name.
+    """
     from producers.command import show_devices
 
     show_devices()
@@ -52,7 +55,8 @@ def processor(settings: ProcessorSettings) -> None:
     """Turn segments from Kafka into labels, until SIGTERM or Ctrl-C.
 
     Run as many as the segments topic has partitions: they share the load, and take over from one that dies. Needs a
-    broker with the topics and a model server; waits while the model loads. Prometheus metrics: /metrics on --web-port.
+    broker with the topics and a model server; waits while the model loads. Prometheus metrics: /metrics on
+    --web-port.
     """
     from processors.worker import run
 
@@ -62,10 +66,11 @@ def processor(settings: ProcessorSettings) -> None:
 @app.command()
 @settings_command(ServerSettings)
 def serve(settings: ServerSettings) -> None:
-    """Serve a model over TensorFlow Serving's gRPC API, where there is no TensorFlow Serving.
+    """Serve a model over TensorFlow Serving's gRPC API.
 
-    Serves the newest numeric version in --model-base-path and changes over when a newer one appears; without a path,
-    the starter model. Prometheus metrics: /monitoring/prometheus/metrics on --rest-api-port.
+    For where there is no TensorFlow Serving. Serves the newest numeric version in --model-base-path and changes over
+    when a newer one appears; without a path, the starter model. Prometheus metrics: /monitoring/prometheus/metrics on
+    --rest-api-port.
     """
     from serving.run import run
 
@@ -75,10 +80,11 @@ def serve(settings: ServerSettings) -> None:
 @app.command()
 @settings_command(RetrainSettings)
 def retrain(settings: RetrainSettings) -> None:
-    """Retrain the model on labelled clips: judge the recipe on whole unseen folds, then publish the next version.
+    """Retrain the model on labelled clips.
 
-    Clips are turned into bottleneck features once (the cache makes a second run quick, and a killed one go on), a new
-    head is trained on them, and with --model-dir the model appears there as the next numeric version.
+    Clips are turned into bottleneck features once (the cache makes a second run quick, and a killed one go on). A new
+    head on them is judged on whole unseen folds, then trained on all, and with --model-dir the model appears there as
+    the next numeric version.
     """
     from training.retrain import run
 
@@ -88,7 +94,10 @@ def retrain(settings: RetrainSettings) -> None:
 @app.command()
 @settings_command(TopicsSettings)
 def topics(settings: TopicsSettings) -> None:
-    """Create the topics on a broker; those that exist are left as they are."""
+    """Create the topics that a broker lacks.
+
+    Those that exist are left as they are. Partitions bound how many workers share the load.
+    """
     from earshot.admin import TopicsError, create_topics
 
     try:
@@ -106,7 +115,10 @@ def topics(settings: TopicsSettings) -> None:
 @app.command()
 @settings_command(TailSettings)
 def labels(settings: TailSettings) -> None:
-    """Print labels as they come, until Ctrl-C: time, device, label, score, and the model's version."""
+    """Print labels as they come, until Ctrl-C.
+
+    A line each: time, device, label, score, model and its version; --json-lines prints the labels themselves.
+    """
     from earshot.tail import run
 
     run(settings)
@@ -115,7 +127,10 @@ def labels(settings: TailSettings) -> None:
 @app.command()
 @settings_command(ReplaySettings)
 def replay(settings: ReplaySettings) -> None:
-    """Play recordings through the agent's own code, once, to the segments topic of a Kafka that is running."""
+    """Play recordings to a Kafka that is running.
+
+    Once each, through the agent's own code: simulated devices send what a microphone's agent would.
+    """
     from local.replay import run
 
     run(settings)
@@ -124,10 +139,11 @@ def replay(settings: ReplaySettings) -> None:
 @app.command()
 @settings_command(DemoSettings)
 def demo(settings: DemoSettings) -> None:
-    """Show the whole pipeline at work on this machine: a real Kafka broker, model server and worker.
+    """Show the whole pipeline at work on this machine.
 
-    Simulated devices play recordings in real time through the agent's own code, and labels are shown as they arrive.
-    Ends by itself with a summary, or on Ctrl-C; all that it started has then stopped. Exit status 1: labels were lost.
+    Starts a real Kafka broker, a model server and a worker. Simulated devices play recordings in real time through
+    the agent's own code, and labels are shown as they arrive. Ends by itself with a summary, or on Ctrl-C; all that
+    it started has then stopped. Exit status 1: labels were lost.
     """
     from local.demo import run
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
     from earshot.settings import Settings
 
-_HELP = {"help_option_names": ["-h", "--help"]}
+APP: dict[str, Any] = {
+    "pretty_exceptions_enable": False,
+    # Plain text: in 80 columns Rich's tables cut the names of variables, which people copy from there.
+    "rich_markup_mode": None,
+    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
+}
+"""What every `typer.Typer` of the project is made with."""
 
 USAGE_ERROR = 2
 """Exit status where a setting, an argument or the surroundings are at fault and the message says what to do."""
@@ -49,6 +56,7 @@ def settings_command(settings: type[Settings]) -> Callable[[Callable[[Any], None
             option = typer.Option(
                 f"{flag}/--no-{flag[2:]}" if is_flag else flag,
                 help=f"{field.description} ({settings.variable(name)}, default {_shown(field.get_default())})",
+                metavar=None if is_flag else _kind(field.annotation),
                 show_default=False,
             )
             # Values stay text until the settings class parses them, so that there is one set of messages.
@@ -66,12 +74,20 @@ def settings_command(settings: type[Settings]) -> Callable[[Callable[[Any], None
     return decorate
 
 
+def _kind(annotation: Any) -> str:
+    """What an option takes, as help shows it: INTEGER, or the words that it may be."""
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    kinds = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
+    return next((kinds[part] for part in (annotation, *get_args(annotation)) if part in kinds), "TEXT")
+
+
 def _shown(default: object) -> str:
     return "none" if default in (None, "") else str(default)
 
 
 def run_component(command: Callable[..., None]) -> None:
     """Run one settings command by itself, for `python -m producers` and its like."""
-    single = typer.Typer(pretty_exceptions_enable=False, add_completion=False, context_settings=_HELP)
+    single = typer.Typer(add_completion=False, **APP)
     single.command()(command)
     single()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from earshot.command import fail
+from earshot.command import APP, fail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,10 +17,9 @@ STOPPED = 3
 """Exit status of `status` where no broker runs, as service managers have it."""
 
 app = typer.Typer(
-    help="A Kafka broker of one's own in the background, on loopback, with its data kept.",
+    help="Run a Kafka broker in the background, its data kept.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    **APP,
 )
 
 DataDir = Annotated[
@@ -32,7 +31,10 @@ Port = Annotated[int, typer.Option(min=1, max=65535, help="Port for clients, on 
 
 @app.command()
 def up(port: Port = 9092, data_dir: DataDir = None) -> None:
-    """Start the broker with Earshot's topics, and print its address when it is ready."""
+    """Start the broker with Earshot's topics.
+
+    Prints its address when it is ready; a broker that runs already is left as it is. It stays until `down`.
+    """
     from local import background
 
     folder = _folder(data_dir)
@@ -59,7 +61,10 @@ def down(data_dir: DataDir = None) -> None:
 
 @app.command()
 def status(data_dir: DataDir = None) -> None:
-    """Say whether the broker runs and how many records its topics took; exit status 3 where it does not run."""
+    """Say whether the broker runs.
+
+    And where, and how many records its topics took; exit status 3 where it does not run.
+    """
     from local import background
 
     folder = _folder(data_dir)
