@@ -19,8 +19,6 @@ from earshot.segments import Record
 from processors.pipeline import Incoming
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from processors.labeller import Labeller, Publish
     from processors.settings import ProcessorSettings
 
@@ -33,13 +31,19 @@ _SETTLE_S = 10.0
 """Longest that a rebalance waits for what is in hand; after that it is processed again elsewhere."""
 
 
-def create_app(settings: ProcessorSettings, datadir: Path) -> faust.App:
-    """The Faust application without its agent; `datadir` is a folder that Faust insists on, and leaves empty."""
+class _FilelessApp(faust.App):  # type: ignore[misc]
+    """A worker has no tables, so it needs none of the folders that Faust would make, and a kill would leave."""
+
+    def _create_directories(self) -> None:
+        pass
+
+
+def create_app(settings: ProcessorSettings) -> faust.App:
+    """The Faust application without its agent."""
     request_timeout_s = 60.0
-    app = faust.App(
+    app = _FilelessApp(
         settings.group,
         broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
-        datadir=datadir,
         key_serializer="raw",
         value_serializer="raw",
         # Topics have settings of their own (earshot.topics), which Faust's declarations would not give them.

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from earshot.command import fail
@@ -58,16 +56,15 @@ async def _run(settings: ProcessorSettings) -> None:
     topics = (settings.segments_topic, settings.labels_topic, settings.dead_letters_topic)
     checks = asyncio.ensure_future(check_broker(settings.bootstrap_servers, topics, wait_s=settings.broker_wait_s))
     if await _first(checks, stop):
-        with tempfile.TemporaryDirectory(prefix="earshot-processor-") as datadir:
-            await _work(settings, stop, Path(datadir))
+        await _work(settings, stop)
 
 
-async def _work(settings: ProcessorSettings, stop: asyncio.Event, datadir: Path) -> None:
+async def _work(settings: ProcessorSettings, stop: asyncio.Event) -> None:
     from processors.app import add_agent, add_readiness, create_app, publisher
     from processors.labeller import Labeller
     from processors.predictor import Predictor
 
-    app = create_app(settings, datadir)
+    app = create_app(settings)
     predictor = Predictor(
         settings.model_server,
         settings.model_name,
