@@ -10,15 +10,14 @@ from kafka import KafkaAdminClient, TopicPartition
 
 from earshot.labels import label_id
 from earshot.segments import Record
-from local.broker import HOST
+from local.broker import HOST, Broker
 from tests.processors.model import CLASSES, VERSION, Model, ModelServer, scores_of
 from tests.processors.segments import segment
 from tests.processors.worker import PATIENCE_S, Topics, Worker, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from local.broker import Broker
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -235,6 +234,30 @@ def test_given_a_worker_killed_in_mid_stream_and_another_beside_it_then_every_se
     ids = {label.segment_id: label.label_id for label in labels}
     assert len(ids) == len(segments)
     assert all(ids[label.segment_id] == label.label_id for label in labels), "a repeated label has the same id"
+
+
+def test_given_a_broker_that_goes_away_and_comes_back_then_every_segment_gets_a_label(tmp_path: Path) -> None:
+    own = Broker(tmp_path / "kafka", port=free_port())
+    own.start()
+    try:
+        topics = Topics(own)
+        model = Model()
+        model.delay_s = 0.3
+        segments = [segment(number, device_id=f"device-{number % 8}") for number in range(60)]
+        with ModelServer(model) as server, Worker(topics, server.address, max_batch=4) as worker:
+            worker.wait_until_ready()
+            topics.send([one.to_record() for one in segments])
+            topics.read(topics.labels, lambda records: len(records) >= 8)
+            own.stop()
+            model.delay_s = 0.0
+            time.sleep(3.0)
+            own.start()
+            late = segment(device_id="late")
+            topics.send([late.to_record()])
+            topics.read_labels([late.segment_id, *(one.segment_id for one in segments)])
+            assert worker.terminate() == 0
+    finally:
+        own.stop()
 
 
 def test_given_sigterm_then_the_batch_in_hand_is_finished_and_the_rest_is_left_to_the_next_worker(
