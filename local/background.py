@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 9092
 STOP_GRACE_S = 20.0
+_START_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ def up(data_dir: Path, port: int = DEFAULT_PORT) -> tuple[Running, bool]:
     with exclusive(data_dir / "up.lock"):
         running = find(data_dir)
         if running is not None:
-            create_topics(running.bootstrap_servers)
+            # It may be starting still: `up` was killed, and a broker in the background was not.
+            create_topics(running.bootstrap_servers, wait_s=_START_PATIENCE_S)
             return running, False
         broker = Broker(data_dir, port, background=True)
         broker.start()

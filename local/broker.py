@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import shutil
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -165,14 +167,14 @@ class Broker:
         properties = self.data_dir / "server.properties"
         logs = self.data_dir / "logs"
         properties.write_text(
-            _PROPERTIES.format(host=HOST, port=self._port, controller_port=controller_port, logs=logs)
+            _PROPERTIES.format(host=HOST, port=self._port, controller_port=controller_port, logs=_escaped(logs))
         )
         if not (logs / "meta.properties").exists():
             _format(command, properties)
         self._child = Child(
             "Kafka",
             [*command, "kafka.Kafka", properties],
-            None,
+            _environment(),
             self.data_dir / "broker.log",
             background=self._background,
         )
@@ -189,14 +191,14 @@ class Broker:
                 ended = f"exit status {status}" if status >= 0 else f"signal {-status}"
                 raise BrokerDied(
                     f"Kafka ended while it started ({ended}). If its data in {self.data_dir} is damaged, start with "
-                    f"another data folder. Its last log lines:\n{_indented(child.tail())}"
+                    f"another data folder. Its last log lines:\n{_log_lines(child)}"
                 )
             if _answers(self.bootstrap_servers):
                 return
             if time.monotonic() > deadline:
                 raise BrokerSilent(
                     f"Kafka did not answer at {self.bootstrap_servers} within {_START_TIMEOUT_S:.0f} s; is the machine "
-                    f"short of memory or CPU? Its last log lines:\n{_indented(child.tail())}"
+                    f"short of memory or CPU? Its last log lines:\n{_log_lines(child)}"
                 )
             time.sleep(_POLL_S)
 
@@ -250,6 +252,8 @@ def _usable_folder(given: Path | None) -> Path:
     if given is None:
         return Path(tempfile.mkdtemp(prefix="earshot-kafka-"))
     folder = given.absolute()
+    if "," in str(folder):
+        raise DataFolderUnusable(f"Kafka takes {folder} for several folders; choose a data folder without a comma")
     make_data_folder(folder)
     if (pid := broker_pid(folder)) is not None:
         raise DataFolderInUse(f"another broker (process {pid}) runs on {folder}; stop it, or choose another folder")
@@ -261,6 +265,7 @@ def _format(command: list[str], properties: Path) -> None:
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
     answer = subprocess.run(
         [*command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", properties],
+        env=_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -268,7 +273,7 @@ def _format(command: list[str], properties: Path) -> None:
         check=False,
     )
     if answer.returncode != 0:
-        said = _indented(answer.stdout.splitlines()[-10:])
+        said = _indented(_without_frames(answer.stdout.splitlines())[-10:])
         raise DataFolderUnusable(
             f"Kafka could not format its storage in {properties.parent}; choose an empty data folder. It said:\n{said}"
         )
@@ -295,6 +300,27 @@ def _archived_classes(java: Java, jars: Path, class_path: str) -> list[str]:
                     return []
                 partial.rename(archive)
     return [f"-XX:SharedArchiveFile={archive}"]
+
+
+def _escaped(path: Path) -> str:
+    """A path as a Java properties file takes it: printable ASCII, and any other as UTF-16 units in hexadecimal."""
+    units = (unit for (unit,) in struct.iter_unpack(">H", str(path).encode("utf-16-be")))
+    return "".join(chr(unit) if ord(" ") < unit < 127 and unit != ord("\\") else f"\\u{unit:04x}" for unit in units)
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a Java that can name any file: in the locale C it could not name `Küche`."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
+def _log_lines(child: Child) -> str:
+    """The last lines of its log that say something."""
+    return _indented(_without_frames(child.tail(200))[-20:])
+
+
+def _without_frames(lines: list[str]) -> list[str]:
+    """Lines but for those of Java's stack traces that only name a place in Kafka's code."""
+    return [line for line in lines if not line.startswith("\tat ")]
 
 
 def _indented(lines: list[str]) -> str:

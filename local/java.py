@@ -32,7 +32,10 @@ def find_java() -> Java:
     if path is None:
         place = f"in JAVA_HOME ({home})" if home else "on PATH"
         raise JavaMissing(f"Kafka needs Java {LEAST_JAVA} or later and there is none {place}. {_INSTALL}")
-    answer = subprocess.run([path, "-version"], capture_output=True, text=True, check=False)
+    try:
+        answer = subprocess.run([path, "-version"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise JavaMissing(f"{path} cannot be run ({error.strerror}). {_INSTALL}") from error
     match = re.search(r'version "((?:1\.)?(\d+)[^"]*)"', answer.stderr + answer.stdout)
     if answer.returncode != 0 or match is None:
         raise JavaMissing(f"{path} does not run as Java: {(answer.stderr or answer.stdout).strip()}. {_INSTALL}")

@@ -1,0 +1,134 @@
+"""Child processes: real ones, watched through /proc."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from local.processes import Child
+from tests.processes import ROOT
+
+PATIENCE_S = 30.0
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from local.processes import Child
+child = Child("sleeper", ["sleep", "600"], None, Path(sys.argv[1]), background=sys.argv[2] == "background")
+child.start()
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+STUBBORN = """
+import signal, subprocess, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+helper = subprocess.Popen(["sleep", "600"])
+print(helper.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def ends(pid: int) -> bool:
+    """Whether a process that is not our own child ends in time."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while runs(pid):
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def printed(child: Child) -> str:
+    """The first line of a child's log, once it is there."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not (lines := child.tail()):
+        assert time.monotonic() < give_up_at
+        time.sleep(0.02)
+    return lines[0]
+
+
+def shell(script: str, log: Path, **environment: str) -> Child:
+    return Child("script", ["sh", "-c", script], {**os.environ, **environment}, log)
+
+
+def test_everything_a_child_says_is_in_its_log_which_begins_anew(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for word in ("first", "second"):
+        child = shell('echo "$WORD"; echo failed >&2; exit 3', log, WORD=word)
+        child.start()
+        give_up_at = time.monotonic() + PATIENCE_S
+        while child.poll() is None:
+            assert time.monotonic() < give_up_at
+            time.sleep(0.02)
+        assert child.poll() == 3
+        assert child.tail() == [word, "failed"]
+        assert child.tail(1) == ["failed"]
+
+
+def test_a_child_that_is_stopped_can_tidy_up(tmp_path: Path) -> None:
+    child = shell("trap 'echo tidied; exit 0' TERM; echo ready; while :; do sleep 0.05; done", tmp_path / "log")
+    with child:
+        assert printed(child) == "ready"
+        assert child.stop() == 0
+    assert child.tail()[-1] == "tidied"
+
+
+def test_a_child_that_ignores_sigterm_is_killed_with_all_it_started(tmp_path: Path) -> None:
+    with Child("stubborn", [sys.executable, "-c", STUBBORN], None, tmp_path / "log") as child:
+        helper = int(printed(child))
+        assert child.stop(grace_s=0.2) == -signal.SIGKILL
+        assert child.stop() == -signal.SIGKILL  # harmless if repeated
+    assert ends(helper)
+
+
+def test_a_child_ends_with_an_owner_that_is_killed_and_a_background_one_does_not(tmp_path: Path) -> None:
+    for kind in ("foreground", "background"):
+        with subprocess.Popen(
+            [sys.executable, "-c", OWNER, str(tmp_path / kind), kind], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as owner:
+            assert owner.stdout is not None
+            pid = int(owner.stdout.readline())
+            assert runs(pid)
+            owner.kill()
+            owner.wait()
+        if kind == "foreground":
+            assert ends(pid)
+        else:
+            assert runs(pid)
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_child_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
+    child = Child("sleeper", ["sleep", "600"], None, tmp_path / "log")
+    thread = threading.Thread(target=child.start)
+    thread.start()
+    thread.join()
+    with pytest.raises(subprocess.TimeoutExpired):
+        child._process.wait(0.3)  # type: ignore[union-attr]
+    assert child.stop() == -signal.SIGTERM
+
+
+def test_ctrl_c_in_the_terminal_reaches_the_owner_alone(tmp_path: Path) -> None:
+    with Child("sleeper", ["sleep", "600"], None, tmp_path / "log") as child:
+        assert child.pid is not None
+        assert os.getsid(child.pid) == child.pid != os.getsid(0)
+
+
+def test_a_command_that_cannot_be_run_ends_and_its_log_says_why(tmp_path: Path) -> None:
+    with Child("ghost", ["/no/such/program"], None, tmp_path / "log") as child:
+        assert printed(child) == "cannot run /no/such/program: No such file or directory"
