@@ -1,9 +1,9 @@
 """Asks the model server, over TensorFlow Serving's gRPC API, with a deadline on every request and bounded retries.
 
 A server that is away, starting or overloaded is asked again, until it has been away for the retry budget; after that
-each request is tried once, with time to connect anew, so that a long outage does not hold segments until their topic
-drops them and its end is noticed by the first segment after it. A request that the server refuses is split, so that one
-bad segment does not take its neighbours with it.
+each request is tried once and fails at once, so that a long outage does not hold segments until their topic drops them:
+as dead letters they are kept longer. A request that the server refuses is split, so that one bad segment does not take
+its neighbours with it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import asyncio
 import math
 import random
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +51,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.lb_policy_name", "round_robin"),
     # gRPC's own backoff grows to two minutes, and a server that is back should be noticed at once.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
 )
-
-_RECONNECT_S = 3.0
-"""Time for a try to connect after the longest reconnect backoff, which gRPC stretches by up to a fifth."""
 
 
 class PredictError(RuntimeError):
@@ -170,8 +166,6 @@ class Predictor:
         """A prediction for each image, from one request; raises PredictError."""
         request = predict_request(self._model_name, images)
         attempt = 0
-        if self._budget_left_s <= 0:
-            await self._reconnect()
         while True:
             started = time.perf_counter()
             try:
@@ -189,25 +183,13 @@ class Predictor:
             self._away_since = None
             return read_predictions(response, len(images))
 
-    @property
-    def _budget_left_s(self) -> float:
-        if self._away_since is None:
-            return self._retry_budget_s
-        return self._away_since + self._retry_budget_s - time.monotonic()
-
-    async def _reconnect(self) -> None:
-        """Return when there is a connection, or has been time enough for one."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_RECONNECT_S):
-                await self._channel.channel_ready()
-
     async def _pause(self, error: grpc.aio.AioRpcError, attempt: int) -> None:
         """Sleep before the next attempt; raises ModelAway where the budget is spent."""
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
             log.warning("model server is away", address=self._address, answer=_explain(error))
-        left_s = self._budget_left_s
+        left_s = self._away_since + self._retry_budget_s - now
         if left_s <= 0:
             raise ModelAway(
                 f"the model server at {self._address} has given no prediction for {now - self._away_since:.0f} s: "

@@ -58,11 +58,16 @@ class Topics:
         producer.flush()
         producer.close()
 
-    def read(self, topic: str, until: Callable[[list[Any]], bool]) -> list[Any]:
-        """All records of `topic` as soon as `until` holds for them."""
+    def read(self, topic: str, until: Callable[[list[Any]], bool], *others: str) -> list[Any]:
+        """All records of `topic`, and of `others`, as soon as `until` holds for them."""
         consumer = KafkaConsumer(bootstrap_servers=self.bootstrap_servers, auto_offset_reset="earliest")
-        partitions = consumer.partitions_for_topic(topic) or set()
-        consumer.assign([TopicPartition(topic, partition) for partition in partitions])
+        consumer.assign(
+            [
+                TopicPartition(name, partition)
+                for name in (topic, *others)
+                for partition in consumer.partitions_for_topic(name) or set()
+            ]
+        )
         found: list[Any] = []
         give_up_at = time.monotonic() + PATIENCE_S
         try:
@@ -84,6 +89,16 @@ class Topics:
             }
 
         return [Label.from_record(record.value) for record in self.read(self.labels, complete)]
+
+    def is_labelled(self, segment_id: str) -> bool:
+        """Whether a segment got a label, as soon as it has that or a dead letter."""
+        own = segment_id.encode()
+
+        def outcomes(records: list[Any]) -> list[Any]:
+            return [one for one in records if own in one.value or own == dict(one.headers).get("ce_id")]
+
+        found = self.read(self.labels, lambda records: bool(outcomes(records)), self.dead_letters)
+        return bool(outcomes(found)[0].topic == self.labels)
 
 
 class Worker:
