@@ -5,6 +5,7 @@ The graph has half of the variables then, and loads faster; TensorFlow adds bias
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -15,30 +16,29 @@ if TYPE_CHECKING:
 
 
 def fold_batch_norm(network: Any) -> Any:
-    """A copy of a functional or sequential Keras model without those batch normalisations that follow a convolution.
+    """A copy of a functional Keras model without those batch normalisations that follow a convolution.
 
     Its answers are those of `network` in inference, but for rounding. Other kinds of model are returned as they are.
     """
     if not isinstance(network, keras.Model) or not hasattr(network, "operations"):
         return network
-    layers = {layer.name: layer for layer in _layers(network)}
-    norms = {norm.name: convolution.name for norm, convolution in _pairs(layers)}
+    pairs = {id(norm): (convolution, norm) for convolution, norm in _pairs(network)}
+    convolutions = {id(convolution): norm for convolution, norm in pairs.values()}
 
     def copy(layer: Any) -> Any:
-        config = layer.get_config()
-        if layer.name in norms:
+        if id(layer) in pairs:
             return _Folded(name=layer.name)
-        if layer.name in norms.values():
+        config = layer.get_config()
+        if id(layer) in convolutions:
             config["use_bias"] = True
         return type(layer).from_config(config)
 
     folded = keras.models.clone_model(network, clone_function=copy, recursive=True)
-    copies = {layer.name: layer for layer in _layers(folded)}
-    for name, layer in layers.items():
-        if layer.weights and name not in norms and name not in norms.values():
-            copies[name].set_weights(layer.get_weights())
-    for norm, convolution in norms.items():
-        copies[convolution].set_weights(_folded_weights(layers[convolution], layers[norm]))
+    for layer, copied in zip(_layers(network), _layers(folded), strict=True):
+        if id(layer) in convolutions:
+            copied.set_weights(_folded_weights(layer, convolutions[id(layer)]))
+        elif layer.weights and id(layer) not in pairs:
+            copied.set_weights(layer.get_weights())
     return folded
 
 
@@ -58,17 +58,26 @@ def _layers(model: Any) -> Iterator[Any]:
             yield layer
 
 
-def _pairs(layers: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """Each batch normalisation and the convolution that feeds it and nothing else."""
-    feeds: dict[int, list[Any]] = {}
-    for layer in layers.values():
-        for tensor in keras.tree.flatten(layer.input):
-            feeds.setdefault(id(tensor), []).append(layer)
-    for layer in layers.values():
-        fed = feeds.get(id(layer.output), [])
-        is_linear = isinstance(layer, keras.layers.Conv2D) and layer.activation is keras.activations.linear
-        if is_linear and len(fed) == 1 and isinstance(fed[0], keras.layers.BatchNormalization):
-            yield fed[0], layer
+def _pairs(model: Any) -> Iterator[tuple[Any, Any]]:
+    """Each convolution and the batch normalisation that it feeds, where it feeds nothing else."""
+    for layer in model.layers:
+        if hasattr(layer, "operations"):
+            yield from _pairs(layer)
+    # Keras has no public list of who takes what: `Layer.input` knows neither the calls of operations that are no
+    # layers, nor a second call of the same layer.
+    calls = [call for depth in model._nodes_by_depth.values() for call in depth]  # noqa: SLF001
+    taken = Counter(id(tensor) for call in calls for tensor in call.input_tensors)
+    taken.update(id(tensor) for tensor in model.outputs)
+    made = {id(tensor): call.operation for call in calls for tensor in call.output_tensors}
+    called = Counter(id(call.operation) for call in calls)
+    for call in calls:
+        if not isinstance(call.operation, keras.layers.BatchNormalization):
+            continue
+        (tensor,) = call.input_tensors
+        feeder = made[id(tensor)]
+        is_linear = isinstance(feeder, keras.layers.Conv2D) and feeder.activation is keras.activations.linear
+        if is_linear and taken[id(tensor)] == called[id(feeder)] == called[id(call.operation)] == 1:
+            yield feeder, call.operation
 
 
 def _folded_weights(convolution: Any, norm: Any) -> list[Any]:
