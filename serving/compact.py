@@ -1,7 +1,7 @@
 """A model in one small file: kernels in 8 bits, the rest in 16 or 32, and what belongs with them as JSON.
 
 Kernels are stored as `minimum + step * uint8`, one minimum and step a kernel. Weights that were in this form before
-are kept to the last bit.
+are kept to the last bit. Blocks after the last tap, which the network leaves out, are not stored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from earshot.spectrogram import SpectrogramParams
-from serving.network import Architecture, ConvBlock, Head, build_network
+from serving.network import Architecture, ConvBlock, Head, blocks_needed, build_network
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _LEVELS = 255
+_NEIGHBOURS = 3
 
 
 class InvalidModelFile(ValueError):
@@ -50,7 +51,8 @@ class CompactModel:
 def save_compact(model: CompactModel, path: Path) -> None:
     """Write `model` as the file `path`, whole or not at all."""
     arrays: dict[str, NDArray[Any]] = {}
-    for number, block in enumerate(model.blocks):
+    blocks = model.blocks[: blocks_needed(model.architecture.taps)]
+    for number, block in enumerate(blocks):
         low, step, levels = _quantised(block.kernel)
         arrays[f"block_{number}/kernel"] = levels
         arrays[f"block_{number}/scale"] = np.array([low, step], dtype=np.float32)
@@ -63,7 +65,7 @@ def save_compact(model: CompactModel, path: Path) -> None:
         "architecture": model.architecture.to_json(),
         "class_names": model.class_names,
         "spectrogram": model.params.to_json(),
-        "blocks": len(model.blocks),
+        "blocks": len(blocks),
         "head_layers": len(model.head.layers),
         "card": model.card,
     }
@@ -100,14 +102,22 @@ def load_compact(path: Path) -> CompactModel:
         raise InvalidModelFile(f"{path} is not a whole model file ({error}); fetch it again") from error
 
 
-def _quantised(values: NDArray[np.float32]) -> tuple[float, float, NDArray[np.uint8]]:
-    low, high = float(values.min()), float(values.max())
-    step = (high - low) / _LEVELS or 1.0
-    return low, step, np.rint((values - low) / step).astype(np.uint8)
+def _quantised(values: NDArray[np.float32]) -> tuple[np.float32, np.float32, NDArray[np.uint8]]:
+    """Minimum, step and levels uint8 of `values`, from which `_restored` makes them again."""
+    low, high = values.min(), values.max()
+    step = np.float32((float(high) - float(low)) / _LEVELS or 1.0)
+    levels = np.rint((values - low) / step).astype(np.uint8)
+    # Weights that were in this form before had one step exactly, but rounding hides which of a few it was.
+    steps = step + np.spacing(step) * np.arange(-_NEIGHBOURS, _NEIGHBOURS + 1, dtype=np.float32)
+    errors = [np.abs(_restored(levels, low, step) - values).max() for step in steps]
+    return low, steps[int(np.argmin(errors))], levels
+
+
+def _restored(levels: NDArray[np.uint8], low: np.float32, step: np.float32) -> NDArray[np.float32]:
+    return np.asarray(levels.astype(np.float32) * step + low)
 
 
 def _block(arrays: Any, number: int) -> ConvBlock:
     low, step = arrays[f"block_{number}/scale"]
     beta, mean, variance = arrays[f"block_{number}/norm"]
-    kernel = arrays[f"block_{number}/kernel"].astype(np.float32) * step + low
-    return ConvBlock(kernel, beta, mean, variance)
+    return ConvBlock(_restored(arrays[f"block_{number}/kernel"], low, step), beta, mean, variance)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel, InvalidModelFile, load_compact, save_compact
 from serving.network import Architecture, ConvBlock, Head
+from serving.starter import STARTER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +35,23 @@ def test_what_is_saved_comes_back_and_8_bit_kernels_unchanged(tmp_path: Path) ->
     assert (after.architecture, after.class_names) == (before.architecture, before.class_names)
     assert (after.params, after.card) == (before.params, before.card)
     assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
+
+
+def test_a_model_that_was_in_this_form_before_is_kept_to_the_last_bit(tmp_path: Path) -> None:
+    save_compact(load_compact(STARTER), tmp_path / "again.npz")
+    before, after = load_compact(STARTER), load_compact(tmp_path / "again.npz")
+    for one, other in zip(before.blocks, after.blocks, strict=True):
+        for field in ("kernel", "beta", "mean", "variance"):
+            np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+    for one_layer, other_layer in zip(before.head.layers, after.head.layers, strict=True):
+        np.testing.assert_array_equal(one_layer[0], other_layer[0])
+        np.testing.assert_array_equal(one_layer[1], other_layer[1])
+
+
+def test_blocks_that_the_network_leaves_out_are_not_stored(tmp_path: Path) -> None:
+    few = replace(model(), architecture=Architecture(("mixed0", "mixed1")), blocks=model().blocks * 94)
+    save_compact(few, tmp_path / "model.npz")
+    assert len(load_compact(tmp_path / "model.npz").blocks) == 5 + 7 + 7
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "other"])
