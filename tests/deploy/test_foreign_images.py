@@ -29,7 +29,7 @@ def test_kafkas_set_up_takes_its_environment_and_formats_its_disk(tmp_path: Path
         folder.mkdir()
     for name in ("server.properties", "log4j2.yaml", "tools-log4j2.yaml"):
         (default / name).touch()
-    folders = ["--default-configs-dir", default, "--mounted-configs-dir", mounted, "--final-configs-dir", final]
+    folders = [f"--default-configs-dir={default}", f"--mounted-configs-dir={mounted}", f"--final-configs-dir={final}"]
     # The image has a cluster id of its own; the disk is another one here.
     image = {"CLUSTER_ID": "5L6g3nShT-eMCtK--X86sw", "KAFKA_LOG_DIRS": str(tmp_path / "data")}
     answer = subprocess.run(
