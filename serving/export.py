@@ -108,9 +108,10 @@ def _save(network: Any, class_names: Sequence[str], folder: Path, params: Spectr
 
     image = tf.TensorSpec(image_shape, tf.uint8, name="spectrogram")
     sound = tf.TensorSpec([None, SEGMENT_SAMPLES], tf.int16, name="pcm")
+    # No control flow of Python is in there, and looking for it would take longer than tracing.
     signatures = {
-        SPECTROGRAM_SIGNATURE: tf.function(from_spectrogram, input_signature=[image]),
-        PCM_SIGNATURE: tf.function(from_pcm, input_signature=[sound]),
+        SPECTROGRAM_SIGNATURE: tf.function(from_spectrogram, input_signature=[image], autograph=False),
+        PCM_SIGNATURE: tf.function(from_pcm, input_signature=[sound], autograph=False),
     }
     # Variables, not constants: with its weights in the graph an Inception V3 took 2.7 GB to load instead of 0.7.
     module = tf.Module()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -55,6 +56,7 @@ def main(
     into: Annotated[Path, typer.Option(help="Model base path: the folder that gets a folder named 1.")],
 ) -> None:
     """Expand the starter model into a folder for TensorFlow Serving."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if (into / str(VERSION)).exists():
         typer.echo(f"{into / str(VERSION)} is there already")
         return
