@@ -25,9 +25,7 @@ class RetrainSettings(Settings, env_prefix="EARSHOT_TRAINING_"):
     model_dir: Path | None = Field(None, description="Model base path for the new version; none: nothing is published.")
     compact: Path | None = Field(None, description="Write the model as one small file here too.")
     report: Path | None = Field(None, description="Write what was measured here, as JSON, with every clip's answer.")
-    cache: Path | None = Field(
-        None, description="Folder of the bottleneck cache; none: a folder in ~/.cache/earshot."
-    )
+    cache: Path | None = Field(None, description="Folder of the bottleneck cache; none: a folder in ~/.cache/earshot.")
     taps: str = Field("mixed2,mixed3", description="Blocks of Inception V3 whose features the head is trained on.")
     bands: int = Field(3, ge=1, le=8, description="Frequency bands that features are pooled in.")
     batch: int = Field(16, ge=1, le=256, description="Images at once through the network.")
