@@ -1,4 +1,4 @@
-"""`earshot local`, as processes of a user's, one after the other."""
+"""The commands of `earshot local`, as processes of a user's, one after the other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class User:
 
     def starts(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "earshot.cli", "local", *words],
+            [sys.executable, "-m", "local", *words],
             cwd=ROOT,
             env={**os.environ, "EARSHOT_STATE": str(self.state), **environment},
             stdout=subprocess.PIPE,
