@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import typer
+
+import serving.starter
+from earshot.audio import windows
+from earshot.spectrogram import spectrogram
+from serving.compact import InvalidModelFile
+from serving.starter import STARTER, ensure_starter, main
+from training.datasets import load_clip
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+HEARD_RIGHT = {"children_playing", "dog_bark", "jackhammer", "street_music"}
+"""Sample clips whose first segment the starter model names as their class; a car horn, an engine and a siren it does
+not. They come from elsewhere than what it was trained on."""
+
+EXPAND = """
+import pathlib, sys
+import serving.export
+from serving.starter import ensure_starter
+print("ready", flush=True)
+sys.stdin.readline()
+print(ensure_starter(pathlib.Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that two processes, this one and another, filled at once."""
+    folder = tmp_path_factory.mktemp("cache")
+    command = [sys.executable, "-c", EXPAND, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "ready\n"
+        assert other.stdin
+        other.stdin.write("\n")
+        other.stdin.flush()
+        base = ensure_starter(folder)
+        said, _ = other.communicate(timeout=240)
+    assert (other.returncode, said) == (0, f"{base}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(cache: Path) -> Any:
+    return tf.saved_model.load(str(ensure_starter(cache) / "1"))
+
+
+def first_segments() -> tuple[list[str], NDArray[np.int16]]:
+    paths = sorted(SAMPLES.glob("*.wav"))
+    return [path.stem for path in paths], np.stack([windows(load_clip(path))[0] for path in paths])
+
+
+def test_the_file_fits_into_a_repository() -> None:
+    assert STARTER.stat().st_size <= 25e6
+
+
+def test_two_processes_at_once_leave_one_whole_version_and_nothing_beside_it(cache: Path) -> None:
+    base = ensure_starter(cache)
+    assert [path.name for path in base.iterdir()] == ["1"]
+    assert {path.name for path in (base / "1").iterdir()} >= {"saved_model.pb", "variables", "assets.extra"}
+    assert [path.name for path in (cache / "models").iterdir()] == [base.parent.name]
+
+
+def test_what_is_in_the_cache_is_not_made_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(file: Path, base: Path) -> Path:
+        raise AssertionError(f"expanded {file} into {base} again")
+
+    monkeypatch.setattr(serving.starter, "expand", never)
+    assert (ensure_starter(cache) / "1").is_dir()
+    with pytest.raises(AssertionError, match="again"):
+        ensure_starter(cache / "another")
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_missing_or_broken_file_is_named_and_leaves_no_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    file = tmp_path / "starter.npz"
+    if damage == "cut":
+        file.write_bytes(STARTER.read_bytes()[:100_000])
+    monkeypatch.setattr(serving.starter, "STARTER", file)
+    with pytest.raises(InvalidModelFile, match=r"starter\.npz"):
+        ensure_starter(tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/**/1"))
+    with pytest.raises(typer.Exit) as ended:
+        main(tmp_path / "own")
+    assert ended.value.exit_code == 2
+    assert "starter.npz" in capsys.readouterr().err
+
+
+def test_a_folder_that_has_version_1_is_left_alone(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ensure_starter(cache)
+    before = (base / "1" / "saved_model.pb").stat().st_mtime_ns
+    main(base)
+    assert "is there already" in capsys.readouterr().out
+    assert (base / "1" / "saved_model.pb").stat().st_mtime_ns == before
+
+
+def test_sample_clips_that_it_names_right_are_those_that_the_card_counts(loaded: Any) -> None:
+    truths, segments = first_segments()
+    images = np.stack([spectrogram(segment) for segment in segments])
+    answer = loaded.signatures["serving_default"](spectrogram=tf.constant(images))
+    names = [name.decode() for name in answer["classes"].numpy()[0]]
+    heard = [names[best] for best in answer["scores"].numpy().argmax(axis=1)]
+    assert {truth for truth, label in zip(truths, heard, strict=True) if truth == label} == HEARD_RIGHT
+    assert set(truths) <= set(names)
+
+
+def test_both_signatures_agree(loaded: Any) -> None:
+    _, segments = first_segments()
+    images = np.stack([spectrogram(segment) for segment in segments])
+    from_image = loaded.signatures["serving_default"](spectrogram=tf.constant(images))["scores"].numpy()
+    from_pcm = loaded.signatures["pcm"](pcm=tf.constant(segments))["scores"].numpy()
+    # A pixel on a rounding edge may differ by one step.
+    np.testing.assert_allclose(from_pcm, from_image, atol=5e-3)
+    np.testing.assert_allclose(from_image.sum(axis=1), 1.0, rtol=1e-4)

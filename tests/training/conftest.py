@@ -1,0 +1,71 @@
+"""A data set of synthetic sounds and random weights in the 8 bit form: retraining end to end, in seconds."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+import soundfile
+
+from serving.network import creation_order
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLASSES = ("hiss", "hum", "whistle")
+CLIPS_EACH = 8
+BROKEN = ("hum/corrupt.wav", "hiss/empty.wav")
+
+
+def sound(kind: str, rng: np.random.Generator) -> Any:
+    """Half a second at 16 kHz of noise, of a low tone or of a high one."""
+    time_s = np.arange(8_000) / 16_000
+    if kind == "hiss":
+        return 0.3 * rng.normal(size=time_s.size).clip(-3, 3) / 3
+    tone_hz = rng.uniform(80, 200) if kind == "hum" else rng.uniform(3_000, 5_000)
+    return 0.5 * np.sin(2 * np.pi * tone_hz * time_s) + 0.001 * rng.normal(size=time_s.size)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each class; two clips hold no sound. Tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for kind in CLASSES:
+        (folder / kind).mkdir()
+        for number in range(CLIPS_EACH):
+            soundfile.write(folder / kind / f"{kind}-{number}.wav", sound(kind, rng), 16_000)
+    (folder / BROKEN[0]).write_bytes(b"no recording at all")
+    soundfile.write(folder / BROKEN[1], np.zeros(0), 16_000)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def arrays() -> dict[str, Any]:
+    """Random weights of a whole Inception V3, as the 8 bit file has them."""
+    network = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(128, 301, 3))
+    convolutions = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)])
+    rng = np.random.default_rng(0)
+    found: dict[str, Any] = {}
+    for number, layer in enumerate(convolutions, start=1):
+        shape = tuple(layer.kernel.shape)
+        spread = np.sqrt(6 / np.prod(shape[:3]))
+        found[f"conv2d_{number}/kernel:q"] = rng.integers(0, 256, shape, dtype=np.uint8)
+        found[f"conv2d_{number}/kernel:ms"] = np.array([-spread, 2 * spread / 255], np.float32)
+        for name, low, high in (("beta", -0.1, 0.1), ("moving_mean", -0.1, 0.1), ("moving_variance", 0.8, 1.2)):
+            key = f"batch_normalization_{number}/{name}"
+            found[f"{key}:q"] = rng.integers(0, 256, shape[3], dtype=np.uint8)
+            found[f"{key}:ms"] = np.array([low, (high - low) / 255], np.float32)
+    return found
+
+
+@pytest.fixture(scope="session")
+def weights_file(arrays: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "random_u8.npz"
+    np.savez(path, **arrays)
+    return path

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import soundfile
+
+from serving.network import Architecture
+from training.bottlenecks import Bottlenecks
+from training.datasets import Clip, load_clip
+from training.weights import Weights, load_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+ARCHITECTURE = Architecture(("mixed0",), bands=1)
+FEATURES = 2 * 256
+"""Mean and maximum of the 256 channels of mixed0."""
+
+
+@pytest.fixture(scope="module")
+def weights(weights_file: Path) -> Weights:
+    return load_weights(str(weights_file))
+
+
+@pytest.fixture
+def clips(data: Path, tmp_path: Path) -> list[Clip]:
+    """One of half a second, and one of seven seconds: one window and three."""
+    short, long = tmp_path / "short.wav", tmp_path / "long.wav"
+    shutil.copy(data / "hum" / "hum-0.wav", short)
+    soundfile.write(long, np.tile(load_clip(short), 14), 16_000)
+    return [Clip(short, "hum", 1, "short"), Clip(long, "hum", 2, "long")]
+
+
+def kept(cache: Path) -> list[Path]:
+    return sorted(path for path in cache.rglob("*") if path.is_file())
+
+
+def bottlenecks(weights: Weights, cache: Path, architecture: Architecture = ARCHITECTURE) -> Bottlenecks:
+    return Bottlenecks(weights, architecture, cache, batch=2)
+
+
+def test_every_window_and_one_after_silence_has_features_and_a_second_run_reads_them(
+    weights: Weights, clips: list[Clip], tmp_path: Path
+) -> None:
+    features, unreadable = bottlenecks(weights, tmp_path / "cache").of(clips)
+    assert unreadable == []
+    assert [features[clip].heard.shape for clip in clips] == [(1, FEATURES), (3, FEATURES)]
+    assert [features[clip].pre_rolled.shape for clip in clips] == [(1, FEATURES)] * 2
+    assert np.abs(features[clips[0]].heard - features[clips[0]].pre_rolled).max() > 0
+    files = kept(tmp_path / "cache")
+    assert len(files) == len(clips)
+
+    class NoNetwork(Bottlenecks):
+        def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            raise AssertionError("what is in the cache was computed again")
+
+    again, _ = NoNetwork(weights, ARCHITECTURE, tmp_path / "cache", batch=2).of(clips)
+    for clip in clips:
+        np.testing.assert_array_equal(again[clip].heard, features[clip].heard)
+        np.testing.assert_array_equal(again[clip].pre_rolled, features[clip].pre_rolled)
+
+    soundfile.write(clips[0].path, load_clip(clips[0].path)[:4_000], 16_000)
+    with pytest.raises(AssertionError, match="again"):
+        NoNetwork(weights, ARCHITECTURE, tmp_path / "cache", batch=2).of(clips)
+    other = Architecture(("mixed0",), bands=2)
+    with pytest.raises(AssertionError, match="again"):
+        NoNetwork(weights, other, tmp_path / "cache", batch=2).of(clips[1:])
+
+
+def test_clips_without_sound_are_listed_the_rest_goes_on_and_half_a_file_is_not_read(
+    weights: Weights, clips: list[Clip], tmp_path: Path
+) -> None:
+    corrupt = Clip(tmp_path / "corrupt.wav", "hum", 1, "corrupt")
+    corrupt.path.write_bytes(b"no recording")
+    work = bottlenecks(weights, tmp_path / "cache")
+    half = work._path(clips[0]).with_suffix(".unfinished")  # what a run that was killed leaves
+    half.parent.mkdir()
+    half.write_bytes(b"half")
+    features, unreadable = work.of([corrupt, clips[0]])
+    assert list(features) == [clips[0]]
+    assert len(unreadable) == 1
+    assert "corrupt.wav" in unreadable[0]
+    assert [path.suffix for path in kept(tmp_path / "cache")] == [".npy"]

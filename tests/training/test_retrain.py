@@ -1,0 +1,207 @@
+"""Retraining from end to end: on synthetic sounds with random weights, and on real clips where they are at hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import typer
+from rich.console import Console
+
+from earshot.audio import fit_segment
+from earshot.spectrogram import spectrogram
+from serving.compact import load_compact
+from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
+from training.datasets import find_clips, load_clip
+from training.retrain import retrain, run
+from training.settings import RetrainSettings
+
+CLIPS = CLIPS_EACH * len(CLASSES)
+QUIET = Console(quiet=True)
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Trained:
+    settings: dict[str, Any]
+    report: dict[str, Any]
+    model_dir: Path
+
+
+@pytest.fixture(scope="session")
+def trained(data: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """What one whole run said and published."""
+    folder = tmp_path_factory.mktemp("trained")
+    settings = {
+        "data": data,
+        "weights": str(weights_file),
+        "taps": "mixed0",
+        "bands": 2,
+        "cache": folder / "cache",
+        "report": folder / "report.json",
+        "model_dir": folder / "models" / "earshot",
+        "compact": folder / "compact.npz",
+    }
+    run(RetrainSettings.read(settings))
+    return Trained(settings, json.loads((folder / "report.json").read_text()), folder / "models" / "earshot")
+
+
+def test_the_report_names_classes_clips_and_those_that_cannot_be_read(trained: Trained) -> None:
+    report = trained.report
+    assert tuple(report["class_names"]) == CLASSES
+    assert report["clips"] == CLIPS
+    assert len(report["unreadable"]) == len(BROKEN)
+    assert all(any(name in line for line in report["unreadable"]) for name in BROKEN)
+    assert report["weights"] == "random_u8.npz"
+    assert set(report["seconds"]) >= {"bottlenecks", "evaluation"}
+    assert report["settings"]["taps"] == "mixed0"
+
+
+def test_every_clip_is_judged_once_in_its_own_fold(trained: Trained, data: Path) -> None:
+    fold_of = {clip.path.name: clip.fold for clip in find_clips(data)}
+    judged = {answer["clip"]: int(fold) for fold, one in trained.report["folds"].items() for answer in one["answers"]}
+    assert sum(one["clips"] for one in trained.report["folds"].values()) == len(judged) == CLIPS
+    assert judged == {name: fold_of[name] for name in judged}
+    # Noise, a low tone and a high one differ even through random weights.
+    right = sum(one["accuracy"] * one["clips"] for one in trained.report["folds"].values())
+    assert right / CLIPS > 0.8
+
+
+def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded on the way into the real training: which recordings each head was trained on."""
+    import training.retrain as module
+
+    seen: list[set[str]] = []
+    real = module.train_head
+
+    def recording(features: Any, targets: Any, groups: list[str], classes: int, seed: int) -> Any:
+        seen.append(set(groups))
+        return real(features, targets, groups, classes, seed)
+
+    monkeypatch.setattr(module, "train_head", recording)
+    again = {**trained.settings, "model_dir": None, "compact": None}
+    report = retrain(RetrainSettings.read(again), QUIET)
+    assert len(seen) == len(report["folds"]) > 1
+    for sources, one in zip(seen, report["folds"].values(), strict=True):
+        unseen = {Path(answer["clip"]).stem for answer in one["answers"]}
+        assert unseen
+        assert not sources & unseen
+        assert len(sources | unseen) == CLIPS
+
+
+def test_versions_count_up_a_run_that_reads_the_cache_says_the_same_and_plain_tensorflow_serves_both(
+    trained: Trained, data: Path
+) -> None:
+    again = retrain(RetrainSettings.read({**trained.settings, "compact": None}), QUIET)
+    assert json.loads(json.dumps(again["folds"])) == trained.report["folds"]
+    assert again["unreadable"] == trained.report["unreadable"]
+    assert sorted(path.name for path in trained.model_dir.iterdir()) == ["1", "2"]
+
+    segment = fit_segment(load_clip(data / "whistle" / "whistle-0.wav"))
+    scores = []
+    for version in ("1", "2"):
+        loaded = tf.saved_model.load(str(trained.model_dir / version))
+        answer = loaded.signatures["serving_default"](spectrogram=tf.constant(spectrogram(segment)[np.newaxis]))
+        names = [name.decode() for name in answer["classes"].numpy()[0]]
+        assert tuple(names) == CLASSES
+        assert names[int(answer["scores"].numpy()[0].argmax())] == "whistle"
+        from_pcm = loaded.signatures["pcm"](pcm=tf.constant(segment[np.newaxis]))
+        np.testing.assert_allclose(from_pcm["scores"].numpy(), answer["scores"].numpy(), atol=1e-2)
+        scores.append(answer["scores"].numpy())
+        card = (trained.model_dir / version / "assets.extra" / "card.md").read_text()
+        assert f"{CLIPS} clips of 3 classes. It was trained on every clip." in card
+    np.testing.assert_allclose(scores[1], scores[0], atol=1e-5)
+    assert load_compact(trained.settings["compact"]).class_names == CLASSES
+
+
+def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Trained) -> None:
+    fold = next(iter(trained.report["folds"]))
+    own = {**trained.settings, "evaluate": "none", "hold_out": fold, "model_dir": None}
+    report = retrain(RetrainSettings.read(own), QUIET)
+    assert report["folds"] == {}
+    assert report["held_out"] == trained.report["folds"][fold]
+    assert f"It never saw folds [{fold}]." in load_compact(trained.settings["compact"]).card
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"data": None}, "no clips: --data names"),
+        ({"data": Path("nowhere")}, "nowhere is not a folder"),
+        ({"weights": "nowhere.npz"}, "nowhere.npz holds no Inception V3"),
+        ({"evaluate": "one"}, "folds are numbers separated by commas, not 'one'"),
+        ({"evaluate": "77"}, "no clip in fold 77"),
+        ({"hold_out": "1,2,3,4,5"}, "hold out fewer folds"),
+        ({"taps": "mixed99"}, "not mixed99"),
+    ],
+)
+def test_what_a_user_can_mend_ends_with_status_2_and_says_how(
+    trained: Trained, capsys: pytest.CaptureFixture[str], options: dict[str, Any], words: str
+) -> None:
+    folds = sorted(int(fold) for fold in trained.report["folds"])
+    if "hold_out" in options:
+        options = {"hold_out": ",".join(map(str, folds))}
+    with pytest.raises(typer.Exit) as ended:
+        run(RetrainSettings.read({**trained.settings, "model_dir": None, "evaluate": "none", **options}))
+    assert ended.value.exit_code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_file_runs_as_a_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "training" / "retrain.py"), "--data", str(tmp_path / "nowhere")],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "nowhere is not a folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_real_clips_and_weights_are_told_apart_on_unseen_folds(tmp_path: Path) -> None:
+    folder, weights = os.environ.get("EARSHOT_URBANSOUND8K"), os.environ.get("EARSHOT_INCEPTION_WEIGHTS")
+    if not folder or not weights:
+        pytest.skip("EARSHOT_URBANSOUND8K and EARSHOT_INCEPTION_WEIGHTS name no clips and weights")
+    chosen = _some(Path(folder), tmp_path, kinds=("dog_bark", "gun_shot", "street_music"), each=7)
+    settings = {"data": tmp_path, "weights": weights, "cache": tmp_path / "cache", "evaluate": "1,2"}
+    report = retrain(RetrainSettings.read(settings), QUIET)
+    assert report["clips"] == chosen == 42
+    assert all(one["accuracy"] > 0.6 for one in report["folds"].values()), report["folds"]
+
+
+def _some(folder: Path, into: Path, kinds: tuple[str, ...], each: int) -> int:
+    """Link `each` clips of each class from folds 1 and 2, each of another recording where there are so many."""
+    with (folder / "metadata" / "UrbanSound8K.csv").open(newline="") as table:
+        rows = [row for row in csv.DictReader(table) if row["fold"] in {"1", "2"} and row["class"] in kinds]
+    taken: dict[tuple[str, str], list[dict[str, str]]] = {}
+    heard: dict[str, int] = {}
+    for row in rows:
+        heard[row["fsID"]] = heard.get(row["fsID"], 0) + 1
+        row["rank"] = str(heard[row["fsID"]])
+    for row in sorted(rows, key=lambda row: int(row["rank"])):
+        own = taken.setdefault((row["fold"], row["class"]), [])
+        if len(own) < each:
+            own.append(row)
+    (into / "metadata").mkdir()
+    with (into / "metadata" / "UrbanSound8K.csv").open("w", newline="") as table:
+        writer = csv.DictWriter(table, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row for own in taken.values() for row in own)
+    for row in (row for own in taken.values() for row in own):
+        place = Path("audio") / f"fold{row['fold']}"
+        (into / place).mkdir(parents=True, exist_ok=True)
+        for clip in (folder / place).glob(f"{Path(row['slice_file_name']).stem}.*"):
+            (into / place / clip.name).symlink_to(clip)
+    return sum(map(len, taken.values()))

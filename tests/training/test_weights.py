@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import pytest
+
+from serving.network import BLOCKS
+from training.weights import WeightsError, load_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_values_are_minimum_plus_step_times_level(weights_file: Path, arrays: dict[str, Any]) -> None:
+    weights = load_weights(str(weights_file))
+    assert len(weights.blocks) == BLOCKS
+    assert (weights.input_range, weights.name) == ((0.0, 1.0), "random_u8.npz")
+    for number, block in ((1, weights.blocks[0]), (94, weights.blocks[93])):
+        minimum, step = arrays[f"conv2d_{number}/kernel:ms"]
+        np.testing.assert_allclose(block.kernel, arrays[f"conv2d_{number}/kernel:q"] * step + minimum, atol=1e-6)
+        minimum, step = arrays[f"batch_normalization_{number}/moving_variance:ms"]
+        levels = arrays[f"batch_normalization_{number}/moving_variance:q"]
+        np.testing.assert_allclose(block.variance, levels * step + minimum, atol=1e-6)
+
+
+def test_one_other_value_is_another_digest_and_another_name_is_not(
+    weights_file: Path, arrays: dict[str, Any], tmp_path: Path
+) -> None:
+    digest = load_weights(str(weights_file)).digest
+    (tmp_path / "copy.npz").write_bytes(weights_file.read_bytes())
+    assert load_weights(str(tmp_path / "copy.npz")).digest == digest
+    other = arrays["batch_normalization_50/beta:q"].copy()
+    other[3] ^= 1
+    np.savez(tmp_path / "other.npz", **{**arrays, "batch_normalization_50/beta:q": other})
+    assert load_weights(str(tmp_path / "other.npz")).digest != digest
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "other content", "one block short"])
+def test_a_file_that_holds_no_whole_network_is_named(
+    weights_file: Path, arrays: dict[str, Any], tmp_path: Path, damage: str
+) -> None:
+    path = tmp_path / "bad.npz"
+    if damage == "other content":
+        np.savez(path, something=np.zeros(3))
+    elif damage == "one block short":
+        np.savez(path, **{name: array for name, array in arrays.items() if not name.startswith("conv2d_94/")})
+    elif damage != "missing":
+        path.write_bytes(weights_file.read_bytes()[: 0 if damage == "empty" else 1_000_000])
+    with pytest.raises(WeightsError, match=r"bad\.npz holds no Inception V3 in 8 bit form"):
+        load_weights(str(path))
+
+
+def test_imagenet_that_cannot_be_downloaded_says_to_name_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras's download is replaced: whether the network is there must not decide about the test."""
+
+    def unreachable(**_: Any) -> Any:
+        raise Exception("URL fetch failure on inception_v3")  # noqa: TRY002 - what Keras raises
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", unreachable)
+    with pytest.raises(WeightsError, match=r"could not download .*URL fetch failure.*name a file instead"):
+        load_weights("imagenet")
