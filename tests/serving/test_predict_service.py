@@ -219,6 +219,26 @@ def test_metadata_of_no_or_unknown_fields_is_invalid(served: Served, fields: lis
     assert code is grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_metadata_of_an_unknown_model_is_not_found(served: Served) -> None:
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "nightingale"
+    code, _ = refused(lambda: served.predictions.GetModelMetadata(request))
+    assert code is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference"])
+def test_methods_for_other_kinds_of_model_are_unimplemented(served: Served, method: str) -> None:
+    raw: Any = served.channel.unary_unary(f"/tensorflow.serving.PredictionService/{method}")
+    code, _ = refused(lambda: raw(b"", timeout=30))
+    assert code is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_reloading_a_configuration_is_unimplemented(served: Served) -> None:
+    raw: Any = served.channel.unary_unary("/tensorflow.serving.ModelService/HandleReloadConfigRequest")
+    code, _ = refused(lambda: raw(b"", timeout=30))
+    assert code is grpc.StatusCode.UNIMPLEMENTED
+
+
 def test_mutated_requests_get_an_error_or_an_answer_and_the_server_goes_on(served: Served) -> None:
     """Bytes of a right request, changed at random: never a hang, never a dead server."""
     raw: Any = served.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")

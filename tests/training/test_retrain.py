@@ -22,6 +22,7 @@ from earshot.spectrogram import spectrogram
 from serving.compact import load_compact
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
 from training.datasets import find_clips, load_clip
+from training.head import train_head
 from training.retrain import retrain, run
 from training.settings import RetrainSettings
 
@@ -78,16 +79,13 @@ def test_every_clip_is_judged_once_in_its_own_fold(trained: Trained, data: Path)
 
 def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """Recorded on the way into the real training: which recordings each head was trained on."""
-    import training.retrain as module
-
     seen: list[set[str]] = []
-    real = module.train_head
 
     def recording(features: Any, targets: Any, groups: list[str], classes: int, seed: int) -> Any:
         seen.append(set(groups))
-        return real(features, targets, groups, classes, seed)
+        return train_head(features, targets, groups, classes, seed)
 
-    monkeypatch.setattr(module, "train_head", recording)
+    monkeypatch.setattr("training.retrain.train_head", recording)
     again = {**trained.settings, "model_dir": None, "compact": None}
     report = retrain(RetrainSettings.read(again), QUIET)
     assert len(seen) == len(report["folds"]) > 1
