@@ -30,6 +30,9 @@ VALUE_DROPPED_HEADER = "earshot_value_dropped"
 _SETTLE_S = 10.0
 """Longest that a rebalance waits for what is in hand; after that it is processed again elsewhere."""
 
+_NEVER_S = 10 * 365 * 24 * 3600.0
+"""Longer than any worker runs."""
+
 
 class _FilelessApp(faust.App):  # type: ignore[misc]
     """A worker has no tables, so it needs none of the folders that Faust would make, and a kill would leave."""
@@ -56,7 +59,9 @@ def create_app(settings: ProcessorSettings) -> faust.App:
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 4,
         broker_request_timeout=request_timeout_s,  # Faust demands at least the session timeout
-        broker_max_poll_interval=2 * (settings.retry_budget_s + settings.predict_timeout_s) + 300.0,
+        # aiokafka takes a worker that reads nothing for so long out of its group, and never lets it back in: one that
+        # waits for its model, and a spare one that has no partitions (https://github.com/aio-libs/aiokafka/issues/1187).
+        broker_max_poll_interval=_NEVER_S,
         broker_commit_interval=1.0,
         stream_processing_timeout=settings.retry_budget_s + settings.predict_timeout_s + 300.0,
         # Waiting is bounded, and done by `_SETTLE_S` and the worker's stop: Faust's own has no bound.
@@ -75,14 +80,21 @@ def create_app(settings: ProcessorSettings) -> faust.App:
 
 
 def publisher(app: faust.App, dead_letters_topic: str) -> Publish:
-    """A `Publish` through the application's producer, which tries until Kafka has acknowledged the record."""
+    """A `Publish` through the application's producer, which tries until Kafka has acknowledged the record.
+
+    Records are written in the order in which it is called, but for those that had to be tried again.
+    """
     topics: dict[str, Any] = {}
+    # Sends that run at once overtake each other on their way into aiokafka's buffer; who waits here keeps its place.
+    turn = asyncio.Lock()
 
     async def publish(topic: str, record: Record) -> None:
         channel = topics.setdefault(topic, app.topic(topic, key_serializer="raw", value_serializer="raw"))
         while True:
             try:
-                await (await channel.send(key=record.key, value=record.value, headers=record.headers))
+                async with turn:
+                    written = await channel.send(key=record.key, value=record.value, headers=record.headers)
+                await written
             except MessageSizeTooLargeError:
                 if topic != dead_letters_topic or not record.value:
                     raise
