@@ -41,7 +41,12 @@ log = get_log(__name__)
 
 
 def run(settings: RetrainSettings) -> None:
-    """Retrain, print and write what was measured, and publish the model where a folder is given for it."""
+    """Retrain the model on labelled clips.
+
+    Clips are turned into bottleneck features once (the cache makes a second run quick, and a killed one go on). A new
+    head on them is judged on whole unseen folds, then trained on all, and with --model-dir the model appears there as
+    the next numeric version.
+    """
     console = Console()
     try:
         report = retrain(settings, console)
@@ -175,6 +180,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from earshot.cli import main
+    from earshot.command import run_component, settings_command
+    from training.settings import RetrainSettings
 
-    main(["retrain", *sys.argv[1:]])
+    run_component(settings_command(RetrainSettings)(run))
