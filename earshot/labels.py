@@ -29,7 +29,7 @@ class InvalidLabel(ValueError):
 class Label(BaseModel):
     """What was heard in one segment."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     label_id: str = Field(description="UUID made from segment id, model name and version: the same if made again.")
     segment_id: str = Field(description="Id of the segment on the segments topic.")

@@ -5,6 +5,7 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-proto
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, cast, get_args
@@ -25,6 +26,9 @@ Trigger = Literal["vad", "energy", "vad+energy", "continued"]
 """What opened a segment; `continued` is the next piece of a sound that went on."""
 
 Headers = list[tuple[str, bytes]]
+
+LONGEST_ID = 256
+"""Characters that a device or segment id may have: both are in the label, which must fit its topic."""
 
 
 class InvalidSegment(ValueError):
@@ -90,6 +94,8 @@ class Segment:
             raise InvalidSegment(f"value has {len(value or b'')} bytes, a segment has {SEGMENT_BYTES}")
         if not key:
             raise InvalidSegment("key is missing, it is the device id")
+        if len(key) > LONGEST_ID or len(_get(fields, "ce_id")) > LONGEST_ID:
+            raise InvalidSegment(f"key or header ce_id is longer than {LONGEST_ID}")
         trigger = _get(fields, "earshot_trigger")
         if trigger not in get_args(Trigger):
             raise InvalidSegment(f"header earshot_trigger is {trigger!r}, not one of {', '.join(get_args(Trigger))}")
@@ -100,12 +106,12 @@ class Segment:
                 sequence=int(_get(fields, "earshot_sequence")),
                 start=_time(_get(fields, "ce_time")),
                 trigger=cast("Trigger", trigger),
-                level_dbfs=float(_get(fields, "earshot_level_dbfs")),
+                level_dbfs=_finite(_get(fields, "earshot_level_dbfs")),
                 pcm=np.frombuffer(value, dtype="<i2"),
             )
         except InvalidSegment:
             raise
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise InvalidSegment(f"a header has no valid value: {error}") from error
 
 
@@ -127,6 +133,13 @@ def _expect(fields: dict[str, str], name: str, expected: str) -> None:
     value = _get(fields, name)
     if value != expected:
         raise InvalidSegment(f"header {name} is {value!r}, not {expected!r}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is not a finite number")
+    return number
 
 
 def _time(text: str) -> datetime:

@@ -14,18 +14,16 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.exceptions import FaustError
 from faust.sensors.prometheus import setup_prometheus_sensors
 
+from earshot.deadletters import lessened
 from earshot.logs import get_log
-from earshot.segments import Record
 from processors.pipeline import Incoming
 
 if TYPE_CHECKING:
+    from earshot.segments import Record
     from processors.labeller import Labeller, Publish
     from processors.settings import ProcessorSettings
 
 log = get_log(__name__)
-
-VALUE_DROPPED_HEADER = "earshot_value_dropped"
-"""On a dead letter too large for its topic: how many bytes its value had. The offset still tells where it is."""
 
 _SETTLE_S = 10.0
 """Longest that a rebalance waits for what is in hand; after that it is processed again elsewhere."""
@@ -96,10 +94,10 @@ def publisher(app: faust.App, dead_letters_topic: str) -> Publish:
                     written = await channel.send(key=record.key, value=record.value, headers=record.headers)
                 await written
             except MessageSizeTooLargeError:
-                if topic != dead_letters_topic or not record.value:
+                smaller = lessened(record) if topic == dead_letters_topic else None
+                if smaller is None:
                     raise
-                size = str(len(record.value)).encode()
-                record = Record(record.key, b"", [*record.headers, (VALUE_DROPPED_HEADER, size)])
+                record = smaller
             except (KafkaError, FaustError) as error:
                 log.warning("not acknowledged by Kafka, trying again", topic=topic, error=repr(error))
                 await asyncio.sleep(1.0)

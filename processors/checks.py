@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -37,16 +36,17 @@ async def _connect(bootstrap_servers: str, *, wait_s: float) -> AIOKafkaAdminCli
     noise = logging.getLogger("aiokafka")
     level = noise.level
     noise.setLevel(logging.CRITICAL)
-    give_up_at = time.monotonic() + wait_s
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + wait_s
     try:
         while True:
             admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers.split(","), client_id="earshot-processor")
             try:
-                async with asyncio.timeout(wait_s):
+                async with asyncio.timeout_at(give_up_at):
                     await admin.start()
             except (KafkaError, OSError) as error:
                 await admin.close()
-                if time.monotonic() >= give_up_at:
+                if loop.time() >= give_up_at:
                     raise NotReady(
                         f"no Kafka broker answers at {bootstrap_servers} after {wait_s:g} s ({error or 'no answer'}); "
                         "is it running, and is EARSHOT_BOOTSTRAP_SERVERS its address?"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from earshot.deadletters import Stage, dead_letter
 from earshot.labels import Label
-from earshot.segments import InvalidSegment, Record, Segment
+from earshot.segments import Record, Segment
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
 from processors import metrics
 
@@ -52,15 +52,15 @@ class Failure:
 
 
 def prepare(incoming: Incoming, params: SpectrogramParams = DEFAULT_PARAMS) -> Prepared | Failure:
-    """The segment and the spectrogram of a record, or why there is none. Never raises."""
+    """The segment and the spectrogram of a record, or why there is none: whatever it is, a record is a dead letter."""
     try:
         segment = Segment.from_record(incoming.key, incoming.value, incoming.headers)
-    except InvalidSegment as error:
+    except Exception as error:
         return Failure("decode", error)
     try:
         with metrics.SPECTROGRAM_S.time():
             return Prepared(segment, spectrogram(segment.pcm, params))
-    except Exception as error:  # whatever it is, the record becomes a dead letter
+    except Exception as error:
         return Failure("spectrogram", error)
 
 

@@ -221,7 +221,10 @@ def read_predictions(response: Any, segments: int) -> list[Prediction]:
     if missing:
         raise BadAnswer(f"the model's answer lacks {' and '.join(sorted(missing))}; export it with serving.export")
     scores = _floats(response.outputs["scores"])
-    names = [name.decode() for name in response.outputs["classes"].string_val]
+    try:
+        names = [name.decode() for name in response.outputs["classes"].string_val]
+    except UnicodeDecodeError as error:
+        raise BadAnswer(f"the model answered a class name that is not UTF-8: {error}") from error
     if scores.ndim != 2 or scores.shape[0] != segments:
         raise BadAnswer(f"the model answered scores of shape {list(scores.shape)} for {segments} segments")
     classes = scores.shape[1]

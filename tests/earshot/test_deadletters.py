@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from earshot.deadletters import dead_letter
+from earshot.deadletters import LONGEST_TEXT, dead_letter, lessened
 from earshot.segments import InvalidSegment, Record, Segment
 from tests.earshot.test_segments import segment
 
@@ -67,3 +67,24 @@ def test_a_record_without_key_or_value_has_a_letter_too(key: bytes | None, value
 def test_a_message_that_is_not_utf8_has_a_letter_too() -> None:
     headers = dict(letter(None, None, [], ValueError("device \udcff")).headers)
     assert headers["__streams.errors.message"].decode().startswith("device ")
+
+
+def test_a_message_that_quotes_a_huge_record_is_cut() -> None:
+    huge = "x" * 600_000
+    headers = dict(letter(None, None, [], ValueError(huge)).headers)
+    assert headers["__streams.errors.message"] == huge[:LONGEST_TEXT].encode()
+    assert len(headers["__streams.errors.stacktrace"]) == LONGEST_TEXT
+
+
+def test_a_letter_too_large_for_its_topic_loses_its_value_first_and_the_failure_never() -> None:
+    # A record may bring headers of the same names.
+    whole = letter(b"kitchen", b"short", [("trace", b"\xff" * 10), ("__streams.errors.exception", b"an older one")])
+    told = whole.headers[2:]
+
+    without_value = lessened(whole)
+    assert without_value == (b"kitchen", b"", [*whole.headers, ("earshot_value_dropped", b"5")])
+    least = lessened(without_value)
+    size = len(b"kitchen") + len("trace") + 10 + len("__streams.errors.exception") + len("an older one")
+    headers = [*told, ("earshot_value_dropped", b"5"), ("earshot_headers_dropped", str(size).encode())]
+    assert least == (b"", b"", headers)
+    assert lessened(least) is None

@@ -35,7 +35,14 @@ def test_a_segment_labelled_again_by_the_same_version_has_the_same_id_and_by_ano
     assert label_id("3f2b", "earshot", 4) != label().label_id
 
 
-@pytest.mark.parametrize("value", [None, b"", b"[]", b'{"label": "siren"}', b"\xff"])
+OWN = json.loads(Label.of(segment(), SCORES, model_name="earshot", model_version=3).to_record().value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, b"", b"[]", b'{"label": "siren"}', b"\xff", json.dumps({**OWN, "level_dbfs": float("nan")}).encode()],
+    ids=["null", "empty", "a list", "one field", "not UTF-8", "not a number"],
+)
 def test_what_is_no_label_is_refused(value: bytes | None) -> None:
     with pytest.raises(InvalidLabel):
         Label.from_record(value)

@@ -66,6 +66,10 @@ def test_a_record_is_raw_little_endian_pcm_with_cloudevents_headers() -> None:
         ("earshot_sequence", b"first", "no valid value"),
         ("earshot_trigger", b"hunch", "hunch"),
         ("earshot_level_dbfs", b"loud", "no valid value"),
+        ("earshot_level_dbfs", b"nan", "not a finite number"),
+        ("earshot_level_dbfs", b"-inf", "not a finite number"),
+        ("ce_time", b"0001-01-01T00:00:00+23:00", "no valid value"),
+        ("ce_id", b"x" * 257, "longer than 256"),
         ("ce_source", b"\xff\xfe", "not UTF-8"),
     ],
 )
@@ -89,3 +93,9 @@ def test_a_record_without_a_key_is_refused() -> None:
     record = segment().to_record()
     with pytest.raises(InvalidSegment, match="key is missing"):
         Segment.from_record(None, record.value, record.headers)
+
+
+def test_a_key_too_long_for_a_label_is_refused() -> None:
+    record = segment().to_record()
+    with pytest.raises(InvalidSegment, match="longer than 256"):
+        Segment.from_record(b"x" * 257, record.value, record.headers)

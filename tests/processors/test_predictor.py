@@ -168,3 +168,10 @@ def test_class_names_may_come_once_or_with_each_row() -> None:
 def test_an_answer_that_is_no_prediction_is_told_apart(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BadAnswer, match=message):
         read_predictions(answer(**changes), 1)
+
+
+def test_a_class_name_that_is_not_utf8_is_no_prediction_either() -> None:
+    response = answer()
+    response.outputs["classes"].string_val[1] = b"\xff"
+    with pytest.raises(BadAnswer, match="not UTF-8"):
+        read_predictions(response, 1)

@@ -80,7 +80,8 @@ def test_given_records_outside_the_contract_then_they_are_dead_lettered_whole_an
         "no headers": Record(b"porch", record.value, []),
         "garbage": Record(b"porch", b"\xff\xfe garbage", [("ce_id", b"\xff\xff")]),
         "no key": Record(b"", record.value, record.headers),
-        "largest": Record(b"porch", b"x" * 1_048_000, []),
+        "before all calendars": changed(record, ce_time=b"0001-01-01T00:00:00+23:00"),
+        "no level": changed(record, earshot_level_dbfs=b"nan"),
     }
     # One device, so that good and bad ones share a partition: a worker that stops at one never reaches the last.
     sent = [one.to_record() for one in good]
@@ -96,21 +97,36 @@ def test_given_records_outside_the_contract_then_they_are_dead_lettered_whole_an
     for name, original in bad.items():
         headers = original.headers
         (letter,) = (
-            (
-                one
-                for one in decoded
-                if (one.key or b"", one.headers[: len(headers)]) == (original.key, headers)
-                and (one.value == original.value or name == "largest")
-                and len(one.headers) in {len(headers) + 7, len(headers) + 8}
-            )
-            if name != "largest"
-            else (one for one in decoded if "earshot_value_dropped" in dict(one.headers))
+            one
+            for one in decoded
+            if (one.key or b"", one.value, one.headers[: len(headers)]) == (original.key, original.value, headers)
+            and len(one.headers) == len(headers) + 7
         )
         told = dict(letter.headers)
         assert told["__streams.errors.exception"] == b"earshot.segments.InvalidSegment", name
         assert told["__streams.errors.topic"] == running.topics.segments.encode(), name
         assert int(told["__streams.errors.offset"]) >= 0, name
         assert told["__streams.errors.message"], name
+
+
+def test_given_records_as_large_as_kafka_takes_then_their_dead_letters_leave_out_what_does_not_fit(
+    running: Running,
+) -> None:
+    good = segment(device_id="loft")
+    large = [Record(b"loft", b"x" * 1_048_000, []), Record(b"loft", b"", [("note", b"x" * 1_048_000)])]
+    running.topics.send([*large, good.to_record()])
+    assert running.topics.is_labelled(good.segment_id)
+    letters = running.topics.read(
+        running.topics.dead_letters,
+        lambda letters: sum("dropped" in str(letter.headers) for letter in letters) >= len(large),
+    )
+    dropped = [
+        (letter.key, name, int(size)) for letter in letters for name, size in letter.headers if name.endswith("dropped")
+    ]
+    assert dropped == [
+        (b"loft", "earshot_value_dropped", 1_048_000),
+        (b"", "earshot_headers_dropped", 1_048_000 + len("note") + len(b"loft")),
+    ]
 
 
 def test_given_one_segment_that_the_model_refuses_then_its_neighbours_get_their_labels(running: Running) -> None:
