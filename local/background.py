@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from earshot.admin import create_topics
 from earshot.folders import state_folder
-from local.broker import Broker, BrokerError, broker_address, broker_pid, make_data_folder
+from local.broker import Broker
+from local.errors import BrokerError
 from local.locks import exclusive
+from local.storage import broker_address, broker_pid, make_data_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,11 +86,14 @@ def down(data_dir: Path, grace_s: float = STOP_GRACE_S) -> Running | None:
     except ProcessLookupError:  # it was about to end
         return running
     try:
-        if broker_pid(data_dir) == running.pid:
-            signal.pidfd_send_signal(process, signal.SIGTERM)
+        if broker_pid(data_dir) != running.pid:  # it has ended, and its number may be another process's
+            return running
+        signal.pidfd_send_signal(process, signal.SIGTERM)
         if not select.select([process], [], [], grace_s)[0]:
             signal.pidfd_send_signal(process, signal.SIGKILL)
             select.select([process], [], [])
+    except ProcessLookupError:  # it ended by itself
+        pass
     except PermissionError as error:
         raise BrokerError(f"process {running.pid} belongs to another user; stop it as that user") from error
     finally:

@@ -89,7 +89,7 @@ def _folder(given: Path | None) -> Path:
 def _failures() -> Iterator[None]:
     """Turn what a user can mend into one message and exit status 2."""
     from earshot.admin import TopicsError
-    from local.broker import BrokerError
+    from local.errors import BrokerError
 
     try:
         yield

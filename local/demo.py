@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
+import os
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,9 @@ from earshot.command import fail
 from earshot.labels import InvalidLabel, Label
 from earshot.logs import get_log
 from earshot.topics import DEAD_LETTERS, LABELS
-from local.broker import BrokerError
-from local.devices import Device, MicrophoneDevice, device_settings, replaying_devices
+from local.devices import MicrophoneDevice, SimulatedDevice, device_settings, replaying_devices
+from local.errors import BrokerError
+from local.interrupts import Interrupts
 from local.recordings import NoRecordings, find_recordings
 from local.screen import Screen, print_summary
 from local.stack import Stack, StackError
@@ -30,8 +30,6 @@ from producers.devices import MicrophoneError
 from producers.publisher import PublisherError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from kafka import TopicPartition
     from kafka.consumer.fetcher import ConsumerRecord
 
@@ -49,11 +47,15 @@ CLASSES_ASKED = 100
 """Scores that the worker puts in a label: all of a model's, so that a recording's mean is over every class."""
 
 
+class NoPlace(ValueError):
+    """The summary cannot be written where it is wanted; the message names the file."""
+
+
 def run(settings: DemoSettings) -> None:
     """`earshot demo`: run it, and turn what can go wrong into one message. Exit status 1 where labels were lost."""
     try:
         summary = run_demo(settings)
-    except (NoRecordings, BrokerError, TopicsError, StackError, MicrophoneError, PublisherError) as error:
+    except (NoPlace, NoRecordings, BrokerError, TopicsError, StackError, MicrophoneError, PublisherError) as error:
         raise fail(error) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -64,13 +66,15 @@ def run(settings: DemoSettings) -> None:
 def run_demo(settings: DemoSettings, console: Console | None = None) -> dict[str, Any]:
     """Run the demo to its end or to Ctrl-C, print and return the summary; every process it started has then ended.
 
-    Raises NoRecordings, BrokerError, TopicsError, StackError, or what ended a device before its time.
+    Raises NoPlace, NoRecordings, BrokerError, TopicsError, StackError, or what ended a device before its time.
     """
     console = console or Console()
+    if settings.json_path and not os.access(settings.json_path.absolute().parent, os.W_OK):
+        raise NoPlace(f"cannot write {settings.json_path}; name a file in a folder that you may write to")
     recordings = [] if settings.mic else find_recordings(settings.folder)
     events: SimpleQueue[Event] = SimpleQueue()
     tally = Tally()
-    with tempfile.TemporaryDirectory(prefix="earshot-demo-") as work_dir, _terminated_as_interrupted():
+    with Interrupts() as interrupted, tempfile.TemporaryDirectory(prefix="earshot-demo-") as work_dir:
         started = time.monotonic()
         with (
             console.status("starting") as status,
@@ -82,17 +86,15 @@ def run_demo(settings: DemoSettings, console: Console | None = None) -> dict[str
             ) as stack,
         ):
             status.stop()
+            interrupted.defer()
             took_s = time.monotonic() - started
             console.print(f"Kafka, model server and worker are up after {took_s:.1f} s", style="dim")
-            devices: list[Device] = (
+            devices: list[SimulatedDevice] = (
                 [MicrophoneDevice(device_settings("microphone", stack.bootstrap_servers), events)]
                 if settings.mic
                 else [*replaying_devices(recordings, settings.devices, settings.speed, stack.bootstrap_servers, events)]
             )
-            try:
-                elapsed_s = _watch(stack, devices, events, tally, console)
-            finally:
-                _ignore_interrupts()  # until everything has stopped
+            elapsed_s = _watch(stack, devices, events, tally, console, interrupted)
     summary = {"speed": settings.speed, "devices": len(devices), **tally.summary(elapsed_s)}
     print_summary(console, summary)
     if settings.json_path:
@@ -100,34 +102,38 @@ def run_demo(settings: DemoSettings, console: Console | None = None) -> dict[str
     return summary
 
 
-def _watch(stack: Stack, devices: list[Device], events: SimpleQueue[Event], tally: Tally, console: Console) -> float:
+def _watch(
+    stack: Stack,
+    devices: list[SimulatedDevice],
+    events: SimpleQueue[Event],
+    tally: Tally,
+    console: Console,
+    interrupted: Interrupts,
+) -> float:
     """Run the devices and show labels until all have come. Returns the seconds from the start to the last label."""
     consumer = KafkaConsumer(
         LABELS, DEAD_LETTERS, bootstrap_servers=stack.bootstrap_servers, auto_offset_reset="earliest"
     )
     started = last_label = quiet_since = time.monotonic()
-    patience_s = PATIENCE_S
     with Screen(console) as screen:
         for device in devices:
             device.start()
         while True:
-            try:
-                playing = sum(device.is_alive() for device in devices)
-                arrived = consumer.poll(timeout_ms=100)
-                tally.enter_all(events)  # after the poll: a segment is known before its label is
-                now = time.monotonic()
-                if _enter(arrived, tally, screen):
-                    last_label = quiet_since = now
-                elif playing:
-                    quiet_since = now
-                elif not tally.waiting or now - quiet_since > patience_s:
-                    break
-                _show_status(screen, tally, playing)
-                stack.check()
-            except KeyboardInterrupt:
-                patience_s = INTERRUPTED_PATIENCE_S
+            if interrupted.came:
                 for device in devices:
                     device.stop()
+            playing = sum(device.is_alive() for device in devices)
+            arrived = consumer.poll(timeout_ms=100)
+            tally.enter_all(events)  # after the poll: a segment is known before its label is
+            now = time.monotonic()
+            if _enter(arrived, tally, screen):
+                last_label = quiet_since = now
+            elif playing:
+                quiet_since = now
+            elif not tally.waiting or now - quiet_since > (INTERRUPTED_PATIENCE_S if interrupted.came else PATIENCE_S):
+                break
+            _show_status(screen, tally, playing)
+            stack.check()
     consumer.close()
     for device in devices:
         if device.error is not None:
@@ -155,20 +161,3 @@ def _enter(batches: dict[TopicPartition, list[ConsumerRecord]], tally: Tally, sc
 def _show_status(screen: Screen, tally: Tally, playing: int) -> None:
     heard = f"{len(tally.produced)} segments, {len(tally.labels)} labels, {tally.waiting} on the way"
     screen.show_status(f"{heard}; {playing} devices playing. Ctrl-C ends." if playing else f"{heard}.")
-
-
-def _ignore_interrupts() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Within, SIGTERM ends the demo as Ctrl-C does."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

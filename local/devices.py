@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 
-class Device(threading.Thread):
+class SimulatedDevice(threading.Thread):
     """One agent in a thread of its own; what it does comes out on a queue."""
 
     def __init__(self, settings: AgentSettings, events: SimpleQueue[Event]) -> None:
@@ -42,6 +42,8 @@ class Device(threading.Thread):
             publisher = Publisher(self._settings, on_ack=self._acknowledged)
             try:
                 self._agent = Agent(self._settings, publisher, on_segment=self._cut)
+                if self._stopping.is_set():  # before there was an agent to stop
+                    self._agent.stop()
                 self._play(self._agent)
             finally:
                 publisher.close()
@@ -58,21 +60,22 @@ class Device(threading.Thread):
         raise NotImplementedError
 
     def _cut(self, segment: Segment) -> None:
-        recording = self._recording
-        self._events.put(lambda tally: tally.add_segment(segment, recording))
+        segment_id, recording = segment.segment_id, self._recording  # the sound itself is not to be kept
+        self._events.put(lambda tally: tally.add_segment(segment_id, recording))
 
     def _acknowledged(self, segment: Segment, appended_ms: int) -> None:
-        self._events.put(lambda tally: tally.add_acknowledged(segment.segment_id, appended_ms))
+        segment_id = segment.segment_id
+        self._events.put(lambda tally: tally.add_acknowledged(segment_id, appended_ms))
 
 
-class MicrophoneDevice(Device):
+class MicrophoneDevice(SimulatedDevice):
     """This machine's microphone, until stopped."""
 
     def _play(self, agent: Agent) -> None:
         agent.run(MicrophoneSource(self._settings))
 
 
-class ReplayingDevice(Device):
+class ReplayingDevice(SimulatedDevice):
     """Recordings one after another, each heard as a stream of its own, at `speed` times real time."""
 
     def __init__(
@@ -97,7 +100,8 @@ class ReplayingDevice(Device):
                 log.warning("recording skipped", reason=str(error))
                 self._unreadable(str(error))
             else:
-                self._played(recording)
+                if not self._stopping.is_set():
+                    self._played(recording)
 
     def _unreadable(self, reason: str) -> None:
         self._events.put(lambda tally: tally.add_unreadable(reason))

@@ -26,7 +26,7 @@ class Screen:
 
     def __init__(self, console: Console, rows: int = 15) -> None:
         self._console = console
-        self._recent: deque[tuple[str, str, Text, str, str, str]] = deque(maxlen=rows)
+        self._recent: deque[list[Text]] = deque(maxlen=rows)
         self._status = Text("")
         self._live = Live(console=console, refresh_per_second=8, get_renderable=self._render)
 
@@ -51,14 +51,16 @@ class Screen:
         colour = "red" if wrong else "green" if truth or label.score >= CERTAIN else "yellow"
         score = f"{label.score:.2f}"
         if self._console.is_terminal:
-            self._recent.append((time, label.device_id, Text(label.label, colour), score, latency, truth or "-"))
+            # As text: Rich would take what is in brackets, in the name of a folder say, for its own markup.
+            cells = [Text(cell) for cell in (time, label.device_id, score, latency, truth or "-")]
+            self._recent.append([*cells[:2], Text(label.label, colour), *cells[2:]])
         else:
             self._print_row(time, label.device_id, label.label, score, latency, truth or "-")
 
     def _print_row(self, *cells: str) -> None:
         time, device, label, score, latency, truth = cells
         line = f"{time:<12} {device:<12} {label:<17} {score:>5} {latency:>8}  {truth}"
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(Text(line), soft_wrap=True)
 
     def show_status(self, text: str) -> None:
         """Replace the line below the table."""
@@ -115,7 +117,7 @@ def _confusion_table(confusion: dict[str, dict[str, int]]) -> Table:
             Text(str(row.get(name, 0) or "."), "green" if name == truth else "red" if row.get(name) else "dim")
             for name in names
         ]
-        table.add_row(f"{number} {truth}", *cells)
+        table.add_row(Text(f"{number} {truth}"), *cells)
     return table
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import os
 import sys
 import time
 import urllib.error
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from earshot.admin import create_topics
 from local.broker import Broker
+from local.ports import HOST, free_ports
 from local.processes import Child
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ READY_TIMEOUT_S = 300.0
 """The first start expands the starter model, which takes most of a minute on a small machine."""
 
 _POLL_S = 0.1
+_SET_HERE = ("EARSHOT_SERVING_", "EARSHOT_PROCESSOR_")
 
 
 class StackError(RuntimeError):
@@ -73,8 +75,8 @@ class Stack:
 
     def _start(self) -> None:
         # The model server takes longest, so it starts first and loads while the broker does.
-        grpc_port, rest_port, web_port = _free_ports(3)
-        serve = ["serving", "--port", str(grpc_port), "--rest-api-port", str(rest_port), "--host", "127.0.0.1"]
+        grpc_port, rest_port, web_port = free_ports(3)
+        serve = ["serving", "--port", str(grpc_port), "--rest-api-port", str(rest_port), "--host", HOST]
         if self._model:
             serve += ["--model-base-path", str(self._model)]
         self._run("model server", serve)
@@ -82,15 +84,15 @@ class Stack:
         broker = self._exit.enter_context(Broker(self._work_dir / "kafka"))
         self.bootstrap_servers = broker.bootstrap_servers
         create_topics(self.bootstrap_servers)
-        work = ["processors", "--bootstrap-servers", self.bootstrap_servers, "--model-server", f"127.0.0.1:{grpc_port}"]
-        work += ["--web-host", "127.0.0.1", "--web-port", str(web_port), "--top-k", str(self._top_k)]
+        work = ["processors", "--bootstrap-servers", self.bootstrap_servers, "--model-server", f"{HOST}:{grpc_port}"]
+        work += ["--web-host", HOST, "--web-port", str(web_port), "--top-k", str(self._top_k)]
         self._run("worker", work)
         self._announce("waiting for the model and the worker")
-        self._wait(f"http://127.0.0.1:{web_port}/ready")
+        self._wait(f"http://{HOST}:{web_port}/ready")
 
     def _run(self, name: str, arguments: list[str]) -> None:
         log = self._work_dir / f"{name.replace(' ', '-')}.log"
-        child = Child(name, [sys.executable, "-m", *arguments], env=None, log_path=log)
+        child = Child(name, [sys.executable, "-m", *arguments], env=_without_settings(), log_path=log)
         child.start()
         self._exit.callback(child.stop)
         self._children.append(child)
@@ -107,10 +109,6 @@ class Stack:
         raise StackError(f"the worker was not ready after {READY_TIMEOUT_S:.0f} s; its log is in {self._work_dir}")
 
 
-def _free_ports(count: int) -> list[int]:
-    """Loopback ports that nothing listens on, all different."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+def _without_settings() -> dict[str, str]:
+    """The environment but for the settings of server and worker: one that is set for others must not part these two."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(_SET_HERE)}

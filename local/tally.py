@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from queue import SimpleQueue
 
     from earshot.labels import Label
-    from earshot.segments import Segment
     from local.recordings import Recording
 
 
@@ -38,9 +37,9 @@ class Tally:
     """One message for each recording that could not be read."""
     _labelled_ms: dict[str, int] = field(default_factory=dict)
 
-    def add_segment(self, segment: Segment, recording: Recording | None) -> None:
-        """A device cut `segment` from `recording`, or from the microphone."""
-        self.produced[segment.segment_id] = _Produced(recording)
+    def add_segment(self, segment_id: str, recording: Recording | None) -> None:
+        """A device cut a segment from `recording`, or from the microphone."""
+        self.produced[segment_id] = _Produced(recording)
 
     def add_acknowledged(self, segment_id: str, appended_ms: int) -> None:
         """Kafka appended the segment, at that time (milliseconds since the epoch, the broker's clock)."""

@@ -90,6 +90,7 @@ def test_records_and_offsets_are_there_again_after_a_restart_without_maven(
         pid = first.pid
     assert not runs(pid)
     assert {path.name for path in tmp_path.iterdir()} == {"programs", folder.name}
+    assert folder.stat().st_mode & 0o077 == 0, "others could read what was heard"
     with Broker(folder) as second:
         write(second, [b"three"])
         assert read(second, 2) == [b"two", b"three"]

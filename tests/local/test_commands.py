@@ -13,7 +13,7 @@ import pytest
 from kafka import KafkaProducer
 
 from earshot.topics import LABELS
-from local.broker import broker_pid
+from local.storage import broker_pid
 from tests.local.test_processes import ends, runs
 from tests.processes import ROOT
 

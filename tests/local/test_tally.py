@@ -26,7 +26,7 @@ def label(name: str, scores: dict[str, float]) -> Label:
 def test_a_segment_is_lost_until_its_label_or_dead_letter_comes() -> None:
     tally = Tally()
     for name in ("a", "b", "c"):
-        tally.add_segment(segment(name), None)
+        tally.add_segment(name, None)
     tally.add_label(label("a", {"siren": 1.0}), 0)
     tally.add_dead_letter("b")
     summary = tally.summary(1.0)
@@ -36,7 +36,7 @@ def test_a_segment_is_lost_until_its_label_or_dead_letter_comes() -> None:
 
 def test_a_second_label_of_a_segment_is_a_duplicate_and_changes_nothing_else() -> None:
     tally = Tally()
-    tally.add_segment(segment("a"), None)
+    tally.add_segment("a", None)
     tally.add_acknowledged("a", 1_000)
     assert tally.add_label(label("a", {"siren": 1.0}), 1_250) == 250.0
     assert tally.add_label(label("a", {"siren": 1.0}), 9_000) is None
@@ -47,7 +47,7 @@ def test_a_second_label_of_a_segment_is_a_duplicate_and_changes_nothing_else() -
 
 def test_a_label_read_before_its_segments_acknowledgement_still_counts_in_the_latency() -> None:
     tally = Tally()
-    tally.add_segment(segment("a"), None)
+    tally.add_segment("a", None)
     assert tally.add_label(label("a", {"siren": 1.0}), 1_100) is None
     tally.add_acknowledged("a", 1_000)
     assert tally.summary(1.0)["latency_ms"]["p50"] == 100.0
@@ -57,7 +57,7 @@ def test_a_recording_is_judged_by_the_mean_of_its_segments_scores() -> None:
     tally = Tally()
     scores = {"a": {"dog_bark": 0.45, "siren": 0.55}, "b": {"dog_bark": 0.9, "siren": 0.1}, "c": {"dog_bark": 0.6}}
     for name, recording in (("a", BARK), ("b", BARK), ("c", SIREN)):
-        tally.add_segment(segment(name), recording)
+        tally.add_segment(name, recording)
         tally.add_label(label(name, scores[name]), 0)
         tally.add_played(recording)
     summary = tally.summary(2.0)

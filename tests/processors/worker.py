@@ -20,7 +20,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from earshot.admin import create_topics
 from earshot.labels import Label
 from earshot.topics import Topic
-from local.broker import HOST
+from local.ports import HOST, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,13 +30,6 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 90.0
 """Longest wait for what should happen; a bound on a failing test, not a claim about speed."""
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.create_server((HOST, 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Topics:
@@ -105,7 +98,7 @@ class Worker:
     """`python -m processors` with settings in its environment, in a working directory of its own."""
 
     def __init__(self, topics: Topics, model_server: str, **settings: object) -> None:
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.directory = tempfile.TemporaryDirectory(prefix="earshot-test-")
         self.log = Path(self.directory.name, "worker.log")
         values = {
