@@ -11,9 +11,13 @@ import random
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from producers.gate import Gate, GateKind
+from producers.gate import Gate
 from producers.recordings import RecordingSource
+
+if TYPE_CHECKING:
+    from producers.settings import GateKind
 
 KINDS: tuple[GateKind, ...] = ("vad", "energy", "either")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from earshot.deadletters import Stage
 
 _STEPS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -24,3 +28,7 @@ END_TO_END_S = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0),
 )
 MODEL_READY = Gauge("earshot_processor_model_ready", "1 once the model has answered and fits, 0 before.")
+
+# Counters begin at 0 when the worker does: Prometheus does not see the first step of one that begins at 1.
+for _stage in get_args(Stage):
+    DEAD_LETTERS.labels(stage=_stage)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
-from earshot.settings import PREFIX, KafkaSettings
+from earshot.settings import KafkaSettings
 from earshot.topics import DEAD_LETTERS, LABELS, SEGMENTS
 
 
-class ProcessorSettings(KafkaSettings):
+class ProcessorSettings(KafkaSettings, env_prefix="EARSHOT_PROCESSOR_"):
     """Settings of a worker, `EARSHOT_PROCESSOR_*`."""
-
-    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}PROCESSOR_")
 
     group: str = Field(
         "earshot-processors",

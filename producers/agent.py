@@ -1,7 +1,8 @@
 """The agent: hears one stream after another, and hands the segments that it cuts to a publisher.
 
 frames → gate → segmenter → publisher. Each stream (a microphone, or one recording) has a gate and a segmenter of its
-own; the device's sequence numbers and its clock go on from one to the next.
+own; the device's sequence numbers and its clock go on from one to the next. A live stream's time is kept to the host's
+clock whenever nothing is heard.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from earshot.audio import SAMPLE_RATE_HZ
 from producers import metrics
 from producers.gate import Gate
 from producers.segmenter import Segmenter
+from producers.wallclock import WallClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +49,10 @@ class Agent:
         settings: AgentSettings,
         publisher: Publisher,
         on_segment: Callable[[Segment], None] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`now` is the host's clock."""
+        self._now = now
         self._settings = settings
         self._publisher = publisher
         self._on_segment = on_segment
@@ -80,11 +85,12 @@ class Agent:
         segmenter = Segmenter(
             settings.device_id,
             # A recording replayed faster than real time ends, by its own clock, later than it did by ours.
-            max(datetime.now(UTC), self._heard_until),
+            max(self._now(), self._heard_until),
             self._sequences,
             pre_roll_s=settings.pre_roll_s,
             hang_over_s=settings.hang_over_s,
         )
+        clock = WallClock() if source.live else None
         frames = lost = 0
         cut, sent, dropped = self._cut, publisher.sent, publisher.dropped
         try:
@@ -99,6 +105,8 @@ class Agent:
                     metrics.FRAMES.inc()
                     metrics.LEVEL.set(activity.level_dbfs)
                     self._send(segmenter.push(frame, activity))
+                    if clock is not None and (error := clock.correction(segmenter.heard_until, self._now())):
+                        segmenter.correct(error)
         finally:
             self._source = None
             self._heard_until = segmenter.heard_until

@@ -25,15 +25,10 @@ log = get_log(__name__)
 
 
 def run(settings: AgentSettings) -> None:
-    """Listen to a microphone and send three seconds of sound to Kafka whenever something is heard.
-
-    The agent needs a microphone that PortAudio knows (`earshot devices` lists them) and a broker with the topics
-    (`earshot topics`). SIGTERM or Ctrl-C end it once what it has cut is sent; a second one ends it at once.
-    While the broker is away segments wait, up to `--queue-segments` of them. Prometheus metrics: `--metrics-port`.
-    """
+    """Listen to a microphone and send three seconds of sound to Kafka whenever something is heard."""
     try:
         source = MicrophoneSource(settings)  # first, as it is here and fails at once
-        with _metrics(settings.metrics_port), Publisher(settings) as publisher:
+        with _metrics(settings.metrics_host, settings.metrics_port), Publisher(settings) as publisher:
             agent = Agent(settings, publisher)
             with _stopping_on_signals(agent):
                 summary = agent.run(source)
@@ -60,15 +55,18 @@ def show_devices() -> None:
 
 
 @contextmanager
-def _metrics(port: int) -> Iterator[None]:
-    """Serve the metrics on all interfaces, as Prometheus scrapes from another machine."""
+def _metrics(host: str, port: int) -> Iterator[None]:
+    """Serve the metrics meanwhile, unless `port` is 0."""
     if not port:
         yield
         return
     try:
-        server, thread = start_http_server(port)
+        server, thread = start_http_server(port, host)
     except OSError as error:
-        raise fail(f"port {port} for metrics is not free ({error}); choose another with --metrics-port") from None
+        raise fail(
+            f"cannot serve metrics on port {port} of {host} ({error.strerror or error}); "
+            "choose others with --metrics-port and --metrics-host"
+        ) from None
     try:
         yield
     finally:

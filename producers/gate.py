@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-GateKind = Literal["vad", "energy", "either"]
+    from producers.settings import GateKind
+
 Heard = Literal["vad", "energy", "vad+energy"]
 
 VAD_VOTES, VAD_WINDOW = 3, 5

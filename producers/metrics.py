@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from earshot.segments import Trigger
+
+Overflown = Literal["portaudio", "queue"]
+Dropped = Literal["queue_full", "refused", "stopped"]
 
 FRAMES = Counter("earshot_agent_frames_total", "Frames of 30 ms that were heard.")
 LEVEL = Gauge("earshot_agent_input_level_dbfs", "Level of the frame heard last, dBFS.")
@@ -24,3 +31,12 @@ SEND_LATENCY = Histogram(
     "From a segment's hand-over to the producer to the broker's acknowledgement.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
 )
+
+# Counters begin at 0 when the agent does: Prometheus does not see the first step of one that begins at 1.
+for _trigger in get_args(Trigger):
+    SEGMENTS_CUT.labels(_trigger)
+    SEGMENTS_SENT.labels(_trigger)
+for _where in get_args(Overflown):
+    OVERFLOWS.labels(_where)
+for _reason in get_args(Dropped):
+    SEGMENTS_DROPPED.labels(_reason)

@@ -56,6 +56,8 @@ class MicrophoneSource:
     microphone vanishes and cannot be opened again for `microphone_wait_s` seconds.
     """
 
+    live = True
+
     def __init__(self, settings: AgentSettings) -> None:
         self._wanted = settings.device
         self._wait_s = settings.microphone_wait_s

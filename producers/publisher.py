@@ -129,13 +129,12 @@ class Publisher:
             return False
         return True
 
-    def close(self, timeout_s: float | None = None) -> None:
-        """Send what is queued, for up to `timeout_s` (`flush_s`), and let go of the broker."""
+    def close(self) -> None:
+        """Let go of the broker, at once: what `flush` has not sent is lost."""
         if self._closing:
             return
-        flushed = self.flush(timeout_s)
         self._closing = True
-        if not flushed:
+        if self.queued:
             log.error("the broker did not acknowledge in time, queued segments are lost", segments=self.queued)
             # close() waits for the queue, raises, and leaves the producer's threads behind; only this ends them.
             self._producer._sender.force_close()  # noqa: SLF001 - kafka-python has no public way
@@ -164,7 +163,7 @@ class Publisher:
         metrics.BROKER_ERRORS.labels(type(error).__name__).inc()
         self._dropped("stopped" if self._closing else "refused", error)
 
-    def _dropped(self, reason: str, error: Exception | None = None) -> None:
+    def _dropped(self, reason: metrics.Dropped, error: Exception | None = None) -> None:
         metrics.SEGMENTS_DROPPED.labels(reason).inc()
         with self._lock:
             self.dropped += 1

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_S = 0.5
-"""Seconds of a file that are in memory at a time."""
+"""Seconds of a file that are in memory at a time; of a damaged one, what is before the block with the damage is heard."""
+BLOCK_VALUES = 1 << 20
+"""The most values that these may be, over all channels: 4 MB."""
+HIGHEST_RATE_HZ = 768_000
+"""The highest sample rate of any recorder; a header that says more is damaged."""
 LONGEST_SLEEP_S = 0.2
 """However slowly a recording is replayed, it hears `stop()` this soon."""
 
@@ -34,6 +38,7 @@ class RecordingSource:
     0 or infinite. The last frame is padded with zeros. The file is read as it is replayed, never as a whole.
     """
 
+    live = False
     lost_samples = 0
 
     def __init__(self, path: Path | str, speed: float = 1.0) -> None:
@@ -83,8 +88,10 @@ class RecordingSource:
                 # soundfile seeks to where it is after each read, from which libsndfile's MP3 decoder takes damage:
                 # half of all samples were wrong (soundfile 0.14).
                 file.seekable = lambda: False
+                if file.samplerate > HIGHEST_RATE_HZ:
+                    raise ValueError(f"a sample rate of {file.samplerate} Hz")
                 resampler = Resampler(file.samplerate)
-                block_frames = max(int(BLOCK_S * file.samplerate), 1)
+                block_frames = max(min(int(BLOCK_S * file.samplerate), BLOCK_VALUES // file.channels), 1)
                 read = 0
                 while (block := file.read(block_frames, dtype="float32", always_2d=True)).size:
                     read += len(block)

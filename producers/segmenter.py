@@ -7,6 +7,7 @@ sound goes on at its end, the next one begins with the very next sample. No samp
 from __future__ import annotations
 
 import itertools
+import math
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from earshot.segments import Trigger
     from producers.gate import Activity
 
+LARGEST_SLIP_S = 1.0
+"""Seconds back by which a clock drifts; where it goes back further it was set, and segments follow it."""
 MIN_TAIL_SAMPLES = SAMPLE_RATE_HZ // 2
 """A continued piece with less sound than this at the stream's end is dropped, as `earshot.audio.windows` does."""
 
@@ -51,11 +54,25 @@ class Segmenter:
         self._position = 0  # samples of the stream so far
         self._active_until = 0  # position at which the gate last heard something
         self._trigger: Trigger | None = None  # None while no segment is open
+        self._cut_until: int | None = None  # position at which the last segment ended
 
     @property
     def heard_until(self) -> datetime:
         """When the stream's last sample was heard."""
         return self._time(self._position)
+
+    def correct(self, by: timedelta) -> bool:
+        """Move the time of all that follows, unless that could make two segments overlap; whether it was done.
+
+        So the time of a sound that goes on is never torn: it is put right once the sound is over.
+        """
+        if self._trigger is not None:
+            return False
+        quiet_s = math.inf if self._cut_until is None else (self._position - self._cut_until) / SAMPLE_RATE_HZ
+        if -LARGEST_SLIP_S < by.total_seconds() < 0 and quiet_s < self._pre_roll / SAMPLE_RATE_HZ + LARGEST_SLIP_S:
+            return False
+        self._started += by
+        return True
 
     def push(self, frame: NDArray[np.int16], activity: Activity) -> Segment | None:
         """Take the next `frame` (int16 [n]) and what the gate makes of it; the segment that it completes, if any."""
@@ -102,6 +119,7 @@ class Segmenter:
 
     def _segment(self, samples: NDArray[np.int16], start: int, trigger: Trigger) -> Segment:
         pcm = fit_segment(samples)
+        self._cut_until = start + samples.size
         return Segment(
             segment_id=str(uuid.uuid4()),
             device_id=self._device_id,

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 import socket
+from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import SettingsConfigDict
 
 from earshot.settings import KafkaSettings
-from producers.gate import GateKind  # noqa: TC001 - pydantic needs it at run time
+
+GateKind = Literal["vad", "energy", "either"]
 
 
-class AgentSettings(KafkaSettings):
+class AgentSettings(KafkaSettings, env_prefix="EARSHOT_AGENT_"):
     """What one agent, on one microphone host, is told."""
-
-    model_config = SettingsConfigDict(env_prefix="EARSHOT_AGENT_")
 
     device_id: str = Field(
         "",
@@ -50,6 +49,9 @@ class AgentSettings(KafkaSettings):
     flush_s: float = Field(30.0, ge=0, le=3600, description="Seconds to send what is queued when the agent stops.")
     microphone_wait_s: float = Field(
         30.0, ge=0, le=86_400, description="Seconds to try to reopen a microphone that vanished."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address that the metrics are served on; 0.0.0.0 for every network."
     )
     metrics_port: int = Field(9101, ge=0, le=65_535, description="Port of the Prometheus metrics; 0: none.")
 

@@ -20,6 +20,10 @@ class Source(Protocol):
     """One stream of sound."""
 
     @property
+    def live(self) -> bool:
+        """Whether it is heard as it sounds, so that the host's clock tells its time; a recording has its own."""
+
+    @property
     def lost_samples(self) -> int:
         """Samples of the stream, at 16 kHz, that were lost before the frame that was given last."""
 

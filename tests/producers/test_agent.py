@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import soundfile
 
 from earshot.audio import SEGMENT_SAMPLES, windows
 from producers.agent import Agent, Summary
+from producers.frames import FRAME_S
 from producers.publisher import Publisher
 from producers.recordings import RecordingSource, RecordingUnreadable
 from producers.settings import AgentSettings
@@ -33,7 +35,8 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 class Frames:
     """A source of frames that the test has made, some of them after a loss."""
 
-    def __init__(self, pieces: list[np.ndarray], lost_between: int = 0) -> None:
+    def __init__(self, pieces: list[np.ndarray], lost_between: int = 0, *, live: bool = False) -> None:
+        self.live = live
         self._pieces = pieces
         self._lost_between = lost_between
         self.lost_samples = 0
@@ -88,6 +91,25 @@ def test_lost_sound_is_silence_in_its_place(settings: AgentSettings, publisher: 
     Agent(settings, publisher, on_segment=cut.append).run(Frames([before, after], lost_between=8_000))
     expected = np.concatenate([before, np.zeros(8_000, np.int16), after])
     assert np.array_equal(cut[0].pcm, expected[:SEGMENT_SAMPLES])
+
+
+def test_a_live_streams_time_is_the_hosts_clock_also_where_that_is_set_and_a_recordings_is_its_own(
+    settings: AgentSettings, publisher: Publisher
+) -> None:
+    booted, real = datetime(1970, 1, 1, tzinfo=UTC), datetime(2026, 11, 23, 18, tzinfo=UTC)
+    pieces = [silence(1.0), noise(1.0, -15.0), silence(30.0), noise(1.0, -15.0), silence(5.0)]
+    for live in (True, False):
+        heard = itertools.count()
+
+        def now(heard: Iterator[int] = heard) -> datetime:
+            seconds = next(heard) * FRAME_S
+            return (booted if seconds < 10.0 else real) + timedelta(seconds=seconds)
+
+        cut: list[Segment] = []
+        Agent(settings, publisher, on_segment=cut.append, now=now).run(Frames(pieces, live=live))
+        early, late = (segment.start for segment in cut)
+        assert early - booted < timedelta(seconds=1)
+        assert late - (real if live else booted) == pytest.approx(timedelta(seconds=31.5), abs=timedelta(seconds=0.2))
 
 
 def test_a_damaged_recording_is_named_and_what_was_cut_of_it_is_sent(

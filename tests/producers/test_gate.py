@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import soundfile
 
 from earshot.audio import level_dbfs
-from producers.gate import EnergyDetector, Gate, GateKind
+from producers.gate import EnergyDetector, Gate
 from tests.producers.sounds import frames_of, noise, silence, tone
+
+if TYPE_CHECKING:
+    from producers.settings import GateKind
 
 SAMPLES = sorted((Path(__file__).parents[2] / "samples").glob("*.wav"))
 KINDS: tuple[GateKind, ...] = ("vad", "energy", "either")

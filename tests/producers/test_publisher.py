@@ -116,6 +116,7 @@ def test_an_outage_is_ridden_out_and_every_queued_segment_arrives_once(tmp_path:
             assert (publisher.sent, publisher.queued, publisher.dropped) == (23, 0, beyond)
             after = segments(settings.device_id, 1, 27)
             assert publisher.send(after[0])
+            assert publisher.flush(60)
         received = read_back(broker.bootstrap_servers, settings.device_id)
         assert [segment.segment_id for segment in received] == [
             segment.segment_id for segment in [*before, *during, *after]
@@ -132,7 +133,8 @@ def test_a_publisher_that_is_closed_in_an_outage_lets_go_and_counts_what_it_lost
         publisher = Publisher(settings)
         broker.stop()
         assert all(publisher.send(segment) for segment in segments(settings.device_id, 3))
-        publisher.close(0.5)
+        assert not publisher.flush(0.5)
+        publisher.close()
         assert (publisher.sent, publisher.queued, publisher.dropped) == (0, 0, 3)
         assert no_threads_of(settings)
     finally:

@@ -164,3 +164,12 @@ def test_a_stopped_recording_ends() -> None:
     source = RecordingSource(SAMPLES / "street_music.wav", speed=1e-6)  # its first frame would take hours
     source.stop()
     assert list(source) == []
+
+
+def test_a_header_whose_sample_rate_no_recorder_has_is_named(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "damaged.wav", sine(16_000, 1.0), 16_000)
+    header = bytearray((tmp_path / "damaged.wav").read_bytes())
+    header[24:28] = (2_000_000_000).to_bytes(4, "little")  # where a WAV has its sample rate
+    (tmp_path / "damaged.wav").write_bytes(header)
+    with pytest.raises(RecordingUnreadable, match=r"damaged\.wav .*2000000000 Hz"):
+        heard(tmp_path / "damaged.wav")

@@ -186,3 +186,40 @@ def test_whatever_is_heard_every_segment_is_the_stream_from_its_start_and_none_o
         if flag and frame.start < stream.size - dropped_tail:
             assert covered[frame].all(), f"frame {number} is active and in no segment"
     assert len({segment.segment_id for segment in segments}) == len(segments)
+
+
+def quiet(segmenter: Segmenter, seconds: float) -> None:
+    for frame in frames_of(np.zeros(round(seconds * SAMPLE_RATE_HZ), np.int16)):
+        assert segmenter.push(frame, QUIET) is None
+
+
+def test_a_correction_moves_the_time_of_what_follows() -> None:
+    segmenter = Segmenter("mic", STARTED)
+    quiet(segmenter, 3.0)
+    assert segmenter.correct(timedelta(seconds=40))
+    assert segmenter.heard_until == STARTED + timedelta(seconds=43)
+    (segment,) = cut(counted(SEGMENT_SAMPLES), [True] * 10, segmenter)
+    assert segment.start == STARTED + timedelta(seconds=42.5)
+
+
+def test_a_sound_that_goes_on_keeps_its_time_until_it_is_over() -> None:
+    segmenter = Segmenter("mic", STARTED)
+    starts = []
+    for frame in frames_of(counted(4 * SEGMENT_SAMPLES)):
+        if (segment := segmenter.push(frame, ACTIVE)) is not None:
+            starts.append(segment.start)
+        assert not segmenter.correct(timedelta(seconds=1))
+    assert starts == [STARTED + number * timedelta(seconds=3) for number in range(4)]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 120), st.floats(-0.9, 0.9)), max_size=12))
+@settings(deadline=None)
+def test_however_time_is_corrected_by_drift_no_two_segments_overlap(steps: list[tuple[bool, int, float]]) -> None:
+    segmenter = Segmenter("mic", STARTED)
+    frame = np.zeros(FRAME_SAMPLES, np.int16)
+    segments = []
+    for active, frames, correction_s in steps:
+        segments += [segmenter.push(frame, ACTIVE if active else QUIET) for _ in range(frames)]
+        segmenter.correct(timedelta(seconds=correction_s))
+    starts = [segment.start for segment in [*segments, segmenter.flush()] if segment is not None]
+    assert all(later - earlier >= timedelta(seconds=3) for earlier, later in itertools.pairwise(starts))
