@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_S = 0.5
-"""Seconds of a file that are in memory at a time; of a damaged one, what is before the block with the damage is heard."""
+"""Seconds of a file that are in memory at a time; what is before a damaged block is heard."""
 BLOCK_VALUES = 1 << 20
 """The most values that these may be, over all channels: 4 MB."""
 HIGHEST_RATE_HZ = 768_000
