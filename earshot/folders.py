@@ -1,4 +1,4 @@
-"""Where Earshot keeps, on one machine, what outlives a run."""
+"""Where Earshot keeps, on one machine, what outlives a run, and whether files can be written."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ def cache_folder() -> Path:
 def state_folder() -> Path:
     """`$EARSHOT_STATE`, or `earshot` in the user's state folder: what a background broker keeps."""
     return _folder("EARSHOT_STATE", "XDG_STATE_HOME", ".local/state")
+
+
+class NotWritable(ValueError):
+    """A file cannot be written where it is wanted; the message names it."""
+
+
+def require_writable(file: Path) -> None:
+    """Raise NotWritable where `file` could not be written; asked before long work rather than found out after it."""
+    if file.is_dir() or not os.access(file.absolute().parent, os.W_OK):
+        raise NotWritable(f"cannot write {file}; name a file in a folder that is there and that you may write to")
 
 
 def _folder(own: str, standard: str, fallback: str) -> Path:

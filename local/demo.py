@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.console import Console
 
 from earshot.admin import TopicsError
 from earshot.command import fail
+from earshot.folders import NotWritable, require_writable
 from earshot.labels import InvalidLabel, Label
 from earshot.logs import get_log
 from earshot.topics import DEAD_LETTERS, LABELS
@@ -47,15 +47,11 @@ CLASSES_ASKED = 100
 """Scores that the worker puts in a label: all of a model's, so that a recording's mean is over every class."""
 
 
-class NoPlace(ValueError):
-    """The summary cannot be written where it is wanted; the message names the file."""
-
-
 def run(settings: DemoSettings) -> None:
     """`earshot demo`: run it, and turn what can go wrong into one message. Exit status 1 where labels were lost."""
     try:
         summary = run_demo(settings)
-    except (NoPlace, NoRecordings, BrokerError, TopicsError, StackError, MicrophoneError, PublisherError) as error:
+    except (NotWritable, NoRecordings, BrokerError, TopicsError, StackError, MicrophoneError, PublisherError) as error:
         raise fail(error) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -66,11 +62,11 @@ def run(settings: DemoSettings) -> None:
 def run_demo(settings: DemoSettings, console: Console | None = None) -> dict[str, Any]:
     """Run the demo to its end or to Ctrl-C, print and return the summary; every process it started has then ended.
 
-    Raises NoPlace, NoRecordings, BrokerError, TopicsError, StackError, or what ended a device before its time.
+    Raises NotWritable, NoRecordings, BrokerError, TopicsError, StackError, or what ended a device before its time.
     """
     console = console or Console()
-    if settings.json_path and not os.access(settings.json_path.absolute().parent, os.W_OK):
-        raise NoPlace(f"cannot write {settings.json_path}; name a file in a folder that you may write to")
+    if settings.json_path:
+        require_writable(settings.json_path)
     recordings = [] if settings.mic else find_recordings(settings.folder)
     events: SimpleQueue[Event] = SimpleQueue()
     tally = Tally()

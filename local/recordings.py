@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from producers.recordings import SUFFIXES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 
 URBANSOUND8K_CLASSES = (
     "air_conditioner",

@@ -30,10 +30,7 @@ class WorkerFailed(RuntimeError):
 
 
 def run(settings: ProcessorSettings) -> None:
-    """Turn segments from Kafka into labels, until SIGTERM or Ctrl-C.
-
-    Run as many workers as the segments topic has partitions: they share the load, and take over from one that dies.
-    """
+    """Turn segments from Kafka into labels, until SIGTERM or Ctrl-C."""
     from processors.checks import NotReady
     from processors.predictor import WrongModel
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+"""Names of recordings end in one of these, in any case."""
 BLOCK_S = 0.5
 """Seconds of a file that are in memory at a time; what is before a damaged block is heard."""
 BLOCK_VALUES = 1 << 20

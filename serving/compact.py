@@ -7,6 +7,7 @@ are kept to the last bit. Blocks after the last tap, which the network leaves ou
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,7 @@ def save_compact(model: CompactModel, path: Path) -> None:
         "card": model.card,
     }
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     with unfinished.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     unfinished.replace(path)

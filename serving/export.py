@@ -18,6 +18,7 @@ import tensorflow as tf
 from earshot.audio import SEGMENT_SAMPLES
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.folding import fold_batch_norm
+from serving.signatures import DEFAULT_SIGNATURE
 from serving.spectrogram_graph import spectrogram_graph
 from serving.warmup import write_warmup
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from earshot.spectrogram import SpectrogramParams
 
-SPECTROGRAM_SIGNATURE = "serving_default"
 PCM_SIGNATURE = "pcm"
 
 CLASSES_FILE = "assets.extra/classes.txt"
@@ -110,7 +110,7 @@ def _save(network: Any, class_names: Sequence[str], folder: Path, params: Spectr
     sound = tf.TensorSpec([None, SEGMENT_SAMPLES], tf.int16, name="pcm")
     # No control flow of Python is in there, and looking for it would take longer than tracing.
     signatures = {
-        SPECTROGRAM_SIGNATURE: tf.function(from_spectrogram, input_signature=[image], autograph=False),
+        DEFAULT_SIGNATURE: tf.function(from_spectrogram, input_signature=[image], autograph=False),
         PCM_SIGNATURE: tf.function(from_pcm, input_signature=[sound], autograph=False),
     }
     # Variables, not constants: with its weights in the graph an Inception V3 took 2.7 GB to load instead of 0.7.
@@ -126,4 +126,4 @@ def _write_assets(class_names: Sequence[str], folder: Path, params: SpectrogramP
     (folder / CARD_FILE).write_text(card, encoding="utf-8")
     image = np.zeros((1, params.mels, params.frames(), params.channels), dtype=np.uint8)
     silence = np.zeros((1, SEGMENT_SAMPLES), dtype=np.int16)
-    write_warmup(folder, {SPECTROGRAM_SIGNATURE: {"spectrogram": image}, PCM_SIGNATURE: {"pcm": silence}})
+    write_warmup(folder, {DEFAULT_SIGNATURE: {"spectrogram": image}, PCM_SIGNATURE: {"pcm": silence}})

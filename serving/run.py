@@ -6,23 +6,18 @@ import asyncio
 import os
 import signal
 import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from earshot.command import fail
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from serving.settings import ServerSettings
 
 
 def run(settings: ServerSettings) -> None:
-    """Serve a model over TensorFlow Serving's gRPC API.
-
-    The model base path holds a numeric folder for each version, as `retrain` writes them. The newest whole one is
-    served; a newer folder takes over as soon as it has loaded and warmed up, with no request lost. Clients use gRPC on
-    --port (PredictionService, ModelService, grpc.health.v1); Prometheus scrapes /monitoring/prometheus/metrics on
-    --rest-api-port. SIGTERM and Ctrl-C finish the requests in flight and end with exit status 0.
-    """
+    """Serve a model over TensorFlow Serving's gRPC API, until SIGTERM or Ctrl-C; requests in flight are answered."""
     signal.signal(signal.SIGTERM, _end)  # until the event loop takes over: TensorFlow takes seconds to import
     signal.signal(signal.SIGINT, _end)
     _check_ports(settings)
@@ -81,9 +76,19 @@ def _quieten(*, debug: bool) -> None:
 def _base_path(settings: ServerSettings) -> Path:
     path = settings.model_base_path
     if path is None:
+        from serving.compact import InvalidModelFile
+        from serving.export import ExportError
         from serving.starter import ensure_starter
 
-        return Path(ensure_starter())
+        try:
+            return ensure_starter()
+        except (InvalidModelFile, ExportError) as error:
+            raise fail(error) from None
+        except OSError as error:
+            raise fail(
+                f"cannot expand the starter model into {error.filename or 'the cache'} ({error.strerror or error}); "
+                "set EARSHOT_CACHE to a folder that you may write to, or name a model with --model-base-path"
+            ) from None
     if not path.is_dir():
         raise fail(f"model base path {path} is no folder; give the folder that holds the version folders (1, 2, ...)")
     if (path / "saved_model.pb").exists():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from serving.errors import ServingError, invalid, not_found, unavailable
+from serving.errors import ServingError, invalid, not_found
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ class Servables:
         if spec.WhichOneof("version_choice") == "version_label":
             raise invalid(f"Unrecognized servable version label: {spec.version_label}")
         if loaded is None:
-            raise unavailable(f"no version of {spec.name} is available yet")
+            raise not_found(f"Servable not found for request: Latest({spec.name}); no version is available yet")
         if spec.HasField("version") and spec.version.value != loaded.version:
             raise not_found(
                 f"Servable not found for request: Specific({spec.name}, {spec.version.value}); "

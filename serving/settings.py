@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotation
 
 from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
 from earshot.settings import Settings
 
 
-class ServerSettings(Settings):
+class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
     """Settings of the model server; names follow TensorFlow Serving's flags where it has one."""
-
-    model_config = SettingsConfigDict(env_prefix="EARSHOT_SERVING_")
 
     model_name: str = Field("earshot", min_length=1, description="Name that clients ask for.")
     model_base_path: Path | None = Field(

@@ -27,6 +27,9 @@ log = get_log(__name__)
 SETTLED_S = 1.0
 """A folder that nothing has touched for so long is whole."""
 
+MOST_VERSION = 2**63 - 1
+"""The highest number that the protocol can say; a folder of a higher one is not looked at."""
+
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 
@@ -146,7 +149,8 @@ class VersionWatcher:
             children = list(self.base_path.iterdir())
         except FileNotFoundError:
             return {}
-        return {int(path.name): path for path in children if path.name.isdecimal() and path.is_dir()}
+        numbered = {int(path.name): path for path in children if path.name.isdecimal() and path.is_dir()}
+        return {version: path for version, path in numbered.items() if version <= MOST_VERSION}
 
     def _is_ready(self, version: int, folder: Path) -> bool:
         """Whether the version is whole, and not known to be broken as it is."""

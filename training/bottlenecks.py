@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -129,7 +130,7 @@ def _ahead(pool: ThreadPoolExecutor, clips: list[Clip], work: Any) -> Iterable[t
 
 def _write(path: Path, rows: NDArray[np.float32]) -> None:
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
+    unfinished = path.with_suffix(f".{os.getpid()}")  # two runs at once may compute the same clip
     with unfinished.open("wb") as file:
         np.save(file, rows.astype(np.float16))
     unfinished.replace(path)

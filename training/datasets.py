@@ -7,18 +7,15 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import soundfile
-import soxr
+import numpy as np
 
-from earshot.audio import SAMPLE_RATE_HZ, pcm16
+from producers.recordings import SUFFIXES, RecordingSource, RecordingUnreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
-SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
 OWN_FOLDS = 5
 """Folds that a data set without folds of its own is dealt into."""
 
@@ -72,7 +69,8 @@ def _urbansound8k(folder: Path, metadata: Path) -> list[Clip]:
 
 def _folders(folder: Path) -> list[Clip]:
     paths = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES)
-    return [Clip(path, path.parent.name, _own_fold(path.stem), path.stem) for path in paths]
+    sources = [str(path.relative_to(folder)) for path in paths]
+    return [Clip(path, path.parent.name, _own_fold(name), name) for path, name in zip(paths, sources, strict=True)]
 
 
 def _own_fold(name: str) -> int:
@@ -80,15 +78,14 @@ def _own_fold(name: str) -> int:
 
 
 def load_clip(path: Path) -> NDArray[np.int16]:
-    """A clip as int16 [n] at 16 kHz, channels averaged. Raises ClipUnreadable where it is corrupt, empty or silent."""
+    """A clip as an agent hears it: int16 [n] at 16 kHz, channels averaged, n a whole number of frames.
+
+    Raises ClipUnreadable where it is corrupt, empty or silent.
+    """
     try:
-        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise ClipUnreadable(f"{path}: {error}") from error
-    mono = samples.mean(axis=1)
-    if rate_hz != SAMPLE_RATE_HZ and mono.size:
-        mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
-    pcm = pcm16(mono)
+        pcm = np.concatenate(list(RecordingSource(path, speed=0)))
+    except RecordingUnreadable as error:
+        raise ClipUnreadable(str(error)) from error
     if not pcm.any():
-        raise ClipUnreadable(f"{path}: {'silent' if pcm.size else 'empty'}")
+        raise ClipUnreadable(f"{path} is silent")
     return pcm

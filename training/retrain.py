@@ -20,8 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from earshot.command import fail
-from earshot.folders import cache_folder
-from earshot.logs import get_log
+from earshot.folders import NotWritable, cache_folder, require_writable
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel, save_compact
 from serving.network import Architecture, NetworkError
@@ -37,31 +36,27 @@ if TYPE_CHECKING:
     from serving.network import Head
     from training.settings import RetrainSettings
 
-log = get_log(__name__)
-
 
 def run(settings: RetrainSettings) -> None:
-    """Retrain the model on labelled clips.
-
-    Clips are turned into bottleneck features once (the cache makes a second run quick, and a killed one go on). A new
-    head on them is judged on whole unseen folds, then trained on all, and with --model-dir the model appears there as
-    the next numeric version.
-    """
+    """Retrain the model on labelled clips, print and write what was measured, and publish what was asked for."""
     console = Console()
     try:
         report = retrain(settings, console)
-    except (DataError, WeightsError, NetworkError) as error:
+    except (DataError, WeightsError, NetworkError, NotWritable) as error:
         raise fail(error) from None
     if settings.report:
         settings.report.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
-    """The whole job; returns the report as JSON values. Raises DataError, WeightsError or NetworkError."""
+    """The whole job; returns the report as JSON values. Raises DataError, WeightsError, NetworkError or NotWritable."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if settings.data is None:
         raise DataError("no clips: --data names UrbanSound8K's folder, or one with a folder for each class")
     clips = find_clips(settings.data)
+    held_out, judged = _folds(settings.hold_out, clips), _folds(settings.evaluate, clips)
+    for file in filter(None, (settings.report, settings.compact)):
+        require_writable(file)
     weights = load_weights(settings.weights)
     architecture = Architecture(tuple(settings.taps.split(",")), settings.bands, weights.input_range)
     cache = settings.cache or cache_folder() / "bottlenecks"
@@ -70,10 +65,8 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     features, unreadable = Bottlenecks(weights, architecture, cache, settings.batch).of(clips)
     seconds["bottlenecks"] = round(time.monotonic() - started, 1)
     class_names = tuple(sorted({clip.label for clip in features}))
-    held_out = _folds(settings.hold_out, features)
 
     folds = {}
-    judged = _folds(settings.evaluate, features)
     started = time.monotonic()
     for fold in judged:
         head, strength = _train(features, {fold}, class_names, settings.seed)
@@ -104,8 +97,8 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     return report
 
 
-def _folds(text: str, features: Mapping[Clip, Features]) -> list[int]:
-    present = sorted({clip.fold for clip in features})
+def _folds(text: str, clips: list[Clip]) -> list[int]:
+    present = sorted({clip.fold for clip in clips})
     if text == "all":
         return present
     if text in {"", "none"}:
@@ -131,8 +124,11 @@ def _train(
             rows += own
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)
-    if not rows:
-        raise DataError("no clip is left to train on; hold out fewer folds")
+    if len(set(targets)) < 2:
+        raise DataError(
+            f"the clips outside folds {sorted(without)} are of fewer than two classes: nothing can be told apart; "
+            "hold out fewer folds"
+        )
     return train_head(np.stack(rows), np.array(targets), groups, len(class_names), seed)
 
 

@@ -38,9 +38,7 @@ PredictResponse = _message("tensorflow.serving.PredictResponse")
 GetModelMetadataRequest = _message("tensorflow.serving.GetModelMetadataRequest")
 GetModelMetadataResponse = _message("tensorflow.serving.GetModelMetadataResponse")
 SignatureDefMap = _message("tensorflow.serving.SignatureDefMap")
-TensorProto = _message("tensorflow.TensorProto")
 
 DataType = _POOL.FindEnumTypeByName("tensorflow.DataType").values_by_name
 DT_FLOAT: int = DataType["DT_FLOAT"].number
-DT_STRING: int = DataType["DT_STRING"].number
 DT_UINT8: int = DataType["DT_UINT8"].number

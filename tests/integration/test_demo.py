@@ -78,6 +78,12 @@ def test_a_folder_without_recordings_is_one_clear_message(tmp_path: Path) -> Non
         assert demo.output.strip() == f"earshot: {tmp_path} holds no .flac, .mp3, .ogg, .wav file"
 
 
+def test_a_summary_that_could_not_be_written_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with Command("demo", "--json", str(tmp_path / "nowhere" / "summary.json"), log=tmp_path / "log") as demo:
+        assert demo.wait(60.0) == 2
+        assert demo.output.startswith(f"earshot: cannot write {tmp_path / 'nowhere' / 'summary.json'}")
+
+
 @pytest.mark.skipif("EARSHOT_URBANSOUND8K" not in os.environ, reason="EARSHOT_URBANSOUND8K names no data set")
 def test_clips_of_the_data_set_at_speed_lose_nothing_and_have_an_accuracy(tmp_path: Path) -> None:
     clips = tmp_path / "clips"

@@ -168,11 +168,11 @@ def test_a_message_over_the_bound_is_refused(base_path: Path) -> None:
         assert server.predict(spectrogram=IMAGE).model_spec.version.value == 1
 
 
-def test_with_no_version_loaded_requests_are_unavailable(tmp_path: Path) -> None:
+def test_with_no_version_loaded_none_is_found_as_in_tensorflow_serving(tmp_path: Path) -> None:
     with serve(tmp_path) as server:
         code, details = refused(lambda: server.predict(spectrogram=IMAGE))
-    assert code is grpc.StatusCode.UNAVAILABLE
-    assert "no version of earshot is available yet" in details
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert details.startswith("Servable not found for request: Latest(earshot)")
 
 
 def test_a_full_queue_refuses_at_once_and_the_rest_is_answered(base_path: Path) -> None:

@@ -77,9 +77,10 @@ def server(base_path: Path, log: Path, *more: str) -> Iterator[Server]:
             process.kill()
 
 
-def refused(*options: str) -> subprocess.CompletedProcess[str]:
+def refused(*options: str, cache: Path | None = None) -> subprocess.CompletedProcess[str]:
+    own = {"EARSHOT_CACHE": str(cache)} if cache else {}
     return subprocess.run(
-        command(*options), capture_output=True, text=True, timeout=120, check=False, env=environment()
+        command(*options), capture_output=True, text=True, timeout=120, check=False, env={**environment(), **own}
     )
 
 
@@ -128,6 +129,14 @@ def test_a_taken_port_ends_the_command(base_path: Path, option: str) -> None:
     assert done.returncode == USAGE
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert f"choose another {option}" in done.stderr
+
+
+def test_a_cache_that_cannot_hold_the_starter_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = refused("--port", "0", "--rest-api-port", "0", cache=tmp_path / "file")
+    assert done.returncode == USAGE
+    assert "set EARSHOT_CACHE to a folder" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_empty_base_path_waits_and_says_so_and_ctrl_c_ends_it(tmp_path: Path) -> None:

@@ -131,7 +131,14 @@ def test_a_vanished_version_gives_way_to_the_one_before_and_then_to_none(base_pa
         wait_for(lambda: not server.states(), 10, "everything to be unloaded")
         with pytest.raises(grpc.RpcError) as caught:
             server.predict(spectrogram=IMAGE)
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_number_higher_than_the_protocol_can_say_is_no_version(base_path: Path, exported: Path) -> None:
+    shutil.copytree(exported, base_path / str(2**63))
+    with serve(base_path) as server:
+        server.wait_until_available(1)
+        assert server.states() == {1: "AVAILABLE"}
 
 
 def test_an_empty_base_path_is_watched_until_a_version_appears(tmp_path: Path, network: Any) -> None:

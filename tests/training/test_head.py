@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from training.head import train_head
 
@@ -17,3 +18,13 @@ def test_the_folded_layer_separates_what_can_be_separated_and_never_names_an_uns
     assert (scores.argmax(axis=1) == targets).mean() > 0.95
     assert scores[:, 1].max() == 0.0
     np.testing.assert_allclose(scores.sum(axis=1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [["a"] * 10 + ["b"] * 10, ["a"] * 10 + ["b"] * 5 + ["c"] * 5])
+def test_few_recordings_are_enough_to_train_on(groups: list[str]) -> None:
+    random = np.random.default_rng(0)
+    targets = np.repeat([0, 1], 10)
+    features = random.normal(size=(20, 8)).astype(np.float32)
+    features[targets == 1, :4] += 6
+    head, _ = train_head(features, targets, groups, classes=2)
+    assert (head.scores(features).argmax(axis=1) == targets).all()

@@ -82,7 +82,7 @@ def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypa
     seen: list[set[str]] = []
 
     def recording(features: Any, targets: Any, groups: list[str], classes: int, seed: int) -> Any:
-        seen.append(set(groups))
+        seen.append({Path(source).name for source in groups})
         return train_head(features, targets, groups, classes, seed)
 
     monkeypatch.setattr("training.retrain.train_head", recording)
@@ -90,7 +90,7 @@ def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypa
     report = retrain(RetrainSettings.read(again), QUIET)
     assert len(seen) == len(report["folds"]) > 1
     for sources, one in zip(seen, report["folds"].values(), strict=True):
-        unseen = {Path(answer["clip"]).stem for answer in one["answers"]}
+        unseen = {answer["clip"] for answer in one["answers"]}
         assert unseen
         assert not sources & unseen
         assert len(sources | unseen) == CLIPS
@@ -137,7 +137,10 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
         ({"data": Path("nowhere")}, "nowhere is not a folder"),
         ({"weights": "nowhere.npz"}, "nowhere.npz holds no Inception V3"),
         ({"evaluate": "one"}, "folds are numbers separated by commas, not 'one'"),
-        ({"evaluate": "77"}, "no clip in fold 77"),
+        # With weights that are not there, to see that it is said before the long work.
+        ({"evaluate": "77", "weights": "nowhere.npz"}, "no clip in fold 77"),
+        ({"report": Path("nowhere/report.json"), "weights": "nowhere.npz"}, "cannot write nowhere/report.json"),
+        ({"compact": Path("nowhere/model.npz"), "weights": "nowhere.npz"}, "cannot write nowhere/model.npz"),
         ({"hold_out": "1,2,3,4,5"}, "hold out fewer folds"),
         ({"taps": "mixed99"}, "not mixed99"),
     ],
