@@ -35,10 +35,10 @@ def clips(root: Path, per_class: int) -> dict[str, list[Path]]:
     }
 
 
-def opened(path: Path) -> set[str]:
+def opened(path: Path) -> set[GateKind]:
     """The gates, each with the agent's defaults, that a clip opens at least once."""
     gates = {kind: Gate(kind) for kind in KINDS}
-    found = set()
+    found: set[GateKind] = set()
     for frame in RecordingSource(path, speed=0):
         found |= {kind for kind, gate in gates.items() if gate.update(frame).active}
     return found

@@ -36,6 +36,7 @@ if [ "${1:-}" = --tests ]; then
     command -v paplay >/dev/null || need pulseaudio-utils
     ls /usr/lib/*/alsa-lib/libasound_module_pcm_pulse.so >/dev/null 2>&1 || need libasound2-plugins
     command -v promtool >/dev/null || need prometheus
+    command -v kcat >/dev/null || need kcat
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then
