@@ -1,6 +1,6 @@
 """How many clips of each UrbanSound8K class open the activity gate, gate by gate.
 
-Run: EARSHOT_URBANSOUND8K=/path/to/UrbanSound8K python benchmarks/gate.py [clips a class]
+Run: EARSHOT_URBANSOUND8K=/path/to/UrbanSound8K python -m benchmarks.gate [clips a class]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Times how long a fresh interpreter takes to import each component, in turn, medians beside a bare interpreter's.
 
-Run: python benchmarks/imports.py [--rounds N]
+Run: python -m benchmarks.imports [--rounds N]
 """
 
 from __future__ import annotations

@@ -2,14 +2,13 @@
 
 The server runs as a process of its own, as it does in use; the client asks over gRPC, one request after another.
 
-Run: python benchmarks/serving.py [--rounds N] [--model-base-path DIR]
+Run: python -m benchmarks.serving [--rounds N] [--model-base-path DIR]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,8 @@ import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from local.ports import free_ports
 
 BATCHES = (1, 4, 16)
 INPUTS: dict[str, tuple[str, int, Any, tuple[int, ...]]] = {
@@ -47,12 +48,6 @@ def request(signature: str, batch: int) -> predict_pb2.PredictRequest:
     return made
 
 
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def wait_until_serving(channel: grpc.Channel, server: subprocess.Popen[bytes]) -> None:
     """Return when the model is available."""
     health = health_pb2_grpc.HealthStub(channel)
@@ -72,8 +67,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--model-base-path", type=Path, help="another model than the starter")
     options = parser.parse_args()
-    port = free_port()
-    command = [sys.executable, "-m", "serving", "--port", str(port), "--rest-api-port", str(free_port())]
+    port, rest_api_port = free_ports(2)
+    command = [sys.executable, "-m", "serving", "--port", str(port), "--rest-api-port", str(rest_api_port)]
     if options.model_base_path:
         command += ["--model-base-path", str(options.model_base_path)]
     cases = [(signature, batch) for signature in INPUTS for batch in BATCHES]

@@ -1,6 +1,6 @@
 """Times the project's spectrogram beside librosa's, in turn in one run, and says how far apart their values are.
 
-Run: python benchmarks/spectrogram.py [--rounds N] [AUDIO ...]      (samples/*.wav where no file is named)
+Run: python -m benchmarks.spectrogram [--rounds N] [AUDIO ...]      (samples/*.wav where no file is named)
 """
 
 from __future__ import annotations

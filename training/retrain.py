@@ -69,7 +69,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     folds = {}
     started = time.monotonic()
     for fold in judged:
-        head, strength = _train(features, {fold}, class_names, settings.seed)
+        head, strength = train(features, {fold}, class_names, settings.seed)
         unseen = {clip: one for clip, one in features.items() if clip.fold == fold}
         folds[str(fold)] = {"strength": strength, **evaluate(head, unseen, class_names)}
     seconds["evaluation"] = round(time.monotonic() - started, 1)
@@ -86,7 +86,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     _print(console, report)
     if settings.model_dir or settings.compact:
         started = time.monotonic()
-        head, strength = _train(features, set(held_out), class_names, settings.seed)
+        head, strength = train(features, set(held_out), class_names, settings.seed)
         if held_out:
             unseen = {clip: one for clip, one in features.items() if clip.fold in held_out}
             report["held_out"] = {"strength": strength, **evaluate(head, unseen, class_names)}
@@ -113,7 +113,7 @@ def _folds(text: str, clips: list[Clip]) -> list[int]:
     return folds
 
 
-def _train(
+def train(
     features: Mapping[Clip, Features], without: set[int], class_names: tuple[str, ...], seed: int
 ) -> tuple[Head, float]:
     """A head trained on every window of all clips that are not in the folds `without`."""

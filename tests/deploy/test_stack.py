@@ -24,6 +24,7 @@ from kafka import KafkaProducer
 
 from earshot.topics import SEGMENTS
 from local.broker import Broker
+from local.ports import free_ports
 from local.processes import Child
 from tests.deploy.compose import (
     ROOT,
@@ -59,13 +60,6 @@ time.sleep(3600)
 """
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def eventually(what: str, holds: Callable[[], bool], child: Child | None = None) -> None:
     """Return when `holds` does; fail with the last lines of `child` where it does not, or ends, before."""
     deadline = time.monotonic() + PATIENCE_S
@@ -81,7 +75,7 @@ class Stack:
 
     def __init__(self, folder: Path, bootstrap_servers: str) -> None:
         self.folder = folder
-        self.grpc, self.rest, self.web, self.agent, self.prometheus = (free_port() for _ in range(5))
+        self.grpc, self.rest, self.web, self.agent, self.prometheus = free_ports(5)
         # Where the compose file's addresses and folders are here.
         self.here = {
             "kafka:19092": bootstrap_servers,

@@ -17,6 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from local.ports import free_ports
 from tests.serving.conftest import metrics, predict_request, wait_for
 
 if TYPE_CHECKING:
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 
 STOPPED = 0
 USAGE = 2
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def command(*options: str) -> list[str]:
@@ -64,7 +59,7 @@ class Server:
 
 @contextmanager
 def server(base_path: Path, log: Path, *more: str) -> Iterator[Server]:
-    port, rest_api_port = free_port(), free_port()
+    port, rest_api_port = free_ports(2)
     options = ("--model-base-path", base_path, "--port", port, "--rest-api-port", rest_api_port, "--poll-s", 0.2, *more)
     with (
         log.open("wb") as stderr,
