@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from earshot.logs import configure_logs
-from earshot.settings import SettingsError
+from earshot.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from earshot.settings import Settings
 
 APP: dict[str, Any] = {
     "pretty_exceptions_enable": False,
@@ -50,7 +48,8 @@ def settings_command(settings: type[Settings]) -> Callable[[Callable[[Any], None
             run(values)
 
         parameters = []
-        for name, field in settings.model_fields.items():
+        # A command's own options first, those that every command has last.
+        for name, field in sorted(settings.model_fields.items(), key=lambda item: item[0] in Settings.model_fields):
             flag = settings.option(name)
             is_flag = field.annotation is bool
             option = typer.Option(
