@@ -6,6 +6,7 @@ It reads raw bytes, acknowledges nothing by itself, and never creates a topic.
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ _NEVER_S = 10 * 365 * 24 * 3600.0
 
 class _FilelessApp(faust.App):  # type: ignore[misc]
     """A worker has no tables, so it needs none of the folders that Faust would make, and a kill would leave."""
+
+    logger = logging.getLogger("faust.app")  # or what it says of itself would count as ours
 
     def _create_directories(self) -> None:
         pass

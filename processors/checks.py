@@ -48,8 +48,8 @@ async def _connect(bootstrap_servers: str, *, wait_s: float) -> AIOKafkaAdminCli
                 await admin.close()
                 if loop.time() >= give_up_at:
                     raise NotReady(
-                        f"no Kafka broker answers at {bootstrap_servers} after {wait_s:g} s ({error or 'no answer'}); "
-                        "is it running, and is EARSHOT_BOOTSTRAP_SERVERS its address?"
+                        f"no Kafka broker answers at {bootstrap_servers} after {wait_s:g} s "
+                        f"({str(error) or 'it says nothing'}); is it running, and is EARSHOT_BOOTSTRAP_SERVERS its address?"
                     ) from error
                 await asyncio.sleep(min(0.5, wait_s))
             else:
