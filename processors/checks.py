@@ -47,9 +47,10 @@ async def _connect(bootstrap_servers: str, *, wait_s: float) -> AIOKafkaAdminCli
             except (KafkaError, OSError) as error:
                 await admin.close()
                 if loop.time() >= give_up_at:
+                    reason = str(error) or "it says nothing"
                     raise NotReady(
-                        f"no Kafka broker answers at {bootstrap_servers} after {wait_s:g} s "
-                        f"({str(error) or 'it says nothing'}); is it running, and is EARSHOT_BOOTSTRAP_SERVERS its address?"
+                        f"no Kafka broker answers at {bootstrap_servers} after {wait_s:g} s ({reason}); "
+                        "is it running, and is EARSHOT_BOOTSTRAP_SERVERS its address?"
                     ) from error
                 await asyncio.sleep(min(0.5, wait_s))
             else:
