@@ -7,7 +7,6 @@ are kept to the last bit. Blocks after the last tap, which the network leaves ou
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from earshot.spectrogram import SpectrogramParams
 from serving.network import Architecture, ConvBlock, Head, blocks_needed, build_network
+from serving.wholefile import whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,10 +71,8 @@ def save_compact(model: CompactModel, path: Path) -> None:
         "card": model.card,
     }
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with unfinished.open("wb") as file:
+    with whole_file(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    unfinished.replace(path)
 
 
 def load_compact(path: Path) -> CompactModel:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from rich.progress import track
 from earshot.audio import SAMPLE_RATE_HZ, fit_segment, windows
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
+from serving.wholefile import whole_file
 from training.datasets import Clip, ClipUnreadable, load_clip
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ log = get_log(__name__)
 
 PRE_ROLL_S = 0.5
 """Silence before the sound in a further training window: a live segment begins with the agent's pre-roll."""
+
+HEARING = 2
+"""Counts the ways in which clips were ever turned into windows: raise it where that changes the sound of any clip, so
+that features of the old sound are not read."""
 
 AHEAD = 4
 """Clips decoded and turned into spectrograms while the network computes others."""
@@ -66,7 +70,7 @@ class Bottlenecks:
         self._cache = cache
         self._batch = batch
         self._network: Any = None
-        depends = [weights.digest, architecture.to_json(), params.to_json(), PRE_ROLL_S]
+        depends = [weights.digest, architecture.to_json(), params.to_json(), PRE_ROLL_S, HEARING]
         self._depends = json.dumps(depends, sort_keys=True).encode()
         cache.mkdir(parents=True, exist_ok=True)
 
@@ -130,10 +134,8 @@ def _ahead(pool: ThreadPoolExecutor, clips: list[Clip], work: Any) -> Iterable[t
 
 def _write(path: Path, rows: NDArray[np.float32]) -> None:
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}")  # two runs at once may compute the same clip
-    with unfinished.open("wb") as file:
+    with whole_file(path) as file:  # two runs at once may compute the same clip
         np.save(file, rows.astype(np.float16))
-    unfinished.replace(path)
 
 
 def _read(path: Path) -> Features:

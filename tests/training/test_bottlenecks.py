@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from serving.network import Architecture
-from training.bottlenecks import Bottlenecks
+from training.bottlenecks import HEARING, Bottlenecks
 from training.datasets import Clip, load_clip
 from training.weights import Weights, load_weights
 
@@ -72,13 +72,21 @@ def test_every_window_and_one_after_silence_has_features_and_a_second_run_reads_
         NoNetwork(weights, other, tmp_path / "cache", batch=2).of(clips[1:])
 
 
+def test_features_of_clips_that_were_heard_otherwise_are_not_read(
+    weights: Weights, clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = bottlenecks(weights, tmp_path)._path(clips[0])
+    monkeypatch.setattr("training.bottlenecks.HEARING", HEARING + 1)
+    assert bottlenecks(weights, tmp_path)._path(clips[0]) != before
+
+
 def test_clips_without_sound_are_listed_the_rest_goes_on_and_half_a_file_is_not_read(
     weights: Weights, clips: list[Clip], tmp_path: Path
 ) -> None:
     corrupt = Clip(tmp_path / "corrupt.wav", "hum", 1, "corrupt")
     corrupt.path.write_bytes(b"no recording")
     work = bottlenecks(weights, tmp_path / "cache")
-    half = work._path(clips[0]).with_suffix(".1234")  # what a run that was killed leaves, or another is writing
+    half = work._path(clips[0]).with_suffix(".npy.1234")  # what a run that was killed leaves, or another is writing
     half.parent.mkdir()
     half.write_bytes(b"half")
     features, unreadable = work.of([corrupt, clips[0]])
