@@ -9,16 +9,30 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 if TYPE_CHECKING:
     from serving.versions import Loaded
 
-METHODS = frozenset({"Predict", "GetModelMetadata", "GetModelStatus", "Check"})
+METHODS = ("Predict", "GetModelMetadata", "GetModelStatus", "Check")
 """Methods that are counted by name; the rest are counted together, so that no client can add labels at will."""
+
+OTHER = "other"
+
+CODES = (
+    "OK",
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "FAILED_PRECONDITION",
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "CANCELLED",
+    "INTERNAL",
+)
+"""Codes that the server itself answers; a model's own errors may bring others."""
 
 _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class ServingMetrics:
-    """The server's metrics."""
+    """The server's metrics; those of known labels are there from the start, so that a rate sees the first event."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "earshot_serving_requests", "Requests answered.", ["method", "code"], registry=self.registry
@@ -42,6 +56,12 @@ class ServingMetrics:
             ["model"],
             registry=self.registry,
         )
+        for method in (*METHODS, OTHER):
+            self._latency.labels(method)
+            self._in_flight.labels(method)
+            for code in CODES:
+                self._requests.labels(method, code)
+        self.loaded(model, None)
 
     def arrived(self, method: str) -> None:
         """Count one request as in flight."""
@@ -61,4 +81,4 @@ class ServingMetrics:
 
 
 def _label(method: str) -> str:
-    return method if method in METHODS else "other"
+    return method if method in METHODS else OTHER

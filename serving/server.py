@@ -43,7 +43,7 @@ class ModelServer:
     def __init__(self, settings: ServerSettings, base_path: Path) -> None:
         self.settings = settings
         self.port = 0
-        self.metrics = ServingMetrics()
+        self.metrics = ServingMetrics(settings.model_name)
         self._loop = asyncio.get_running_loop()
         self._pool = InferencePool(settings.concurrency or os.cpu_count() or 1, settings.queue)
         self._health = health.HealthServicer()
@@ -58,7 +58,7 @@ class ModelServer:
         return self._http.port
 
     async def start(self) -> None:
-        """Listen, and begin to load; raises PortTaken. Requests are UNAVAILABLE until a version is available."""
+        """Listen, and begin to load; raises PortTaken. Until a version is available requests are answered NOT_FOUND."""
         for name in HEALTH_NAMES:
             await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         address = f"{self.settings.host}:{self.settings.port}"

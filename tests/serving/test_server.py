@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from serving.metrics import CODES, METHODS, OTHER
 from serving.server import HEALTH_NAMES, ModelServer, PortTaken
 from serving.settings import ServerSettings
 from tests.serving.conftest import Served, metrics, serve, wait_for
@@ -65,6 +66,16 @@ def test_metrics_count_requests_by_code_and_tell_the_version(base_path: Path) ->
     assert values["earshot_serving_requests_total", "NOT_FOUND", "Predict"] == 1
     assert values["earshot_serving_request_seconds_count", "Predict"] == 4
     assert values["earshot_serving_load_seconds", "earshot"] > 0
+
+
+def test_metrics_are_there_before_anything_happens(tmp_path: Path) -> None:
+    with serve(tmp_path) as server:
+        values = metrics(server.metrics_url)
+        for method in (*METHODS, OTHER):
+            assert [values["earshot_serving_requests_total", code, method] for code in CODES] == [0] * len(CODES)
+            assert values["earshot_serving_request_seconds_count", method] == 0
+            assert values["earshot_serving_requests_in_flight", method] == 0
+        assert values["earshot_serving_loaded_version", "earshot"] == 0
 
 
 def test_other_paths_of_the_http_port_are_not_found(served: Served) -> None:
