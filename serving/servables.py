@@ -31,7 +31,7 @@ class Servables:
             raise invalid("ModelSpec has no model name specified.")
         name = request.model_spec.name
         if name not in self.watchers:
-            raise not_found(f"Servable not found for request: Latest({name}); served here: {', '.join(self.watchers)}")
+            raise _absent(request.model_spec, f"served here: {', '.join(self.watchers)}")
         return self.watchers[name]
 
     def find(self, request: Any) -> Loaded:
@@ -41,13 +41,16 @@ class Servables:
         if spec.WhichOneof("version_choice") == "version_label":
             raise invalid(f"Unrecognized servable version label: {spec.version_label}")
         if loaded is None:
-            raise not_found(f"Servable not found for request: Latest({spec.name}); no version is available yet")
+            raise _absent(spec, "no version is available yet")
         if spec.HasField("version") and spec.version.value != loaded.version:
-            raise not_found(
-                f"Servable not found for request: Specific({spec.name}, {spec.version.value}); "
-                f"version {loaded.version} is served"
-            )
+            raise _absent(spec, f"version {loaded.version} is served")
         return loaded
+
+
+def _absent(spec: model_pb2.ModelSpec, why: str) -> ServingError:
+    """TensorFlow Serving's words for what it does not serve, and why that is so here."""
+    asked = f"Specific({spec.name}, {spec.version.value})" if spec.HasField("version") else f"Latest({spec.name})"
+    return not_found(f"Servable not found for request: {asked}; {why}")
 
 
 def signature_of(loaded: Loaded, name: str) -> meta_graph_pb2.SignatureDef:

@@ -169,10 +169,15 @@ def test_a_message_over_the_bound_is_refused(base_path: Path) -> None:
 
 
 def test_with_no_version_loaded_none_is_found_as_in_tensorflow_serving(tmp_path: Path) -> None:
+    specific = predict_request(spectrogram=IMAGE)
+    specific.model_spec.version.value = 7
     with serve(tmp_path) as server:
         code, details = refused(lambda: server.predict(spectrogram=IMAGE))
-    assert code is grpc.StatusCode.NOT_FOUND
-    assert details.startswith("Servable not found for request: Latest(earshot)")
+        assert code is grpc.StatusCode.NOT_FOUND
+        assert details.startswith("Servable not found for request: Latest(earshot)")
+        code, details = refused(lambda: server.predictions.Predict(specific))
+        assert code is grpc.StatusCode.NOT_FOUND
+        assert details.startswith("Servable not found for request: Specific(earshot, 7)")
 
 
 def test_a_full_queue_refuses_at_once_and_the_rest_is_answered(base_path: Path) -> None:
