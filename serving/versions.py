@@ -28,7 +28,7 @@ SETTLED_S = 1.0
 """A folder that nothing has touched for so long is whole."""
 
 MOST_VERSION = 2**63 - 1
-"""The highest number that the protocol can say; a folder of a higher one is not looked at."""
+"""The highest number that the protocol can say: a folder of a higher one is no version."""
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 
@@ -78,6 +78,11 @@ class Loaded:
     """Seconds from opening its files to AVAILABLE, warm-up included."""
 
 
+def version_folders(base_path: Path) -> dict[int, Path]:
+    """The folders in `base_path` whose name is a number, by that number, whatever it is."""
+    return {int(path.name): path for path in base_path.iterdir() if path.name.isdecimal() and path.is_dir()}
+
+
 class VersionWatcher:
     """Loads and unloads the versions under `base_path`; `load` makes a warm engine of a version's folder.
 
@@ -100,6 +105,7 @@ class VersionWatcher:
         self._statuses: dict[int, VersionStatus] = {}
         self._seen: dict[int, Fingerprint] = {}
         self._broken: dict[int, Fingerprint] = {}
+        self._too_high: set[int] = set()
         self._idle = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="versions", daemon=True)
@@ -146,11 +152,14 @@ class VersionWatcher:
 
     def _folders(self) -> dict[int, Path]:
         try:
-            children = list(self.base_path.iterdir())
+            numbered = version_folders(self.base_path)
         except FileNotFoundError:
             return {}
-        numbered = {int(path.name): path for path in children if path.name.isdecimal() and path.is_dir()}
-        return {version: path for version, path in numbered.items() if version <= MOST_VERSION}
+        too_high = {version for version in numbered if version > MOST_VERSION}
+        for version in too_high - self._too_high:
+            log.warning("folder ignored, its number is too high for a version", folder=str(numbered[version]))
+        self._too_high = too_high
+        return {version: path for version, path in numbered.items() if version not in too_high}
 
     def _is_ready(self, version: int, folder: Path) -> bool:
         """Whether the version is whole, and not known to be broken as it is."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 from tensorflow_serving.apis import get_model_status_pb2
 
 from serving.export import export_saved_model
@@ -139,6 +140,16 @@ def test_a_number_higher_than_the_protocol_can_say_is_no_version(base_path: Path
     with serve(base_path) as server:
         server.wait_until_available(1)
         assert server.states() == {1: "AVAILABLE"}
+
+
+def test_a_number_that_is_too_high_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / str(2**63)).mkdir()
+    watcher = VersionWatcher(tmp_path, load_engine)
+    with capture_logs() as lines:
+        watcher.poll()
+        watcher.poll()
+    said = [line for line in lines if "number is too high" in line["event"]]
+    assert [line["folder"] for line in said] == [str(tmp_path / str(2**63))]
 
 
 def test_an_empty_base_path_is_watched_until_a_version_appears(tmp_path: Path, network: Any) -> None:
