@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_array
 
-FRAMES_AT_ONCE = 64
-"""Frames that go through the FFT together: few enough for their spectra to stay in a core's cache.
+BLOCK_SAMPLES = 1 << 16
+"""Samples of windowed frames, which overlap, that go through the FFT together.
 
-All frames of three seconds at once take temporaries of 2 MB, whose page faults cost more than the FFT.
+Their spectra stay in a core's cache, and the temporaries, 256 KB each, in the heap: larger ones are given back to the
+system each time, and the page faults when they are taken again cost more than the FFT.
 """
 
 
@@ -115,8 +116,9 @@ def mel_power(pcm: NDArray[np.int16], window: int, params: SpectrogramParams = D
     padded = np.pad(pcm.astype(np.float32) / np.float32(FULL_SCALE), fft_samples // 2)
     frames = sliding_window_view(padded, fft_samples)[:: params.hop_samples]
     mel = np.empty((params.mels, len(frames)), dtype=np.float32)
-    for start in range(0, len(frames), FRAMES_AT_ONCE):
-        some = slice(start, start + FRAMES_AT_ONCE)
+    at_once = max(BLOCK_SAMPLES // fft_samples, 1)
+    for start in range(0, len(frames), at_once):
+        some = slice(start, start + at_once)
         spectrum = scipy.fft.rfft(frames[some] * hann)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
         mel[:, some] = filters @ power.T
