@@ -116,7 +116,10 @@ def _save(network: Any, class_names: Sequence[str], folder: Path, params: Spectr
     # Variables, not constants: with its weights in the graph an Inception V3 took 2.7 GB to load instead of 0.7.
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]
-    tf.saved_model.save(module, str(folder), signatures)
+    try:
+        tf.saved_model.save(module, str(folder), signatures)
+    except tf.errors.OpError as error:
+        raise ExportError(f"cannot write {folder} ({error.message}); is the disk full?") from error
 
 
 def _write_assets(class_names: Sequence[str], folder: Path, params: SpectrogramParams, card: str) -> None:

@@ -24,8 +24,9 @@ VERSION = 1
 def ensure_starter(cache: Path | None = None) -> Path:
     """The model base path that holds the starter model as version 1, made in the cache where it is not there yet.
 
-    cache: the folder for it; None is Earshot's. A cached model belongs to one content of
-    the file, so a new starter model is expanded anew. Raises InvalidModelFile where the file is missing or broken.
+    cache: the folder for it; None is Earshot's. A cached model belongs to one content of the file, so a new starter
+    model is expanded anew. Raises InvalidModelFile where the file is missing or broken, ExportError or OSError where
+    the cache cannot be written.
     """
     cache = cache or cache_folder()
     try:
@@ -57,13 +58,17 @@ def main(
 ) -> None:
     """Expand the starter model into a folder for TensorFlow Serving."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from serving.export import ExportError
+
     if (into / str(VERSION)).exists():
         typer.echo(f"{into / str(VERSION)} is there already")
         return
     try:
         typer.echo(str(expand(STARTER, into)))
-    except InvalidModelFile as error:
+    except (InvalidModelFile, ExportError) as error:
         raise fail(error) from None
+    except OSError as error:
+        raise fail(f"{error}; name a folder that you may write to with --into") from None
 
 
 if __name__ == "__main__":

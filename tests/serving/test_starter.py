@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,25 @@ def test_a_missing_or_broken_file_is_named_and_leaves_no_version(
         main(tmp_path / "own")
     assert ended.value.exit_code == 2
     assert "starter.npz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["full disk", "file"])
+def test_a_folder_that_cannot_hold_it_is_named(tmp_path: Path, what: str) -> None:
+    into = tmp_path / "models"
+    if what == "file":
+        into.touch()
+
+    def no_space() -> None:
+        if what == "full disk":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    command = [sys.executable, "-m", "serving.starter", "--into", str(into)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, preexec_fn=no_space)
+    assert done.returncode == 2
+    assert str(into) in done.stderr
+    assert ("is the disk full?" if what == "full disk" else "--into") in done.stderr
+    assert "Traceback" not in done.stderr
+    assert into.is_file() or not list(into.iterdir())
 
 
 def test_a_folder_that_has_version_1_is_left_alone(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
