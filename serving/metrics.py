@@ -32,7 +32,7 @@ _LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
 class ServingMetrics:
     """The server's metrics; those of known labels are there from the start, so that a rate sees the first event."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "earshot_serving_requests", "Requests answered.", ["method", "code"], registry=self.registry
@@ -61,7 +61,6 @@ class ServingMetrics:
             self._in_flight.labels(method)
             for code in CODES:
                 self._requests.labels(method, code)
-        self.loaded(model, None)
 
     def arrived(self, method: str) -> None:
         """Count one request as in flight."""

@@ -43,7 +43,8 @@ class ModelServer:
     def __init__(self, settings: ServerSettings, base_path: Path) -> None:
         self.settings = settings
         self.port = 0
-        self.metrics = ServingMetrics(settings.model_name)
+        self.metrics = ServingMetrics()
+        self.metrics.loaded(settings.model_name, None)
         self._loop = asyncio.get_running_loop()
         self._pool = InferencePool(settings.concurrency or os.cpu_count() or 1, settings.queue)
         self._health = health.HealthServicer()
