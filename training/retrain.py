@@ -22,16 +22,17 @@ from rich.table import Table
 from earshot.command import fail
 from earshot.folders import NotWritable, cache_folder, require_writable
 from earshot.spectrogram import DEFAULT_PARAMS
-from serving.compact import CompactModel, save_compact
+from serving.compact import CompactModel
 from serving.network import Architecture, NetworkError
 from training.bottlenecks import Bottlenecks, Features
 from training.datasets import Clip, DataError, find_clips
 from training.evaluate import evaluate
 from training.head import train_head
+from training.publishing import model_card, next_version, publish
 from training.weights import WeightsError, load_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from serving.network import Head
     from training.settings import RetrainSettings
@@ -44,8 +45,10 @@ def run(settings: RetrainSettings) -> None:
         report = retrain(settings, console)
     except (DataError, WeightsError, NetworkError, NotWritable) as error:
         raise fail(error) from None
+    except OSError as error:
+        raise fail(f"{error}; mend that and start again, the cache keeps what was computed") from None
     if settings.report:
-        settings.report.write_text(json.dumps(report, indent=1) + "\n")
+        _write(report, settings.report)
 
 
 def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
@@ -55,8 +58,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         raise DataError("no clips: --data names UrbanSound8K's folder, or one with a folder for each class")
     clips = find_clips(settings.data)
     held_out, judged = _folds(settings.hold_out, clips), _folds(settings.evaluate, clips)
-    for file in filter(None, (settings.report, settings.compact)):
-        require_writable(file)
+    _check_before_the_work(settings, clips, held_out, judged)
     weights = load_weights(settings.weights)
     architecture = Architecture(tuple(settings.taps.split(",")), settings.bands, weights.input_range)
     cache = settings.cache or cache_folder() / "bottlenecks"
@@ -91,8 +93,8 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
             unseen = {clip: one for clip, one in features.items() if clip.fold in held_out}
             report["held_out"] = {"strength": strength, **evaluate(head, unseen, class_names)}
             console.print(f"published model on folds {settings.hold_out}: {report['held_out']['accuracy']:.1%}")
-        card = _card(report, held_out)
-        _publish(settings, CompactModel(architecture, weights.blocks, head, class_names, DEFAULT_PARAMS, card), console)
+        card = model_card(report, held_out)
+        publish(settings, CompactModel(architecture, weights.blocks, head, class_names, DEFAULT_PARAMS, card), console)
         seconds["publishing"] = round(time.monotonic() - started, 1)
     return report
 
@@ -113,10 +115,42 @@ def _folds(text: str, clips: list[Clip]) -> list[int]:
     return folds
 
 
+def _check_before_the_work(
+    settings: RetrainSettings, clips: list[Clip], held_out: list[int], judged: list[int]
+) -> None:
+    """Find now what would else end the run after minutes or hours; raises DataError or NotWritable."""
+    for fold in judged:
+        _require_two_classes(clips, {fold})
+    if settings.model_dir or settings.compact:
+        _require_two_classes(clips, set(held_out))
+    targets = [settings.report, settings.compact]
+    if settings.model_dir:
+        settings.model_dir.mkdir(parents=True, exist_ok=True)
+        targets.append(next_version(settings.model_dir))
+    for target in filter(None, targets):
+        require_writable(target)
+
+
+def _require_two_classes(clips: Iterable[Clip], without: set[int]) -> None:
+    """Raise DataError where the clips that are not in the folds `without` leave nothing to tell apart."""
+    left = [clip for clip in clips if clip.fold not in without]
+    classes, recordings = len({clip.label for clip in left}), len({clip.source for clip in left})
+    if min(classes, recordings) < 2:
+        outside = f" outside fold {', '.join(map(str, sorted(without)))}" if without else ""
+        raise DataError(
+            f"there are {recordings} recordings of {classes} classes{outside}, training needs two of two: "
+            "add clips, or name fewer folds with --evaluate and --hold-out"
+        )
+
+
 def train(
     features: Mapping[Clip, Features], without: set[int], class_names: tuple[str, ...], seed: int
 ) -> tuple[Head, float]:
-    """A head trained on every window of all clips that are not in the folds `without`."""
+    """A head trained on every window of all clips that are not in the folds `without`, and the strength chosen for it.
+
+    Raises DataError where these are too few.
+    """
+    _require_two_classes(features, without)
     rows, targets, groups = [], [], []
     for clip, one in features.items():
         if clip.fold not in without:
@@ -124,40 +158,16 @@ def train(
             rows += own
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)
-    if len(set(targets)) < 2:
-        raise DataError(
-            f"the clips outside folds {sorted(without)} are of fewer than two classes: nothing can be told apart; "
-            "hold out fewer folds"
-        )
     return train_head(np.stack(rows), np.array(targets), groups, len(class_names), seed)
 
 
-def _publish(settings: RetrainSettings, model: CompactModel, console: Console) -> None:
-    if settings.compact:
-        save_compact(model, settings.compact)
-        console.print(f"wrote {settings.compact} ({settings.compact.stat().st_size / 1e6:.1f} MB)")
-    if settings.model_dir:
-        from serving.export import export_saved_model
-
-        settings.model_dir.mkdir(parents=True, exist_ok=True)
-        version = 1 + max((int(path.name) for path in settings.model_dir.iterdir() if path.name.isdecimal()), default=0)
-        target = settings.model_dir / str(version)
-        export_saved_model(model.network(), model.class_names, target, model.params, model.card)
-        console.print(f"published {target}")
-
-
-def _card(report: dict[str, Any], held_out: list[int]) -> str:
-    folds = "\n".join(
-        f"| {fold} | {one['clips']} | {one['accuracy']:.3f} | {one['clip_accuracy']:.3f} |"
-        for fold, one in report["folds"].items()
-    )
-    left_out = f"It never saw folds {held_out}." if held_out else "It was trained on every clip."
-    return (
-        f"# Model card\n\nInception V3 ({report['weights']}), features of {report['settings']['taps']} in "
-        f"{report['settings']['bands']} frequency bands, logistic regression; {report['clips']} clips of "
-        f"{len(report['class_names'])} classes. {left_out}\n\nThe same recipe on folds that it had not seen:\n\n"
-        f"| fold | clips | accuracy, first 3 s | accuracy, whole clip |\n| --- | --- | --- | --- |\n{folds}\n"
-    )
+def _write(report: dict[str, Any], path: Path) -> None:
+    text = json.dumps(report, indent=1) + "\n"
+    try:
+        path.write_text(text)
+    except OSError as error:
+        sys.stdout.write(text)
+        raise fail(f"cannot write {path} ({error.strerror}); the report is on the standard output instead") from None
 
 
 def _print(console: Console, report: dict[str, Any]) -> None:

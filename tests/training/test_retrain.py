@@ -21,8 +21,9 @@ from earshot.audio import fit_segment
 from earshot.spectrogram import spectrogram
 from serving.compact import load_compact
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
-from training.datasets import find_clips, load_clip
+from training.datasets import DataError, find_clips, load_clip
 from training.head import train_head
+from training.publishing import next_version
 from training.retrain import retrain, run
 from training.settings import RetrainSettings
 
@@ -141,7 +142,9 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
         ({"evaluate": "77", "weights": "nowhere.npz"}, "no clip in fold 77"),
         ({"report": Path("nowhere/report.json"), "weights": "nowhere.npz"}, "cannot write nowhere/report.json"),
         ({"compact": Path("nowhere/model.npz"), "weights": "nowhere.npz"}, "cannot write nowhere/model.npz"),
-        ({"hold_out": "1,2,3,4,5"}, "hold out fewer folds"),
+        ({"model_dir": Path(__file__), "weights": "nowhere.npz"}, f"File exists: '{__file__}'"),
+        ({"model_dir": Path(__file__) / "models", "weights": "nowhere.npz"}, "Not a directory"),
+        ({"hold_out": "1,2,3,4,5", "weights": "nowhere.npz"}, "name fewer folds with --evaluate and --hold-out"),
         ({"taps": "mixed99"}, "not mixed99"),
     ],
 )
@@ -150,11 +153,55 @@ def test_what_a_user_can_mend_ends_with_status_2_and_says_how(
 ) -> None:
     folds = sorted(int(fold) for fold in trained.report["folds"])
     if "hold_out" in options:
-        options = {"hold_out": ",".join(map(str, folds))}
+        options = {**options, "hold_out": ",".join(map(str, folds))}
     with pytest.raises(typer.Exit) as ended:
         run(RetrainSettings.read({**trained.settings, "model_dir": None, "evaluate": "none", **options}))
     assert ended.value.exit_code == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_in_the_end_is_printed(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fold = next(iter(trained.report["folds"]))
+    own = {**trained.settings, "model_dir": None, "compact": None, "report": Path("/dev/full"), "evaluate": fold}
+    with pytest.raises(typer.Exit) as ended:
+        run(RetrainSettings.read(own))
+    assert ended.value.exit_code == 2
+    said = capsys.readouterr()
+    assert "cannot write /dev/full (No space left on device)" in said.err
+    assert json.loads(said.out[said.out.index("{") :])["folds"] == {fold: trained.report["folds"][fold]}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("1,1,hum", "1,1,hiss"), "1 recordings of 2 classes, training needs two of two"),
+        (("1,1,hum", "2,1,hum", "3,2,hiss"), "2 recordings of 1 classes outside fold 2, training needs two of two"),
+    ],
+)
+def test_too_few_classes_or_recordings_are_said_before_the_long_work(
+    tmp_path: Path, names: tuple[str, ...], words: str
+) -> None:
+    (tmp_path / "metadata").mkdir()
+    table = ["slice_file_name,fsID,fold,class"]
+    for number, row in enumerate(names):
+        place = tmp_path / "audio" / f"fold{row.split(',')[1]}" / f"{number}.wav"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+        table.append(f"{place.name},{row}")
+    (tmp_path / "metadata" / "UrbanSound8K.csv").write_text("\n".join(table))
+    evaluate = "2" if "outside" in words else "none"
+    settings = {"data": tmp_path, "weights": "nowhere.npz", "evaluate": evaluate, "compact": tmp_path / "compact.npz"}
+    with pytest.raises(DataError, match=words):
+        retrain(RetrainSettings.read(settings), QUIET)
+
+
+def test_the_next_version_is_one_after_the_highest_that_can_be_served(tmp_path: Path) -> None:
+    assert next_version(tmp_path).name == "1"
+    for name in ("2", "10", ".11", "eleven", str(2**63)):
+        (tmp_path / name).mkdir()
+    assert next_version(tmp_path).name == "11"
 
 
 def test_the_file_runs_as_a_command(tmp_path: Path) -> None:
