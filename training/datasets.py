@@ -44,7 +44,10 @@ def find_clips(folder: Path) -> list[Clip]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; --data names UrbanSound8K's, or one with a folder for each class")
     metadata = folder / "metadata" / "UrbanSound8K.csv"
-    clips = _urbansound8k(folder, metadata) if metadata.is_file() else _folders(folder)
+    try:
+        clips = _urbansound8k(folder, metadata) if metadata.is_file() else _folders(folder)
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{metadata} is not UrbanSound8K's table ({error!r}); fetch it again") from error
     if len({clip.label for clip in clips}) < 2:
         raise DataError(f"{folder} holds {len(clips)} clips of fewer than two classes")
     folds: dict[str, int] = {}
@@ -69,7 +72,7 @@ def _urbansound8k(folder: Path, metadata: Path) -> list[Clip]:
 
 def _folders(folder: Path) -> list[Clip]:
     paths = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES)
-    sources = [str(path.relative_to(folder)) for path in paths]
+    sources = [path.relative_to(folder).as_posix() for path in paths]
     return [Clip(path, path.parent.name, _own_fold(name), name) for path, name in zip(paths, sources, strict=True)]
 
 

@@ -32,6 +32,15 @@ def test_urbansound8ks_table_gives_label_fold_and_source_and_clips_that_are_abse
     assert found == [("7-3-0-0.flac", "dog_bark", 1, "7"), ("8-8-0-0.wav", "siren", 2, "8")]
 
 
+@pytest.mark.parametrize("table", ["name,fold\n1.wav,1\n", "slice_file_name,fsID,fold,class\n1.wav,7,one,siren\n"])
+def test_another_table_than_urbansound8ks_is_named(tmp_path: Path, table: str) -> None:
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / "UrbanSound8K.csv").write_text(table)
+    tone(tmp_path / "audio" / "foldone" / "1.wav")
+    with pytest.raises(DataError, match=r"UrbanSound8K\.csv is not UrbanSound8K's table"):
+        find_clips(tmp_path)
+
+
 def test_a_source_in_two_folds_is_refused_because_it_would_leak(tmp_path: Path) -> None:
     (tmp_path / "metadata").mkdir()
     (tmp_path / "metadata" / "UrbanSound8K.csv").write_text(
