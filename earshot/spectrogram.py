@@ -1,7 +1,7 @@
 """The one definition of the log-mel spectrogram, shared by training, the processors and the graph in the SavedModel.
 
 The reference is librosa: `melspectrogram` (Slaney mel filters, Hann window, centred frames, zero padding) and
-`power_to_db`. This module computes the same from cached filters, several times faster; `benchmarks/spectrogram.py`
+`power_to_db`. This module computes the same from cached filters, and faster; `benchmarks/spectrogram.py`
 measures both.
 
 An image has one channel a window length: the same sound with short windows shows when things happen, with long ones
