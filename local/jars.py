@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from earshot.folders import cache_folder
 from local.errors import JarsMissing, MavenMissing
 from local.locks import exclusive
+from local.processes import run_to_end
 
 POM = Path(__file__).with_name("pom.xml")
 
@@ -51,21 +51,19 @@ def _fetch(folder: Path) -> None:
         "org.apache.maven.plugins:maven-dependency-plugin:copy-dependencies",
         *("-DincludeScope=runtime", f"-DoutputDirectory={partial}"),
     ]
-    answer = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    if answer.returncode != 0:
+    status, said = run_to_end("Maven", command)
+    if status != 0:
         shutil.rmtree(partial, ignore_errors=True)
         raise JarsMissing(
             f"Maven could not fetch Kafka {KAFKA_VERSION}; it needs to reach Maven Central, or a mirror named in "
-            f"~/.m2/settings.xml, once. It said:\n{_complaint(answer.stdout)}"
+            f"~/.m2/settings.xml, once. It said:\n{_complaint(said)}"
         )
     partial.rename(folder)
 
 
-def _complaint(output: str) -> str:
+def _complaint(output: list[str]) -> str:
     """What Maven said went wrong, without its colours and its advice on how to run it again."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
-    lines = [line.removeprefix("[ERROR]").strip() for line in plain.splitlines()]
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in output]
+    lines = [line.removeprefix("[ERROR]").strip() for line in plain]
     told = [line for line in lines if line and not line.startswith(("[Help", "To see", "Re-run", "For more", "[INFO]"))]
     return "\n".join(f"  {line}" for line in told[-_ERROR_LINES:])

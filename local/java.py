@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 
 from local.errors import JavaMissing
+from local.processes import run_to_end
 
 LEAST_JAVA = 17
 """Kafka 4 runs its broker on Java 17 and later."""
@@ -32,13 +32,10 @@ def find_java() -> Java:
     if path is None:
         place = f"in JAVA_HOME ({home})" if home else "on PATH"
         raise JavaMissing(f"Kafka needs Java {LEAST_JAVA} or later and there is none {place}. {_INSTALL}")
-    try:
-        answer = subprocess.run([path, "-version"], capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise JavaMissing(f"{path} cannot be run ({error.strerror}). {_INSTALL}") from error
-    match = re.search(r'version "((?:1\.)?(\d+)[^"]*)"', answer.stderr + answer.stdout)
-    if answer.returncode != 0 or match is None:
-        raise JavaMissing(f"{path} does not run as Java: {(answer.stderr or answer.stdout).strip()}. {_INSTALL}")
+    status, said = run_to_end("java", [path, "-version"])
+    match = re.search(r'version "((?:1\.)?(\d+)[^"]*)"', "\n".join(said))
+    if status != 0 or match is None:
+        raise JavaMissing(f"{path} does not run as Java: {' '.join(said)}. {_INSTALL}")
     if int(match[2]) < LEAST_JAVA:
         raise JavaMissing(f"Kafka needs Java {LEAST_JAVA} or later and {path} is {match[1]}. {_INSTALL}")
     return Java(path, match[1])

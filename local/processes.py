@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -82,6 +83,12 @@ class Child:
         """Exit status, negative where a signal ended it; None while it runs or before it was started."""
         return self._process.poll() if self._process else None
 
+    def wait(self) -> int:
+        """Exit status, negative where a signal ended it, once it has ended."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._process.wait()
+
     def stop(self, grace_s: float = 10.0) -> int | None:
         """End the process: SIGTERM, and after `grace_s` SIGKILL to it and all it started. Its exit status.
 
@@ -112,3 +119,14 @@ class Child:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def run_to_end(name: str, argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> tuple[int, list[str]]:
+    """Run a process to its end: its exit status and the lines it printed. What interrupts the wait ends the process.
+
+    `subprocess.run` does not promise the latter: Ctrl-C in the midst of its fork leaves a process that nobody knows.
+    """
+    with tempfile.TemporaryDirectory(prefix="earshot-run-") as folder:
+        with Child(name, argv, env, Path(folder) / "output") as child:
+            status = child.wait()
+        return status, child.log_path.read_text(errors="replace").splitlines()

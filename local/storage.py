@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import struct
-import subprocess
 import tempfile
 import uuid
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from local.errors import DataFolderInUse, DataFolderUnusable
 from local.locks import lock_holder
 from local.ports import HOST
+from local.processes import run_to_end
 
 _PROPERTIES = """\
 process.roles=broker,controller
@@ -88,19 +88,12 @@ def format_storage(command: list[str], properties: Path) -> None:
     if (properties.parent / "logs" / "meta.properties").exists():
         return
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-    answer = subprocess.run(
-        [*command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", properties],
-        env=java_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if answer.returncode != 0:
-        said = without_frames(answer.stdout.splitlines(), 10)
+    command = [*command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", str(properties)]
+    status, said = run_to_end("Kafka's StorageTool", command, java_environment())
+    if status != 0:
         raise DataFolderUnusable(
-            f"Kafka could not format its storage in {properties.parent}; choose an empty data folder. It said:\n{said}"
+            f"Kafka could not format its storage in {properties.parent}; choose an empty data folder. It said:\n"
+            f"{without_frames(said, 10)}"
         )
 
 

@@ -49,7 +49,7 @@ def test_a_java_home_without_a_java_is_named(monkeypatch: pytest.MonkeyPatch, tm
         ("#!/bin/sh\necho 'openjdk version \"11.0.26\" 2025-01-21' >&2", "is 11.0.26. Install"),
         ("#!/bin/sh\necho 'java version \"1.8.0_401\"' >&2", "is 1.8.0_401. Install"),
         ("#!/bin/sh\necho 'no space left' >&2; exit 1", "does not run as Java: no space left. Install"),
-        ("\x7fELF for another processor", "cannot be run (Exec format error). Install"),
+        ("\x7fELF for another processor", "java: Exec format error. Install"),
     ],
 )
 def test_a_java_that_will_not_do_is_named_with_the_reason(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from local.processes import Child
+from local.processes import Child, run_to_end
 from tests.processes import ROOT
 
 PATIENCE_S = 30.0
@@ -132,3 +132,32 @@ def test_ctrl_c_in_the_terminal_reaches_the_owner_alone(tmp_path: Path) -> None:
 def test_a_command_that_cannot_be_run_ends_and_its_log_says_why(tmp_path: Path) -> None:
     with Child("ghost", ["/no/such/program"], None, tmp_path / "log") as child:
         assert printed(child) == "cannot run /no/such/program: No such file or directory"
+
+
+def test_a_run_to_its_end_gives_status_and_output() -> None:
+    assert run_to_end("script", ["sh", "-c", "echo out; echo err >&2; exit 3"]) == (3, ["out", "err"])
+
+
+def test_whatever_interrupts_a_run_ends_its_process(tmp_path: Path) -> None:
+    """Ctrl-C at many a moment of a run's life: from before the fork to the wait."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    mark = str(tmp_path)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for after_ms in range(1, 30, 2):
+            signal.setitimer(signal.ITIMER_REAL, after_ms / 1000)
+            with pytest.raises(KeyboardInterrupt):
+                run_to_end("sleeper", [sys.executable, "-c", "import time; time.sleep(600)", mark])
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert [path for path in Path("/proc").glob("[0-9]*/cmdline") if mark in command_line(path)] == []
+
+
+def command_line(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it has ended
+        return ""
