@@ -144,13 +144,16 @@ def test_whatever_interrupts_a_run_ends_its_process(tmp_path: Path) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    def interrupted_run(after_ms: int) -> None:
+        signal.setitimer(signal.ITIMER_REAL, after_ms / 1000)
+        run_to_end("sleeper", [sys.executable, "-c", "import time; time.sleep(600)", mark])
+
     mark = str(tmp_path)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for after_ms in range(1, 30, 2):
-            signal.setitimer(signal.ITIMER_REAL, after_ms / 1000)
             with pytest.raises(KeyboardInterrupt):
-                run_to_end("sleeper", [sys.executable, "-c", "import time; time.sleep(600)", mark])
+                interrupted_run(after_ms)
     finally:
         signal.signal(signal.SIGALRM, before)
     assert [path for path in Path("/proc").glob("[0-9]*/cmdline") if mark in command_line(path)] == []
