@@ -17,7 +17,7 @@ import soundfile
 
 from earshot.audio import FULL_SCALE, SAMPLE_RATE_HZ, fit_segment
 from earshot.spectrogram import DEFAULT_PARAMS as PARAMS
-from earshot.spectrogram import log_mel, spectrogram
+from earshot.spectrogram import centred_frames, log_mel, spectrogram
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +64,7 @@ def main() -> None:
     for pcm in segments:
         reference = by_librosa(pcm)
         for window, channel in zip(PARAMS.window_samples, reference, strict=True):
-            apart_db = max(apart_db, float(np.abs(log_mel(pcm, window) - channel).max()))
+            apart_db = max(apart_db, float(np.abs(log_mel(centred_frames(pcm), window) - channel).max()))
         for _ in range(arguments.rounds):
             started = time.perf_counter()
             spectrogram(pcm)

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_array
 
-BLOCK_SAMPLES = 1 << 16
+BLOCK_SAMPLES = 1 << 17
 """Samples of windowed frames, which overlap, that go through the FFT together.
 
-Their spectra stay in a core's cache, and the temporaries, 256 KB each, in the heap: larger ones are given back to the
-system each time, and the page faults when they are taken again cost more than the FFT.
+Fewer, and the calls cost more than their work; more, and the temporaries, 512 KB each, are given back to the system
+each time, and the page faults when they are taken again cost more than the FFT.
 """
 
 
@@ -106,33 +106,50 @@ def hann_window(window: int, fft_samples: int) -> NDArray[np.float32]:
     return np.pad(hann, (before, fft_samples - window - before)).astype(np.float32)
 
 
-def mel_power(pcm: NDArray[np.int16], window: int, params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.float32]:
-    """Mel power of `pcm` (int16 [samples]) through one window length: float32 [mels, frames]."""
+def centred_frames(pcm: NDArray[np.int16], params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.float32]:
+    """Frames of `pcm` (int16 [samples]) as long as the longest FFT: a view of float32 [frames, samples], -1 to 1.
+
+    Each is centred on its time, with silence around the sound; the middle of it is the frame of a shorter window.
+    """
+    longest = max(params.fft_samples(window) for window in params.window_samples)
+    padded = np.zeros(pcm.size + longest, dtype=np.float32)
+    np.multiply(pcm, np.float32(1.0 / FULL_SCALE), out=padded[longest // 2 : longest // 2 + pcm.size])
+    return sliding_window_view(padded, longest)[:: params.hop_samples]
+
+
+def mel_power(
+    frames: NDArray[np.float32], window: int, params: SpectrogramParams = DEFAULT_PARAMS
+) -> NDArray[np.float32]:
+    """Mel power of `centred_frames` through one window length: float32 [mels, frames]."""
     import scipy.fft  # numpy's own FFT is five times slower in float32
 
     fft_samples = params.fft_samples(window)
     hann = hann_window(window, fft_samples)
     filters = _sparse_mel_filters(params, fft_samples)
-    padded = np.pad(pcm.astype(np.float32) / np.float32(FULL_SCALE), fft_samples // 2)
-    frames = sliding_window_view(padded, fft_samples)[:: params.hop_samples]
+    before = frames.shape[1] // 2 - fft_samples // 2
+    frames = frames[:, before : before + fft_samples]
     mel = np.empty((params.mels, len(frames)), dtype=np.float32)
     at_once = max(BLOCK_SAMPLES // fft_samples, 1)
     for start in range(0, len(frames), at_once):
         some = slice(start, start + at_once)
-        spectrum = scipy.fft.rfft(frames[some] * hann)
-        power = np.square(spectrum.real) + np.square(spectrum.imag)
-        mel[:, some] = filters @ power.T
+        squares = scipy.fft.rfft(frames[some] * hann).view(np.float32)  # real and imaginary parts in turn
+        np.square(squares, out=squares)
+        mel[:, some] = filters @ np.add(squares[:, ::2], squares[:, 1::2]).T
     return mel
 
 
-def log_mel(pcm: NDArray[np.int16], window: int, params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.float32]:
-    """Log-mel spectrogram of `pcm` (int16 [samples]) in dB below its peak: float32 [mels, frames], -range_db to 0."""
-    power = mel_power(pcm, window, params)
-    reference = max(float(power.max()), params.quietest_reference)
-    power /= np.float32(reference)
+def log_mel(
+    frames: NDArray[np.float32], window: int, params: SpectrogramParams = DEFAULT_PARAMS
+) -> NDArray[np.float32]:
+    """Log-mel spectrogram of `centred_frames` in dB below its peak: float32 [mels, frames], -range_db to 0."""
+    values = mel_power(frames, window, params)
+    reference = max(float(values.max()), params.quietest_reference)
+    values /= np.float32(reference)
     least = np.float32(max(params.floor_power / reference, 10.0 ** (-params.range_db / 10.0)))
-    # The natural logarithm is vectorised in numpy, log10 is not.
-    return np.log(np.maximum(power, least, out=power), out=power) * np.float32(10.0 / math.log(10.0))
+    np.maximum(values, least, out=values)
+    np.log(values, out=values)  # vectorised in numpy, which log10 is not
+    values *= np.float32(10.0 / math.log(10.0))
+    return values
 
 
 def spectrogram(pcm: NDArray[np.int16], params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.uint8]:
@@ -140,8 +157,11 @@ def spectrogram(pcm: NDArray[np.int16], params: SpectrogramParams = DEFAULT_PARA
 
     Band 0, the lowest frequency, is row 0. Values are rounded half to even, here and in the graph.
     """
-    image = np.empty((params.mels, params.frames(pcm.size), params.channels), dtype=np.uint8)
+    frames = centred_frames(pcm, params)
+    image = np.empty((params.mels, len(frames), params.channels), dtype=np.uint8)
     for channel, window in enumerate(params.window_samples):
-        scaled = (log_mel(pcm, window, params) + np.float32(params.range_db)) * np.float32(255.0 / params.range_db)
-        image[:, :, channel] = np.rint(scaled, out=scaled)
+        values = log_mel(frames, window, params)
+        values += np.float32(params.range_db)
+        values *= np.float32(255.0 / params.range_db)
+        image[:, :, channel] = np.rint(values, out=values)
     return image
