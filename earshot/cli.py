@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from earshot.admin import TopicsSettings
-from earshot.command import APP, fail, settings_command
+from earshot.command import APP, fail, needs, settings_command
 from earshot.tail import TailSettings
 from local.commands import app as local_app
 from local.settings import DemoSettings, ReplaySettings
@@ -33,9 +33,10 @@ def agent(settings: AgentSettings) -> None:
     end it once what it has cut is sent; a second one ends it at once. While the broker is away segments wait, up to
     --queue-segments of them. Prometheus metrics: --metrics-port.
     """
-    from producers.command import run
+    with needs("agent"):
+        from producers.command import run
 
-    run(settings)
+        run(settings)
 
 
 @app.command()
@@ -44,9 +45,10 @@ def devices() -> None:
 
     A line each: index, name, sample rate, channels. `earshot agent --device` takes an index or a part of the name.
     """
-    from producers.command import show_devices
+    with needs("agent"):
+        from producers.command import show_devices
 
-    show_devices()
+        show_devices()
 
 
 @app.command()
@@ -58,9 +60,10 @@ def processor(settings: ProcessorSettings) -> None:
     broker with the topics and a model server; waits while the model loads. Prometheus metrics: /metrics on
     --web-port.
     """
-    from processors.worker import run
+    with needs("processor"):
+        from processors.worker import run
 
-    run(settings)
+        run(settings)
 
 
 @app.command()
@@ -72,9 +75,10 @@ def serve(settings: ServerSettings) -> None:
     when a newer one appears; without a path, the starter model. Prometheus metrics: /monitoring/prometheus/metrics on
     --rest-api-port.
     """
-    from serving.run import run
+    with needs("serving"):
+        from serving.run import run
 
-    run(settings)
+        run(settings)
 
 
 @app.command()
@@ -86,9 +90,10 @@ def retrain(settings: RetrainSettings) -> None:
     head on them is judged on whole unseen folds, then trained on all, and with --model-dir the model appears there as
     the next numeric version.
     """
-    from training.retrain import run
+    with needs("training"):
+        from training.retrain import run
 
-    run(settings)
+        run(settings)
 
 
 @app.command()
@@ -131,9 +136,10 @@ def replay(settings: ReplaySettings) -> None:
 
     Once each, through the agent's own code: simulated devices send what a microphone's agent would.
     """
-    from local.replay import run
+    with needs("agent"):
+        from local.replay import run
 
-    run(settings)
+        run(settings)
 
 
 @app.command()
@@ -145,9 +151,10 @@ def demo(settings: DemoSettings) -> None:
     the agent's own code, and labels are shown as they arrive. Ends by itself with a summary, or on Ctrl-C; all that
     it started has then stopped. Exit status 1: labels were lost.
     """
-    from local.demo import run
+    with needs("demo"):
+        from local.demo import run
 
-    run(settings)
+        run(settings)
 
 
 def main(arguments: list[str] | None = None) -> None:

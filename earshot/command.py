@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -12,7 +13,7 @@ from earshot.logs import configure_logs
 from earshot.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 APP: dict[str, Any] = {
     "pretty_exceptions_enable": False,
@@ -30,6 +31,17 @@ def fail(message: object) -> typer.Exit:
     """Print one clear message to stderr, and return the exception that ends the command with `USAGE_ERROR`."""
     typer.secho(f"earshot: {message}", fg="red", err=True)
     return typer.Exit(USAGE_ERROR)
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Fail with what to install where a package is missing that the project's `extra` has."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise fail(
+            f"{str(error.name).partition('.')[0]} is not installed; this command needs `pip install '.[{extra}]'` in the project's folder"
+        ) from None
 
 
 def settings_command(settings: type[Settings]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:

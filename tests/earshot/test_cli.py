@@ -107,3 +107,22 @@ def test_topics_that_exist_are_told_with_the_partitions_that_they_keep(broker: B
     refused = CliRunner().invoke(app, ["topics", *options, "9999"])
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert refused.stderr.startswith(f"earshot: the broker at {broker.bootstrap_servers} refused")
+
+
+@pytest.mark.parametrize(
+    ("command", "package", "extra"),
+    [
+        (["devices"], "pyaudio", "agent"),
+        (["processor"], "aiokafka", "processor"),
+        (["serve"], "grpc", "serving"),
+        (["demo"], "soundfile", "demo"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_what_installs_it(
+    command: list[str], package: str, extra: str
+) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; from earshot.cli import main; main({command!r})"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith(f"earshot: {package} is not installed; ")
+    assert f"'.[{extra}]'" in result.stderr
