@@ -39,8 +39,9 @@ def needs(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
         raise fail(
-            f"{str(error.name).partition('.')[0]} is not installed; this command needs `pip install '.[{extra}]'` in the project's folder"
+            f"{package} is not installed; this command needs `pip install '.[{extra}]'` in the project's folder"
         ) from None
 
 
