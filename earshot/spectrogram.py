@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from earshot.audio import FULL_SCALE, SAMPLE_RATE_HZ, SEGMENT_SAMPLES
 
@@ -64,6 +63,11 @@ class SpectrogramParams:
         """FFT length for a window: the window, zero-padded where it is so short that mel bands fall between bins."""
         return max(512, window)
 
+    @property
+    def longest_fft_samples(self) -> int:
+        """FFT length of the longest window."""
+        return max(self.fft_samples(window) for window in self.window_samples)
+
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `from_json` takes back."""
         return asdict(self)
@@ -106,43 +110,45 @@ def hann_window(window: int, fft_samples: int) -> NDArray[np.float32]:
     return np.pad(hann, (before, fft_samples - window - before)).astype(np.float32)
 
 
-def centred_frames(pcm: NDArray[np.int16], params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.float32]:
-    """Frames of `pcm` (int16 [samples]) as long as the longest FFT: a view of float32 [frames, samples], -1 to 1.
+def centred_sound(pcm: NDArray[np.int16], params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.float32]:
+    """`pcm` (int16 [samples]) as float32 [samples + longest FFT], -1 to 1, with as much silence before it as after it.
 
-    Each is centred on its time, with silence around the sound; the middle of it is the frame of a shorter window.
+    So frames that are centred on its first and last samples are whole, whichever their length.
     """
-    longest = max(params.fft_samples(window) for window in params.window_samples)
-    padded = np.zeros(pcm.size + longest, dtype=np.float32)
-    np.multiply(pcm, np.float32(1.0 / FULL_SCALE), out=padded[longest // 2 : longest // 2 + pcm.size])
-    return sliding_window_view(padded, longest)[:: params.hop_samples]
+    longest = params.longest_fft_samples
+    sound = np.zeros(pcm.size + longest, dtype=np.float32)
+    np.multiply(pcm, np.float32(1.0 / FULL_SCALE), out=sound[longest // 2 : longest // 2 + pcm.size])
+    return sound
 
 
 def mel_power(
-    frames: NDArray[np.float32], window: int, params: SpectrogramParams = DEFAULT_PARAMS
+    sound: NDArray[np.float32], window: int, params: SpectrogramParams = DEFAULT_PARAMS
 ) -> NDArray[np.float32]:
-    """Mel power of `centred_frames` through one window length: float32 [mels, frames]."""
+    """Mel power of `centred_sound` through one window length: float32 [mels, frames]."""
     import scipy.fft  # numpy's own FFT is five times slower in float32
+
+    from earshot.kernels import LANES, power_by_bin, windowed_frames
 
     fft_samples = params.fft_samples(window)
     hann = hann_window(window, fft_samples)
     filters = _sparse_mel_filters(params, fft_samples)
-    before = frames.shape[1] // 2 - fft_samples // 2
-    frames = frames[:, before : before + fft_samples]
-    mel = np.empty((params.mels, len(frames)), dtype=np.float32)
-    at_once = max(BLOCK_SAMPLES // fft_samples, 1)
-    for start in range(0, len(frames), at_once):
-        some = slice(start, start + at_once)
-        squares = scipy.fft.rfft(frames[some] * hann).view(np.float32)  # real and imaginary parts in turn
-        np.square(squares, out=squares)
-        mel[:, some] = filters @ np.add(squares[:, ::2], squares[:, 1::2]).T
+    before = params.longest_fft_samples // 2 - fft_samples // 2
+    mel = np.empty((params.mels, params.frames(sound.size - params.longest_fft_samples)), dtype=np.float32)
+    block = np.empty((max(BLOCK_SAMPLES // fft_samples // LANES, 1) * LANES, fft_samples), dtype=np.float32)
+    for start in range(0, mel.shape[1], len(block)):
+        some = mel[:, start : start + len(block)]
+        frames = some.shape[1]
+        rows = math.ceil(frames / LANES) * LANES
+        windowed_frames(sound[before + start * params.hop_samples :], params.hop_samples, hann, block[:frames])
+        block[frames:rows] = 0.0
+        spectra = scipy.fft.rfft(block[:rows], overwrite_x=True).view(np.float32)
+        some[:] = (filters @ power_by_bin(spectra))[:, :frames]
     return mel
 
 
-def log_mel(
-    frames: NDArray[np.float32], window: int, params: SpectrogramParams = DEFAULT_PARAMS
-) -> NDArray[np.float32]:
-    """Log-mel spectrogram of `centred_frames` in dB below its peak: float32 [mels, frames], -range_db to 0."""
-    values = mel_power(frames, window, params)
+def log_mel(sound: NDArray[np.float32], window: int, params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.float32]:
+    """Log-mel spectrogram of `centred_sound` in dB below its peak: float32 [mels, frames], -range_db to 0."""
+    values = mel_power(sound, window, params)
     reference = max(float(values.max()), params.quietest_reference)
     values /= np.float32(reference)
     least = np.float32(max(params.floor_power / reference, 10.0 ** (-params.range_db / 10.0)))
@@ -157,10 +163,10 @@ def spectrogram(pcm: NDArray[np.int16], params: SpectrogramParams = DEFAULT_PARA
 
     Band 0, the lowest frequency, is row 0. Values are rounded half to even, here and in the graph.
     """
-    frames = centred_frames(pcm, params)
-    image = np.empty((params.mels, len(frames), params.channels), dtype=np.uint8)
+    sound = centred_sound(pcm, params)
+    image = np.empty((params.mels, params.frames(pcm.size), params.channels), dtype=np.uint8)
     for channel, window in enumerate(params.window_samples):
-        values = log_mel(frames, window, params)
+        values = log_mel(sound, window, params)
         values += np.float32(params.range_db)
         values *= np.float32(255.0 / params.range_db)
         image[:, :, channel] = np.rint(values, out=values)

@@ -9,7 +9,7 @@ import soundfile
 
 from benchmarks.spectrogram import by_librosa
 from earshot.audio import SEGMENT_SAMPLES, fit_segment
-from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, centred_frames, log_mel, spectrogram
+from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, centred_sound, log_mel, spectrogram
 from local.settings import SAMPLES
 
 CLOSE_DB = 1e-3
@@ -27,7 +27,7 @@ def test_it_is_librosas_on_real_clips() -> None:
     for path in recordings():
         pcm = fit_segment(soundfile.read(path, dtype="int16")[0])
         for window, reference in zip(DEFAULT_PARAMS.window_samples, by_librosa(pcm), strict=True):
-            assert np.abs(log_mel(centred_frames(pcm), window) - reference).max() <= CLOSE_DB, path.name
+            assert np.abs(log_mel(centred_sound(pcm), window) - reference).max() <= CLOSE_DB, path.name
 
 
 def test_an_image_has_the_peak_at_255_and_the_lowest_band_first() -> None:
