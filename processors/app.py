@@ -28,6 +28,8 @@ log = get_log(__name__)
 
 _SETTLE_S = 10.0
 """Longest that a rebalance waits for what is in hand; after that it is processed again elsewhere."""
+_FINISH_S = 10.0
+"""Longest that a stop waits for the batch in hand; after that it is processed again by the next worker."""
 
 _NEVER_S = 10 * 365 * 24 * 3600.0
 """Longer than any worker runs."""
@@ -111,7 +113,7 @@ def publisher(app: faust.App, dead_letters_topic: str) -> Publish:
 
 
 def add_agent(app: faust.App, settings: ProcessorSettings, labeller: Labeller) -> None:
-    """Let `labeller` take every record of the segments topic."""
+    """Let `labeller` take every record of the segments topic; a stop finishes and commits the batch in hand."""
 
     async def label_segments(stream: Any) -> None:
         unacknowledged = stream.noack()
@@ -132,12 +134,27 @@ def add_agent(app: faust.App, settings: ProcessorSettings, labeller: Labeller) -
 
     async def settle(*_: Any, **__: Any) -> None:
         await labeller.settle(_SETTLE_S)
-        await app.consumer.commit()
+        await _commit(app)
+
+    async def finish(*_: Any, **__: Any) -> None:
+        await labeller.finish(_FINISH_S)
+        await _commit(app)
 
     segments = app.topic(settings.segments_topic, key_serializer="raw", value_serializer="raw")
     # With more than one, Faust commits past messages that another one still has in hand: a kill loses them.
     app.agent(segments, name="segments", concurrency=1)(label_segments)
     app.on_partitions_revoked.connect(settle)
+    app.on_before_shutdown.connect(finish)
+
+
+async def _commit(app: faust.App) -> None:
+    """Commit all that is acknowledged by now.
+
+    Where Faust is committing already, its own `commit` waits for that and does no more: records that were acknowledged
+    since it began would be processed again.
+    """
+    await app.consumer.maybe_wait_for_commit_to_finish()
+    await app.consumer.commit()
 
 
 def add_readiness(app: faust.App, labeller: Labeller) -> None:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
-_FINISH_S = 10.0
-"""Longest that a stop waits for the batch in hand; after that it is processed again by the next worker."""
 _STOP_S = 20.0
 """Longest that a stop waits for Faust, which can hang in a rebalance that went wrong."""
 
@@ -71,11 +69,6 @@ async def _work(settings: ProcessorSettings, stop: asyncio.Event) -> None:
     labeller = Labeller(settings, predictor, publisher(app, settings.dead_letters_topic))
     add_agent(app, settings, labeller)
     add_readiness(app, labeller)
-
-    async def finish(*_: object, **__: object) -> None:
-        await labeller.finish(_FINISH_S)
-
-    app.on_before_shutdown.connect(finish)
 
     async def serve() -> None:
         await app.start()

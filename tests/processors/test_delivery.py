@@ -10,13 +10,13 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
 from earshot.labels import label_id
-from processors.app import create_app
-from processors.settings import ProcessorSettings
 from tests.processors.model import VERSION, Model, ModelServer
 from tests.processors.segments import segment
 from tests.processors.worker import PATIENCE_S, Topics, Worker
 
 if TYPE_CHECKING:
+    import faust
+
     from local.broker import Broker
 
 DAY_S = 24 * 3600.0
@@ -25,10 +25,9 @@ MOST_MEMORY_MB = 64.0
 """What a backlog may add to a worker, four times what was measured; the backlog in the test is 144 MB."""
 
 
-def test_a_worker_that_reads_nothing_for_long_is_never_taken_out_of_its_group() -> None:
+def test_a_worker_that_reads_nothing_for_long_is_never_taken_out_of_its_group(app: faust.App) -> None:
     # The real thing takes as long as the interval that is set: a spare worker and one whose model was away at the start
     # were both stuck for good after 1,000 s with an interval of 960 s, and went on with this one.
-    app = create_app(ProcessorSettings.model_validate({}))
     assert app.conf.broker_max_poll_interval > 365 * DAY_S
 
 
