@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 ARGS ?=
 
+.NOTPARALLEL:
 .PHONY: help setup setup-tests demo test test-fast lint types format
 
 help:  ## this list

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from earshot.admin import TopicsSettings
@@ -159,7 +161,12 @@ def demo(settings: DemoSettings) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command; `arguments` are the process's where None."""
-    app(arguments)
+    app(arguments, prog_name="earshot")
+
+
+def component(command: str) -> None:
+    """Run one command with the process's arguments, for `python -m producers` and its like."""
+    main([command, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

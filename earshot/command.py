@@ -96,10 +96,3 @@ def _kind(annotation: Any) -> str:
 
 def _shown(default: object) -> str:
     return "none" if default in (None, "") else str(default)
-
-
-def run_component(command: Callable[..., None]) -> None:
-    """Run one settings command by itself, for `python -m producers` and its like."""
-    single = typer.Typer(add_completion=False, **APP)
-    single.command()(command)
-    single()

@@ -41,6 +41,6 @@ TOPICS = (
         },
     ),
     # Every label is an event that consumers count, so none is compacted away.
-    Topic(LABELS, {**_APPENDED, "retention.ms": str(7 * _DAY_MS)}),
+    Topic(LABELS, {**_APPENDED, "retention.ms": str(7 * _DAY_MS), "segment.ms": str(_DAY_MS)}),
     Topic(DEAD_LETTERS, {**_APPENDED, "retention.ms": str(7 * _DAY_MS), "segment.ms": str(_DAY_MS)}),
 )

@@ -100,7 +100,10 @@ class Broker:
         class_path = ":".join(str(jar) for jar in sorted(jars.glob("*.jar")))
         class_flags = self._class_flags
         if class_flags is None:
-            class_flags = _archived_classes(java, jars, class_path)
+            try:
+                class_flags = _archived_classes(java, jars, class_path)
+            except OSError:  # jars that may only be read: a start takes longer, that is all
+                class_flags = []
         command = [java.path, *class_flags, *_JVM, "-cp", class_path]
         if self._given_port is not None and not port_is_free(self._given_port):
             raise PortTaken(

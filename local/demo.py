@@ -18,8 +18,9 @@ from earshot.command import fail
 from earshot.folders import NotWritable, require_writable
 from earshot.labels import InvalidLabel, Label
 from earshot.logs import get_log
+from earshot.settings import SettingsError
 from earshot.topics import DEAD_LETTERS, LABELS
-from local.devices import MicrophoneDevice, SimulatedDevice, device_settings, replaying_devices
+from local.devices import MicrophoneDevice, SimulatedDevice, agent_settings, replaying_devices
 from local.errors import BrokerError
 from local.interrupts import Interrupts
 from local.recordings import NoRecordings, find_recordings
@@ -51,7 +52,10 @@ def run(settings: DemoSettings) -> None:
     """`earshot demo`: run it, and turn what can go wrong into one message. Exit status 1 where labels were lost."""
     try:
         summary = run_demo(settings)
-    except (NotWritable, NoRecordings, BrokerError, TopicsError, StackError, MicrophoneError, PublisherError) as error:
+    except (
+        *(SettingsError, NotWritable, NoRecordings, BrokerError, TopicsError, StackError),
+        *(MicrophoneError, PublisherError),
+    ) as error:
         raise fail(error) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -62,9 +66,11 @@ def run(settings: DemoSettings) -> None:
 def run_demo(settings: DemoSettings, console: Console | None = None) -> dict[str, Any]:
     """Run the demo to its end or to Ctrl-C, print and return the summary; every process it started has then ended.
 
-    Raises NotWritable, NoRecordings, BrokerError, TopicsError, StackError, or what ended a device before its time.
+    Raises SettingsError, NotWritable, NoRecordings, BrokerError, TopicsError, StackError or, after the summary, what
+    ended a device before its time.
     """
     console = console or Console()
+    agent = agent_settings("not-yet-known:0")  # read before anything is started
     if settings.json_path:
         require_writable(settings.json_path)
     recordings = [] if settings.mic else find_recordings(settings.folder)
@@ -85,16 +91,20 @@ def run_demo(settings: DemoSettings, console: Console | None = None) -> dict[str
             interrupted.defer()
             took_s = time.monotonic() - started
             console.print(f"Kafka, model server and worker are up after {took_s:.1f} s", style="dim")
+            agent = agent.model_copy(update={"bootstrap_servers": stack.bootstrap_servers})
             devices: list[SimulatedDevice] = (
-                [MicrophoneDevice(device_settings("microphone", stack.bootstrap_servers), events)]
+                [MicrophoneDevice(agent, events)]
                 if settings.mic
-                else [*replaying_devices(recordings, settings.devices, settings.speed, stack.bootstrap_servers, events)]
+                else [*replaying_devices(agent, recordings, settings.devices, settings.speed, events)]
             )
             elapsed_s = _watch(stack, devices, events, tally, console, interrupted)
     summary = {"speed": settings.speed, "devices": len(devices), **tally.summary(elapsed_s)}
     print_summary(console, summary)
     if settings.json_path:
         settings.json_path.write_text(json.dumps(summary, indent=2) + "\n")
+    for device in devices:
+        if device.error is not None:
+            raise device.error
     return summary
 
 
@@ -111,30 +121,31 @@ def _watch(
         LABELS, DEAD_LETTERS, bootstrap_servers=stack.bootstrap_servers, auto_offset_reset="earliest"
     )
     started = last_label = quiet_since = time.monotonic()
-    with Screen(console) as screen:
+    try:
+        with Screen(console) as screen:
+            for device in devices:
+                device.start()
+            while True:
+                if interrupted.came:
+                    for device in devices:
+                        device.stop()
+                playing = sum(device.is_alive() for device in devices)
+                arrived = consumer.poll(timeout_ms=100)
+                tally.enter_all(events)  # after the poll: a segment is known before its label is
+                now = time.monotonic()
+                patience_s = INTERRUPTED_PATIENCE_S if interrupted.came else PATIENCE_S
+                if _enter(arrived, tally, screen):
+                    last_label = quiet_since = now
+                elif playing:
+                    quiet_since = now
+                elif not tally.waiting or now - quiet_since > patience_s:
+                    return last_label - started
+                _show_status(screen, tally, playing)
+                stack.check()
+    finally:
         for device in devices:
-            device.start()
-        while True:
-            if interrupted.came:
-                for device in devices:
-                    device.stop()
-            playing = sum(device.is_alive() for device in devices)
-            arrived = consumer.poll(timeout_ms=100)
-            tally.enter_all(events)  # after the poll: a segment is known before its label is
-            now = time.monotonic()
-            if _enter(arrived, tally, screen):
-                last_label = quiet_since = now
-            elif playing:
-                quiet_since = now
-            elif not tally.waiting or now - quiet_since > (INTERRUPTED_PATIENCE_S if interrupted.came else PATIENCE_S):
-                break
-            _show_status(screen, tally, playing)
-            stack.check()
-    consumer.close()
-    for device in devices:
-        if device.error is not None:
-            raise device.error
-    return last_label - started
+            device.stop()
+        consumer.close()
 
 
 def _enter(batches: dict[TopicPartition, list[ConsumerRecord]], tally: Tally, screen: Screen) -> bool:

@@ -111,15 +111,18 @@ class ReplayingDevice(SimulatedDevice):
 
 
 def replaying_devices(
-    recordings: list[Recording], count: int, speed: float, bootstrap_servers: str, events: SimpleQueue[Event]
+    settings: AgentSettings, recordings: list[Recording], count: int, speed: float, events: SimpleQueue[Event]
 ) -> list[ReplayingDevice]:
-    """`count` devices, named device-1 and so on, that share `recordings` out among them."""
+    """`count` devices with `settings`, named device-1 and so on, that share `recordings` out among them."""
     return [
-        ReplayingDevice(device_settings(f"device-{number}", bootstrap_servers), events, share, speed)
+        ReplayingDevice(settings.model_copy(update={"device_id": f"device-{number}"}), events, share, speed)
         for number, share in enumerate(shared_out(recordings, count), 1)
     ]
 
 
-def device_settings(device_id: str, bootstrap_servers: str) -> AgentSettings:
-    """The agent's settings from its environment, for one of several agents in a process, so without a metrics port."""
-    return AgentSettings.read({"device_id": device_id, "bootstrap_servers": bootstrap_servers, "metrics_port": 0})
+def agent_settings(bootstrap_servers: str) -> AgentSettings:
+    """The agent's settings from its environment, for several agents in a process, so without a port for metrics.
+
+    Raises SettingsError.
+    """
+    return AgentSettings.read({"bootstrap_servers": bootstrap_servers, "device_id": "microphone", "metrics_port": 0})

@@ -19,6 +19,10 @@ class JarsMissing(BrokerError):
     """Maven could not fetch Kafka's jars; the message has its last lines."""
 
 
+class CacheUnusable(BrokerError):
+    """What is fetched cannot be kept in the cache folder."""
+
+
 class PortTaken(BrokerError):
     """Something else listens on the port that was asked for."""
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from earshot.folders import cache_folder
-from local.errors import JarsMissing, MavenMissing
+from local.errors import CacheUnusable, JarsMissing, MavenMissing
 from local.locks import exclusive
 from local.processes import run_to_end
 
@@ -25,15 +25,21 @@ def kafka_jars(cache: Path | None = None) -> Path:
     """The folder with the broker's jars in `cache` (the user's cache folder by default), fetched where it is missing.
 
     It appears under its name only when whole, and is fetched once however many processes ask at a time. Its name has
-    a digest of the pom, so that a changed pom is fetched anew. Raises MavenMissing or JarsMissing.
+    a digest of the pom, so that a changed pom is fetched anew. Raises MavenMissing, JarsMissing or CacheUnusable.
     """
     cache = cache or cache_folder()
     digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:8]
     folder = cache / f"kafka-{KAFKA_VERSION}-{digest}"
-    if not folder.is_dir():
-        with exclusive(cache / "kafka.lock"):
-            if not folder.is_dir():
-                _fetch(folder)
+    try:
+        if not folder.is_dir():
+            with exclusive(cache / "kafka.lock"):
+                if not folder.is_dir():
+                    _fetch(folder)
+    except OSError as error:
+        raise CacheUnusable(
+            f"Kafka cannot be kept in {cache} ({error.strerror or error}); set EARSHOT_CACHE to a folder that you may "
+            "write to"
+        ) from error
     return folder
 
 

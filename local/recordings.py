@@ -49,7 +49,10 @@ def find_recordings(folder: Path) -> list[Recording]:
     that it is in below `folder`, in this order.
     """
     if not folder.is_dir():
-        raise NoRecordings(f"{folder} is not a folder; name one that holds {_listed(SUFFIXES)} files")
+        raise NoRecordings(
+            f"{folder} is not a folder; name one that holds {_listed(SUFFIXES)} files with --input (the samples are in "
+            "the project's folder, and are not installed with it)"
+        )
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise NoRecordings(f"{folder} holds no {_listed(SUFFIXES)} file")

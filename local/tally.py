@@ -78,6 +78,11 @@ class Tally:
                 return
 
     @property
+    def unsent(self) -> int:
+        """Segments produced that Kafka has not acknowledged."""
+        return sum(produced.appended_ms is None for produced in self.produced.values())
+
+    @property
     def waiting(self) -> int:
         """Segments produced that have neither a label nor a dead letter yet."""
         return len(self.produced.keys() - self.labels.keys() - self.dead_lettered)

@@ -1,8 +1,6 @@
-"""`python -m processors`: one worker."""
+"""`python -m processors`: one worker, as `earshot processor`."""
 
-from earshot.command import run_component, settings_command
-from processors.settings import ProcessorSettings
-from processors.worker import run
+from earshot.cli import component
 
 if __name__ == "__main__":
-    run_component(settings_command(ProcessorSettings)(run))
+    component("processor")

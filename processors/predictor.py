@@ -2,8 +2,8 @@
 
 A server that is away, starting or overloaded is asked again, until it has been away for the retry budget; after that
 each request is tried once and fails at once, so that a long outage does not hold segments until their topic drops them:
-as dead letters they are kept longer. A request that the server refuses is split, so that one bad segment does not take
-its neighbours with it.
+as dead letters they are kept longer. A request that the server refuses, or whose answer is of no use, is split, so that
+one bad segment does not take its neighbours with it.
 """
 
 from __future__ import annotations
@@ -154,10 +154,10 @@ class Predictor:
         """A prediction for each image (uint8 [mels, frames, channels]), or why there is none for it."""
         try:
             return list(await self.predict(images))
-        except Refused as error:
+        except (Refused, BadAnswer) as error:
             if len(images) == 1:
                 return [error]
-            log.warning("batch refused, asking one by one", segments=len(images), error=str(error))
+            log.warning("no answer to a batch, asking one by one", segments=len(images), error=str(error))
         except PredictError as error:
             return [error] * len(images)
         return [outcome for image in images for outcome in await self.predict_each([image])]

@@ -1,10 +1,6 @@
-"""`python -m producers`: the agent on this machine's microphone."""
+"""`python -m producers`: the agent on this machine's microphone, as `earshot agent`."""
 
-from __future__ import annotations
-
-from earshot.command import run_component, settings_command
-from producers.command import run
-from producers.settings import AgentSettings
+from earshot.cli import component
 
 if __name__ == "__main__":
-    run_component(settings_command(AgentSettings)(run))
+    component("agent")

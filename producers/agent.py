@@ -2,7 +2,7 @@
 
 frames → gate → segmenter → publisher. Each stream (a microphone, or one recording) has a gate and a segmenter of its
 own; the device's sequence numbers and its clock go on from one to the next. A live stream's time is kept to the host's
-clock whenever nothing is heard.
+clock whenever nothing is heard; one that is not live waits where the publisher's queue is full, and loses nothing.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ class Agent:
         try:
             if not self._stopped:
                 for frame in source:
+                    if not source.live:
+                        publisher.wait_for_room(lambda: self._stopped)
                     if source.lost_samples > lost:
                         self._send(segmenter.skip(source.lost_samples - lost))
                         metrics.LOST.inc((source.lost_samples - lost) / SAMPLE_RATE_HZ)

@@ -39,6 +39,8 @@ OUTAGE_S = 10.0
 """Queued segments of which none is acknowledged for so long are an outage."""
 SEND_BLOCKS_S = 2.0
 """Longest time that `send` waits, and only where the topic has vanished from the broker."""
+POLL_S = 0.05
+"""How often `wait_for_room` looks."""
 CLOSE_S = 5.0
 """Longest wait for the producer's threads to end."""
 BATCH_BYTES = 512 * 1024
@@ -106,9 +108,7 @@ class Publisher:
         if full:
             self._dropped("queue_full")
             return False
-        if time.monotonic() - self._progress_s > OUTAGE_S:
-            self._outage = True
-            self._say("the broker does not acknowledge; segments wait in the queue", at_most=self._queue_segments)
+        self._note_outage()
         metrics.QUEUE.inc()
         record = segment.to_record()
         try:
@@ -120,6 +120,12 @@ class Publisher:
         future.add_callback(partial(self._acknowledged, acked, segment.trigger, time.monotonic()))
         future.add_errback(self._failed)
         return True
+
+    def wait_for_room(self, given_up: Callable[[], bool]) -> None:
+        """Wait until the queue has room, or until `given_up()`: for sound that can wait, as that of recordings can."""
+        while self.queued >= self._queue_segments and not given_up():
+            self._note_outage()
+            time.sleep(POLL_S)
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until all that is queued is acknowledged; False where it is not within `timeout_s` (`flush_s`)."""
@@ -154,6 +160,11 @@ class Publisher:
             log.info("the broker acknowledges again", queued=self.queued, dropped_so_far=self.dropped)
         if segment is not None and self._on_ack is not None:
             self._on_ack(segment, written.timestamp)
+
+    def _note_outage(self) -> None:
+        if self.queued and time.monotonic() - self._progress_s > OUTAGE_S:
+            self._outage = True
+            self._say("the broker does not acknowledge; segments wait in the queue", at_most=self._queue_segments)
 
     def _failed(self, error: Exception) -> None:
         """A queued segment will never be acknowledged."""

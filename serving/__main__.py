@@ -1,8 +1,6 @@
-"""`python -m serving`: the model server."""
+"""`python -m serving`: the model server, as `earshot serve`."""
 
-from earshot.command import run_component, settings_command
-from serving.run import run
-from serving.settings import ServerSettings
+from earshot.cli import component
 
 if __name__ == "__main__":
-    run_component(settings_command(ServerSettings)(run))
+    component("serve")

@@ -19,6 +19,9 @@ class _Server(ThreadingTCPServer):
     allow_reuse_address = True  # a restarted server takes the port over at once
     daemon_threads = True
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a client that hangs up has what it wanted."""
+
 
 class MetricsServer:
     """Answers GET on METRICS_PATH, in threads of its own; raises OSError where the port is taken."""

@@ -31,7 +31,8 @@ TAPS = tuple(f"mixed{number}" for number in range(11))
 """Blocks whose output can be tapped, the first one lowest."""
 
 POOLS = ("mean", "max")
-"""What is taken of each band and channel, over time and the rows of the band, in the order of the features."""
+"""What is taken of each band and channel, over time and the rows of the band, in the order of the features: operations
+of keras.ops."""
 
 
 class NetworkError(ValueError):
@@ -201,6 +202,5 @@ def _pool(block: Any, bands: int) -> Any:
     edges = [round(part * rows / bands) for part in range(bands + 1)]
     pooled = []
     for low, high in itertools.pairwise(edges):
-        band = block[:, low:high]
-        pooled += [keras.ops.mean(band, axis=(1, 2)), keras.ops.max(band, axis=(1, 2))]
+        pooled += [getattr(keras.ops, pool)(block[:, low:high], axis=(1, 2)) for pool in POOLS]
     return keras.ops.concatenate(pooled, axis=-1)

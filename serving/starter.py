@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from earshot.command import fail
+from earshot.command import fail, needs
 from earshot.folders import cache_folder
 from serving.compact import InvalidModelFile, load_compact
 
@@ -58,8 +58,8 @@ def main(
 ) -> None:
     """Expand the starter model into a folder for TensorFlow Serving."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from serving.export import ExportError
-
+    with needs("serving"):
+        from serving.export import ExportError
     if (into / str(VERSION)).exists():
         typer.echo(f"{into / str(VERSION)} is there already")
         return

@@ -10,7 +10,7 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from rich.progress import track
@@ -52,6 +52,11 @@ class Features:
     pre_rolled: NDArray[np.float32]
     """Of the first window after half a second of silence, [1, features]."""
 
+    @classmethod
+    def of(cls, rows: NDArray[np.float16]) -> Self:
+        """From a row a window, in the order in which they are computed and kept."""
+        return cls(rows[:-1].astype(np.float32), rows[-1:].astype(np.float32))
+
 
 class Bottlenecks:
     """Computes and keeps features for one network."""
@@ -80,11 +85,11 @@ class Bottlenecks:
         unreadable: list[str] = []
         missing = []
         for clip in clips:
-            path = self._path(clip)
-            if path.exists():
-                features[clip] = _read(path)
-            else:
+            kept = _read(self._path(clip))
+            if kept is None:
                 missing.append(clip)
+            else:
+                features[clip] = kept
         with ThreadPoolExecutor(max_workers=2) as pool:
             work = _ahead(pool, missing, self._images)
             for clip, images in track(work, "bottlenecks", total=len(missing), disable=not missing):
@@ -92,9 +97,9 @@ class Bottlenecks:
                     log.warning("clip skipped", reason=str(images))
                     unreadable.append(str(images))
                     continue
-                path = self._path(clip)
-                _write(path, self._compute(images))
-                features[clip] = _read(path)  # rounded as it is on disk, so that a run that goes on ends the same
+                rows = self._compute(images).astype(np.float16)  # a run that goes on reads the same as it is on disk
+                _write(self._path(clip), rows)
+                features[clip] = Features.of(rows)
         return {clip: features[clip] for clip in clips if clip in features}, unreadable
 
     def _path(self, clip: Clip) -> Path:
@@ -132,12 +137,15 @@ def _ahead(pool: ThreadPoolExecutor, clips: list[Clip], work: Any) -> Iterable[t
         yield clip, done
 
 
-def _write(path: Path, rows: NDArray[np.float32]) -> None:
+def _write(path: Path, rows: NDArray[np.float16]) -> None:
     path.parent.mkdir(exist_ok=True)
     with whole_file(path) as file:  # two runs at once may compute the same clip
-        np.save(file, rows.astype(np.float16))
+        np.save(file, rows)
 
 
-def _read(path: Path) -> Features:
-    rows = np.load(path).astype(np.float32)
-    return Features(rows[:-1], rows[-1:])
+def _read(path: Path) -> Features | None:
+    """What is kept of a clip; None where there is nothing, or what a power cut left of it."""
+    try:
+        return Features.of(np.load(path))
+    except (FileNotFoundError, EOFError, ValueError):
+        return None

@@ -67,6 +67,9 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     features, unreadable = Bottlenecks(weights, architecture, cache, settings.batch).of(clips)
     seconds["bottlenecks"] = round(time.monotonic() - started, 1)
     class_names = tuple(sorted({clip.label for clip in features}))
+    for fold in (*judged, *held_out):
+        if not any(clip.fold == fold for clip in features):
+            raise DataError(f"no clip of fold {fold} can be read, so nothing can be judged on it: {unreadable[0]}")
 
     folds = {}
     started = time.monotonic()
@@ -186,7 +189,6 @@ def _print(console: Console, report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from earshot.command import run_component, settings_command
-    from training.settings import RetrainSettings
+    from earshot.cli import component
 
-    run_component(settings_command(RetrainSettings)(run))
+    component("retrain")

@@ -16,7 +16,8 @@ class RetrainSettings(Settings, env_prefix="EARSHOT_TRAINING_"):
         None, description="Labelled clips: UrbanSound8K's folder (audio/, metadata/), or a folder for each class."
     )
     weights: str = Field(
-        "imagenet", description="Inception V3 to start from: imagenet (Keras downloads it), or a file of 8 bit weights."
+        "imagenet",
+        description="Inception V3 to start from: imagenet (Keras downloads it), its .h5 file, or one of 8 bit weights.",
     )
     evaluate: str = Field(
         "all", description="Folds to judge the recipe on, each unseen by the model that it judges: all, none, or 1,2."

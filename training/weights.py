@@ -34,12 +34,14 @@ class Weights:
 
 
 def load_weights(name: str) -> Weights:
-    """Weights by name: `imagenet`, which Keras downloads, or the path of a file of 8 bit weights.
+    """Weights by name: `imagenet`, which Keras downloads, or the path of a file: Keras's, or one of 8 bit weights.
 
-    Such a file is an .npz with `conv2d_K/kernel` and `batch_normalization_K/{beta,moving_mean,moving_variance}` for K
-    from 1 to 94, each as `:q` (uint8) and `:ms` (minimum, step); its images are 0 to 1.
+    Keras's is an .h5 of its Inception V3 without the top, as it downloads it; its images are -1 to 1. The other is an
+    .npz with `conv2d_K/kernel` and `batch_normalization_K/{beta,moving_mean,moving_variance}` for K from 1 to 94, each
+    as `:q` (uint8) and `:ms` (minimum, step); its images are 0 to 1. Raises WeightsError.
     """
-    blocks, input_range = _imagenet() if name == "imagenet" else _file(Path(name))
+    path = Path(name)
+    blocks, input_range = _keras(name) if name == "imagenet" or path.suffix == ".h5" else _file(path)
     digest = hashlib.sha256(repr(input_range).encode())
     for block in blocks:
         for values in (block.kernel, block.beta, block.mean, block.variance):
@@ -47,13 +49,17 @@ def load_weights(name: str) -> Weights:
     return Weights(blocks, input_range, Path(name).name, digest.hexdigest())
 
 
-def _imagenet() -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
+def _keras(weights: str) -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
     import keras
 
     try:
-        network = keras.applications.InceptionV3(include_top=False, weights="imagenet")
-    except Exception as error:  # Keras raises a bare Exception where it cannot download
-        raise WeightsError(f"Keras could not download the ImageNet weights ({error}); name a file instead") from error
+        network = keras.applications.InceptionV3(include_top=False, weights=weights)
+    except Exception as error:  # Keras raises a bare Exception where it cannot download, and others for a broken file
+        if weights != "imagenet":
+            raise WeightsError(f"{weights} holds no Inception V3 of Keras's without its top ({error})") from error
+        raise WeightsError(
+            f"Keras could not download the ImageNet weights ({error}); name its file, which ends in _notop.h5, instead"
+        ) from error
     convolutions = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)])
     norms = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)])
     pairs = zip(convolutions, norms, strict=True)

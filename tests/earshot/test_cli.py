@@ -110,19 +110,25 @@ def test_topics_that_exist_are_told_with_the_partitions_that_they_keep(broker: B
 
 
 @pytest.mark.parametrize(
-    ("command", "package", "extra"),
+    ("module", "words", "package", "extra"),
     [
-        (["devices"], "pyaudio", "agent"),
-        (["processor"], "aiokafka", "processor"),
-        (["serve"], "grpc", "serving"),
-        (["demo"], "soundfile", "demo"),
+        ("earshot.cli", ["devices"], "pyaudio", "agent"),
+        ("earshot.cli", ["demo"], "soundfile", "demo"),
+        ("processors", [], "aiokafka", "processor"),
+        ("serving", [], "grpc", "serving"),
+        ("serving.starter", ["--into", "/nowhere"], "tensorflow", "serving"),
     ],
 )
 def test_a_package_that_is_not_installed_is_named_with_what_installs_it(
-    command: list[str], package: str, extra: str
+    module: str, words: list[str], package: str, extra: str
 ) -> None:
-    code = f"import sys; sys.modules[{package!r}] = None; from earshot.cli import main; main({command!r})"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    code = f"""
+import runpy, sys
+sys.modules[{package!r}] = None
+sys.argv[1:] = {words!r}
+runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
+"""
+    result = python("-c", code)
     assert result.returncode == 2, result.stderr
     assert result.stderr.startswith(f"earshot: {package} is not installed; ")
     assert f"'.[{extra}]'" in result.stderr

@@ -33,6 +33,13 @@ def test_the_demo_labels_every_segment_of_the_samples_and_leaves_nothing_behind(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "summary.json"]
 
 
+def test_an_agents_setting_out_of_bounds_is_named_before_anything_is_started(tmp_path: Path) -> None:
+    with Command("demo", log=tmp_path / "log", EARSHOT_AGENT_VAD_MODE="9") as demo:
+        assert demo.wait(60.0) == 2, demo.output
+    assert "EARSHOT_AGENT_VAD_MODE" in demo.output
+    assert "starting" not in demo.output
+
+
 def test_recordings_that_cannot_be_read_are_named_and_the_others_are_labelled(tmp_path: Path) -> None:
     recordings = tmp_path / "recordings"
     (recordings / "dog_bark").mkdir(parents=True)

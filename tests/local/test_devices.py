@@ -10,11 +10,12 @@ import soundfile
 from earshot.audio import SAMPLE_RATE_HZ
 from earshot.topics import SEGMENTS
 from local.background import end_offsets
-from local.devices import replaying_devices
+from local.devices import agent_settings, replaying_devices
 from local.recordings import Recording
 from local.tally import Event, Tally
 from tests.processes import Command
 from tests.producers.sounds import noise
+from tests.producers.test_publisher import free_broker, kill
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,7 @@ def recording(tmp_path: Path) -> Recording:
 
 def test_a_recording_that_was_stopped_half_way_is_not_counted_as_played(broker: Broker, recording: Recording) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
-    (device,) = replaying_devices([recording], 1, 1.0, broker.bootstrap_servers, events)
+    (device,) = replaying_devices(agent_settings(broker.bootstrap_servers), [recording], 1, 1.0, events)
     device.start()
     first = events.get(timeout=PATIENCE_S)  # it has cut a segment, and six seconds are left
     device.stop()
@@ -52,7 +53,7 @@ def test_a_recording_that_was_stopped_half_way_is_not_counted_as_played(broker: 
 
 def test_a_device_stopped_before_it_began_plays_nothing(broker: Broker, recording: Recording) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
-    (device,) = replaying_devices([recording], 1, 1.0, broker.bootstrap_servers, events)
+    (device,) = replaying_devices(agent_settings(broker.bootstrap_servers), [recording], 1, 1.0, events)
     device.stop()
     device.start()
     device.join(PATIENCE_S)
@@ -63,7 +64,7 @@ def test_a_device_stopped_before_it_began_plays_nothing(broker: Broker, recordin
 
 def test_what_a_device_tells_does_not_hold_the_sound(broker: Broker, recording: Recording) -> None:
     events: SimpleQueue[Event] = SimpleQueue()
-    (device,) = replaying_devices([recording], 1, 0.0, broker.bootstrap_servers, events)
+    (device,) = replaying_devices(agent_settings(broker.bootstrap_servers), [recording], 1, 0.0, events)
     device.start()
     device.join(PATIENCE_S)
     held = [type(cell.cell_contents).__name__ for event in _all(events) for cell in event.__closure__ or ()]
@@ -83,9 +84,33 @@ def test_replay_stopped_by_a_service_manager_sends_what_was_cut(
         time.sleep(1.0)  # of the next segment there is enough to be sent
         replay.process.terminate()
         assert replay.wait(PATIENCE_S) == 0, replay.output
-    assert end_offsets(broker.bootstrap_servers)[SEGMENTS] == before + 2, "the second was cut short, and sent"
+    sent = end_offsets(broker.bootstrap_servers)[SEGMENTS] - before
+    assert sent >= 2, "the one that was cut short is sent too"
+    assert f"segments={sent} " in replay.output
     assert "recordings=0" in replay.output
-    assert "segments=2" in replay.output
+
+
+def test_replay_says_what_kafka_did_not_take_and_fails(recording: Recording, tmp_path: Path) -> None:
+    own = free_broker(tmp_path)
+    try:
+        arguments = ["--input", str(recording.path.parent), "--bootstrap-servers", own.bootstrap_servers]
+        with Command("replay", *arguments, "--devices", "1", log=tmp_path / "log", EARSHOT_AGENT_FLUSH_S="1") as replay:
+            give_up_at = time.monotonic() + PATIENCE_S
+            while not end_offsets(own.bootstrap_servers)[SEGMENTS]:
+                assert time.monotonic() < give_up_at, replay.output
+                time.sleep(0.1)
+            kill(own)
+            assert replay.wait(PATIENCE_S) == 1, replay.output
+        assert "unsent=2" in replay.output
+    finally:
+        own.stop()
+
+
+def test_replay_with_an_agents_setting_out_of_bounds_names_it(recording: Recording, tmp_path: Path) -> None:
+    with Command("replay", log=tmp_path / "log", EARSHOT_AGENT_GATE="nonsense") as replay:
+        assert replay.wait(PATIENCE_S) == 2
+    assert "EARSHOT_AGENT_GATE (--gate) cannot be 'nonsense'" in replay.output
+    assert "Traceback" not in replay.output
 
 
 def _all(events: SimpleQueue[Event]) -> list[Event]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from local.errors import JarsMissing, MavenMissing
+from local.errors import CacheUnusable, JarsMissing, MavenMissing
 from local.jars import KAFKA_VERSION, kafka_jars
 
 if TYPE_CHECKING:
@@ -20,6 +20,12 @@ def test_without_maven_and_jars_the_message_says_what_to_install(
     with pytest.raises(MavenMissing, match="apt install maven") as caught:
         kafka_jars(tmp_path / "cache")
     assert f"Kafka {KAFKA_VERSION} is not in {tmp_path / 'cache'} yet" in str(caught.value)
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    with pytest.raises(CacheUnusable, match=r"cache/below .*EARSHOT_CACHE"):
+        kafka_jars(tmp_path / "cache" / "below")
 
 
 @pytest.mark.integration

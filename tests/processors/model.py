@@ -41,6 +41,8 @@ class Model(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ign
         """Codes that the next Predict calls fail with."""
         self.refuses: Callable[[np.ndarray], bool] = lambda image: False
         """A request that holds such an image is refused with INVALID_ARGUMENT."""
+        self.spoils: Callable[[np.ndarray], bool] = lambda image: False
+        """The scores of such an image are NaN."""
         self.as_content = False
         """Answer in tensor_content instead of float_val."""
         self.delay_s = 0.0
@@ -70,7 +72,7 @@ class Model(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ign
         response = predict_pb2.PredictResponse()
         response.model_spec.name = request.model_spec.name
         response.model_spec.version.value = VERSION
-        scores = np.stack([scores_of(image) for image in images])
+        scores = np.stack([scores_of(image) * (np.nan if self.spoils(image) else 1) for image in images])
         output = response.outputs["scores"]
         output.dtype = DT_FLOAT
         names = response.outputs["classes"]

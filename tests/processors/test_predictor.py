@@ -115,6 +115,14 @@ def test_a_refused_image_does_not_take_its_neighbours_with_it(model_server: Mode
     assert model_server.model.batches == [3, 1, 1, 1]
 
 
+def test_an_answer_of_no_use_for_one_image_does_not_take_its_neighbours_with_it(model_server: ModelServer) -> None:
+    model_server.model.spoils = lambda sent: bool(sent.mean() == 13)
+    images = [image(1), image(13), image(2)]
+    first, second, third = ask(model_server, lambda predictor: predictor.predict_each(images))
+    assert [type(one) for one in (first, second, third)] == [Prediction, BadAnswer, Prediction]
+    assert model_server.model.batches == [3, 1, 1, 1]
+
+
 def test_a_worker_waits_for_the_model_and_knows_whether_it_fits(model_server: ModelServer) -> None:
     model_server.stop()
 

@@ -13,19 +13,19 @@ import pytest
 import soundfile
 
 from earshot.audio import SEGMENT_SAMPLES, windows
+from local.broker import Broker
 from producers.agent import Agent, Summary
 from producers.frames import FRAME_S
 from producers.publisher import Publisher
 from producers.recordings import RecordingSource, RecordingUnreadable
 from producers.settings import AgentSettings
 from tests.producers.sounds import frames_of, noise, silence
-from tests.producers.test_publisher import read_back
+from tests.producers.test_publisher import agent_settings, free_broker, kill, read_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from earshot.segments import Segment
-    from local.broker import Broker
 
 pytestmark = pytest.mark.integration
 
@@ -58,6 +58,53 @@ def settings(broker: Broker) -> AgentSettings:
 def publisher(settings: AgentSettings) -> Iterator[Publisher]:
     with Publisher(settings) as publisher:
         yield publisher
+
+
+def test_a_recording_waits_while_the_broker_is_away_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, noise(30.0, -20.0), 16_000)
+    broker = free_broker(tmp_path)
+    try:
+        settings = agent_settings(broker.bootstrap_servers, queue_segments=2)
+        with Publisher(settings) as publisher:
+            port = int(broker.bootstrap_servers.rsplit(":", 1)[1])
+            kill(broker)
+            summaries: list[Summary] = []
+            agent = Agent(settings, publisher)
+            hearing = threading.Thread(target=lambda: summaries.append(agent.run(RecordingSource(path, speed=0))))
+            hearing.start()
+            give_up_at = time.monotonic() + 30.0
+            while publisher.queued < 2:
+                assert time.monotonic() < give_up_at
+                time.sleep(0.02)
+            broker = Broker(tmp_path / "kafka", port)
+            broker.start()
+            hearing.join(60.0)
+        assert [(one.segments, one.sent, one.dropped) for one in summaries] == [(10, 10, 0)]
+    finally:
+        broker.stop()
+
+
+def test_a_recording_that_waits_for_the_broker_can_be_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, noise(30.0, -20.0), 16_000)
+    broker = free_broker(tmp_path)
+    try:
+        settings = agent_settings(broker.bootstrap_servers, queue_segments=2, flush_s=1)
+        with Publisher(settings) as publisher:
+            kill(broker)
+            agent = Agent(settings, publisher)
+            hearing = threading.Thread(target=agent.run, args=[RecordingSource(path, speed=0)])
+            hearing.start()
+            give_up_at = time.monotonic() + 30.0
+            while publisher.queued < 2:
+                assert time.monotonic() < give_up_at
+                time.sleep(0.02)
+            agent.stop()
+            hearing.join(30.0)
+            assert not hearing.is_alive()
+    finally:
+        broker.stop()
 
 
 def test_recordings_one_after_another_reach_kafka_in_one_numbering(

@@ -72,6 +72,19 @@ def test_every_window_and_one_after_silence_has_features_and_a_second_run_reads_
         NoNetwork(weights, other, tmp_path / "cache", batch=2).of(clips[1:])
 
 
+@pytest.mark.parametrize("left", [b"", b"\x93NUMPY\x01\x00v", None])
+def test_what_a_power_cut_left_of_a_file_is_computed_again(
+    weights: Weights, clips: list[Clip], tmp_path: Path, left: bytes | None
+) -> None:
+    work = bottlenecks(weights, tmp_path / "cache")
+    before, _ = work.of(clips[:1])
+    (path,) = kept(tmp_path / "cache")
+    path.write_bytes(path.read_bytes()[:-100] if left is None else left)
+    after, unreadable = work.of(clips[:1])
+    assert unreadable == []
+    np.testing.assert_array_equal(after[clips[0]].heard, before[clips[0]].heard)
+
+
 def test_features_of_clips_that_were_heard_otherwise_are_not_read(
     weights: Weights, clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

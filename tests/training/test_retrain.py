@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 import typer
 from rich.console import Console
@@ -20,6 +21,7 @@ from rich.console import Console
 from earshot.audio import fit_segment
 from earshot.spectrogram import spectrogram
 from serving.compact import load_compact
+from tests.producers.sounds import noise
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
 from training.datasets import DataError, find_clips, load_clip
 from training.head import train_head
@@ -195,6 +197,22 @@ def test_too_few_classes_or_recordings_are_said_before_the_long_work(
     settings = {"data": tmp_path, "weights": "nowhere.npz", "evaluate": evaluate, "compact": tmp_path / "compact.npz"}
     with pytest.raises(DataError, match=words):
         retrain(RetrainSettings.read(settings), QUIET)
+
+
+def test_a_fold_of_which_no_clip_can_be_read_is_named(tmp_path: Path, weights_file: Path) -> None:
+    (tmp_path / "metadata").mkdir()
+    rows = []
+    for fold in (1, 2, 3):
+        (tmp_path / "audio" / f"fold{fold}").mkdir(parents=True)
+        for kind in ("hum", "hiss"):
+            path = tmp_path / "audio" / f"fold{fold}" / f"{fold}-{kind}.wav"
+            soundfile.write(path, noise(1.0, -20.0, seed=fold), 16_000) if fold < 3 else path.write_bytes(b"broken")
+            rows.append(f"{path.name},{fold}{kind},{fold},{kind}")
+    table = "\n".join(["slice_file_name,fsID,fold,class", *rows])
+    (tmp_path / "metadata" / "UrbanSound8K.csv").write_text(table)
+    settings = {"data": tmp_path, "weights": str(weights_file), "cache": tmp_path / "cache", "evaluate": "3"}
+    with pytest.raises(DataError, match=r"no clip of fold 3 can be read.*3-h\w+\.wav"):
+        retrain(RetrainSettings.read({**settings, "taps": "mixed0", "bands": "1"}), QUIET)
 
 
 def test_the_next_version_is_one_after_the_highest_that_can_be_served(tmp_path: Path) -> None:

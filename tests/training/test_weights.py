@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from serving.network import BLOCKS
+from serving.network import BLOCKS, creation_order
 from training.weights import WeightsError, load_weights
 
 if TYPE_CHECKING:
@@ -52,6 +52,21 @@ def test_a_file_that_holds_no_whole_network_is_named(
         load_weights(str(path))
 
 
+def test_keras_own_file_has_the_weights_that_keras_would_download(tmp_path: Path) -> None:
+    network = keras.applications.InceptionV3(include_top=False, weights=None)
+    path = tmp_path / "inception_v3_notop.h5"
+    network.save(path)
+    weights = load_weights(str(path))
+    assert weights.input_range == (-1.0, 1.0)
+    convolutions = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)])
+    for layer, block in zip(convolutions, weights.blocks, strict=True):
+        np.testing.assert_array_equal(layer.get_weights()[0], block.kernel)
+
+    path.write_bytes(path.read_bytes()[:1_000_000])
+    with pytest.raises(WeightsError, match=r"notop\.h5 holds no Inception V3 of Keras's"):
+        load_weights(str(path))
+
+
 def test_imagenet_that_cannot_be_downloaded_says_to_name_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras's download is replaced: whether the network is there must not decide about the test."""
 
@@ -59,5 +74,5 @@ def test_imagenet_that_cannot_be_downloaded_says_to_name_a_file(monkeypatch: pyt
         raise Exception("URL fetch failure on inception_v3")  # noqa: TRY002 - what Keras raises
 
     monkeypatch.setattr(keras.applications, "InceptionV3", unreachable)
-    with pytest.raises(WeightsError, match=r"could not download .*URL fetch failure.*name a file instead"):
+    with pytest.raises(WeightsError, match=r"could not download .*URL fetch failure.*name its file"):
         load_weights("imagenet")
