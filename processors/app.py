@@ -20,6 +20,8 @@ from earshot.logs import get_log
 from processors.pipeline import Incoming
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from earshot.segments import Record
     from processors.labeller import Labeller, Publish
     from processors.settings import ProcessorSettings
@@ -30,6 +32,8 @@ _SETTLE_S = 10.0
 """Longest that a rebalance waits for what is in hand; after that it is processed again elsewhere."""
 _FINISH_S = 10.0
 """Longest that a stop waits for the batch in hand; after that it is processed again by the next worker."""
+_COMMIT_S = 10.0
+"""Longest that a commit takes; what it would have committed is processed again."""
 
 _NEVER_S = 10 * 365 * 24 * 3600.0
 """Longer than any worker runs."""
@@ -148,13 +152,32 @@ def add_agent(app: faust.App, settings: ProcessorSettings, labeller: Labeller) -
 
 
 async def _commit(app: faust.App) -> None:
-    """Commit all that is acknowledged by now.
+    """Commit all that is acknowledged by now, where that can be done; never raises.
 
     Where Faust is committing already, its own `commit` waits for that and does no more: records that were acknowledged
     since it began would be processed again.
     """
-    await app.consumer.maybe_wait_for_commit_to_finish()
-    await app.consumer.commit()
+
+    async def commit() -> None:
+        await app.consumer.maybe_wait_for_commit_to_finish()
+        await app.consumer.commit()
+
+    await unharmed(commit(), _COMMIT_S, "commit")
+
+
+async def unharmed(work: Coroutine[Any, Any, None], timeout_s: float, what: str) -> None:
+    """Wait for `work` of Faust's, which can hang, fail, or be cancelled by Faust itself once a part of it has crashed.
+
+    Whatever becomes of it, the caller goes on with its own clean-up.
+    """
+    task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait([task], timeout=timeout_s)
+    if not done:
+        task.cancel()
+        log.warning("Faust did not end in time", what=what, waited_s=timeout_s)
+    elif task.cancelled() or task.exception() is not None:
+        reason = "cancelled" if task.cancelled() else repr(task.exception())
+        log.warning("Faust failed to end", what=what, reason=reason)
 
 
 def add_readiness(app: faust.App, labeller: Labeller) -> None:

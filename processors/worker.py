@@ -13,8 +13,6 @@ from earshot.command import fail
 from earshot.logs import get_log
 
 if TYPE_CHECKING:
-    import faust
-
     from processors.settings import ProcessorSettings
 
 log = get_log(__name__)
@@ -55,7 +53,7 @@ async def _run(settings: ProcessorSettings) -> None:
 
 
 async def _work(settings: ProcessorSettings, stop: asyncio.Event) -> None:
-    from processors.app import add_agent, add_readiness, create_app, publisher
+    from processors.app import add_agent, add_readiness, create_app, publisher, unharmed
     from processors.labeller import Labeller
     from processors.predictor import Predictor
 
@@ -82,20 +80,12 @@ async def _work(settings: ProcessorSettings, stop: asyncio.Event) -> None:
         await _first(labelling, serving, stop)
     finally:
         log.info("stopping")
-        await _stop(app)
+        await unharmed(app.stop(), _STOP_S, "stop")
         for task in (labelling, serving):
             task.cancel()
         await asyncio.gather(labelling, serving, return_exceptions=True)
         await predictor.close()
     log.info("stopped")
-
-
-async def _stop(app: faust.App) -> None:
-    try:
-        async with asyncio.timeout(_STOP_S):
-            await app.stop()
-    except TimeoutError:
-        log.warning("Faust did not stop in time, leaving it", waited_s=_STOP_S)
 
 
 async def _first(*awaited: asyncio.Future[None] | asyncio.Event) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +12,7 @@ from kafka import KafkaAdminClient, TopicPartition
 from earshot.labels import label_id
 from earshot.segments import Record
 from local.broker import Broker
+from local.jars import kafka_jars
 from local.ports import HOST, free_ports
 from tests.processors.model import CLASSES, VERSION, Model, ModelServer, scores_of
 from tests.processors.segments import segment
@@ -301,6 +303,37 @@ def test_given_sigterm_then_the_batch_in_hand_is_finished_and_the_rest_is_left_t
             labels = topics.read_labels(one.segment_id for one in segments)
             assert second.wait_until_ready().terminate() == 0
     assert len(labels) == len(segments), "an orderly stop repeats nothing"
+
+
+def test_given_a_record_that_cannot_be_parsed_then_workers_end_at_it_and_go_on_once_it_is_skipped(
+    broker: Broker,
+) -> None:
+    topics = Topics(broker, partitions=1)
+    group = f"group-{topics.segments}"
+    before, after = segment(1), segment(2)
+    with ModelServer() as server:
+        with Worker(topics, server.address) as first:
+            first.wait_until_ready()
+            topics.send([before.to_record()])
+            topics.read_labels([before.segment_id])
+            # Not UTF-8, which Kafka asks of the names of headers: brokers take it all the same.
+            address, topic = topics.bootstrap_servers.encode(), topics.segments.encode()
+            write = [b"kcat", b"-P", b"-b", address, b"-t", topic, b"-H", b"\xff\xfe=1"]
+            subprocess.run(write, input=b"sound", check=True)
+            topics.send([after.to_record()])
+            assert first.wait() == 1, "a supervisor would start it again"
+            assert "UnicodeDecodeError" in first.last_line
+        skip = ["--topic", topics.segments, "--reset-offsets", "--to-offset", "2", "--execute"]
+        tool = ["java", "-cp", f"{kafka_jars()}/*", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"]
+        command = [*tool, "--bootstrap-server", topics.bootstrap_servers, "--group", group, *skip]
+        give_up_at = time.monotonic() + PATIENCE_S
+        while (skipped := subprocess.run(command, capture_output=True, text=True, check=False)).returncode:
+            assert time.monotonic() < give_up_at, skipped.stdout + skipped.stderr
+            time.sleep(1.0)  # the worker that died is in its group until its session times out
+        with Worker(topics, server.address) as second:
+            labels = topics.read_labels([before.segment_id, after.segment_id])
+            assert second.wait_until_ready().terminate() == 0
+    assert len(labels) == 2
 
 
 def test_given_no_broker_then_one_clear_message_and_exit_status_2(broker: Broker) -> None:

@@ -152,6 +152,11 @@ class Worker:
     def wait(self) -> int:
         return self.process.wait(PATIENCE_S)
 
+    @property
+    def last_line(self) -> str:
+        """Of its log, also when it has ended."""
+        return self.log.read_text().splitlines()[-1]
+
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
