@@ -7,12 +7,12 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import KafkaAdminClient, OffsetAndMetadata, TopicPartition
+from kafka.errors import NoError
 
 from earshot.labels import label_id
 from earshot.segments import Record
 from local.broker import Broker
-from local.jars import kafka_jars
 from local.ports import HOST, free_ports
 from tests.processors.model import CLASSES, VERSION, Model, ModelServer, scores_of
 from tests.processors.segments import segment
@@ -309,7 +309,6 @@ def test_given_a_record_that_cannot_be_parsed_then_workers_end_at_it_and_go_on_o
     broker: Broker,
 ) -> None:
     topics = Topics(broker, partitions=1)
-    group = f"group-{topics.segments}"
     before, after = segment(1), segment(2)
     with ModelServer() as server:
         with Worker(topics, server.address) as first:
@@ -323,17 +322,24 @@ def test_given_a_record_that_cannot_be_parsed_then_workers_end_at_it_and_go_on_o
             topics.send([after.to_record()])
             assert first.wait() == 1, "a supervisor would start it again"
             assert "UnicodeDecodeError" in first.last_line
-        skip = ["--topic", topics.segments, "--reset-offsets", "--to-offset", "2", "--execute"]
-        tool = ["java", "-cp", f"{kafka_jars()}/*", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"]
-        command = [*tool, "--bootstrap-server", topics.bootstrap_servers, "--group", group, *skip]
-        give_up_at = time.monotonic() + PATIENCE_S
-        while (skipped := subprocess.run(command, capture_output=True, text=True, check=False)).returncode:
-            assert time.monotonic() < give_up_at, skipped.stdout + skipped.stderr
-            time.sleep(1.0)  # the worker that died is in its group until its session times out
+        _go_on_at(topics, TopicPartition(topics.segments, 0), 2)  # as kafka-consumer-groups.sh --reset-offsets does
         with Worker(topics, server.address) as second:
             labels = topics.read_labels([before.segment_id, after.segment_id])
             assert second.wait_until_ready().terminate() == 0
     assert len(labels) == 2
+
+
+def _go_on_at(topics: Topics, partition: TopicPartition, offset: int) -> None:
+    """Set the group's offset, which Kafka allows once the session of the worker that died has timed out."""
+    admin = KafkaAdminClient(bootstrap_servers=topics.bootstrap_servers)
+    wanted = {partition: OffsetAndMetadata(offset, "", -1)}
+    try:
+        give_up_at = time.monotonic() + PATIENCE_S
+        while (answer := admin.alter_group_offsets(f"group-{topics.segments}", wanted)) != {partition: NoError}:
+            assert time.monotonic() < give_up_at, answer
+            time.sleep(0.5)
+    finally:
+        admin.close()
 
 
 def test_given_no_broker_then_one_clear_message_and_exit_status_2(broker: Broker) -> None:
