@@ -38,6 +38,18 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
+FAILURES = (
+    SettingsError,
+    NotWritable,
+    NoRecordings,
+    BrokerError,
+    TopicsError,
+    StackError,
+    MicrophoneError,
+    PublisherError,
+)
+"""What ends the demo with a message of its own."""
+
 PATIENCE_S = 60.0
 """How long the demo waits without any new label, once all devices have finished, before it counts the rest as lost."""
 
@@ -52,10 +64,7 @@ def run(settings: DemoSettings) -> None:
     """`earshot demo`: run it, and turn what can go wrong into one message. Exit status 1 where labels were lost."""
     try:
         summary = run_demo(settings)
-    except (
-        *(SettingsError, NotWritable, NoRecordings, BrokerError, TopicsError, StackError),
-        *(MicrophoneError, PublisherError),
-    ) as error:
+    except FAILURES as error:
         raise fail(error) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
