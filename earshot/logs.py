@@ -4,15 +4,42 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 
 import structlog
+
+OWN = ("earshot", "producers", "processors", "serving", "training", "local")
+"""Packages whose lines are Earshot's own."""
+REPEATED_S = 30.0
+"""Seconds before a dependency logs the same again: aiokafka says fifty lines a second while a broker is away."""
+_MOST_MESSAGES = 1000
+
+
+class _Sparing(logging.Filter):
+    """Lets each message of a dependency, whatever its figures, through once in `REPEATED_S`; Earshot's own always."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._until_s: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.partition(".")[0] in OWN:
+            return True
+        message, now = (record.name, str(record.msg)), time.monotonic()
+        if now < self._until_s.get(message, 0.0):
+            return False
+        if len(self._until_s) >= _MOST_MESSAGES:
+            self._until_s.clear()
+        self._until_s[message] = now + REPEATED_S
+        return True
 
 
 def configure_logs(level: str = "info", *, json: bool = False) -> None:
     """Send all logs of this process to stderr from `level` up, as readable lines or one JSON object a line.
 
-    Dependencies are heard from `warning` up unless `level` is `debug`; kafka-python only then, as it logs several
-    lines a second, with tracebacks, for as long as a broker is away, and every command says that in one of its own.
+    Dependencies are heard from `warning` up, and each of their messages at most twice a minute, unless `level` is
+    `debug`; kafka-python only then, as it logs tracebacks for as long as a broker is away, and every command says that
+    in a line of its own.
     """
     before: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -30,9 +57,11 @@ def configure_logs(level: str = "info", *, json: bool = False) -> None:
         last.append(structlog.processors.format_exc_info)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=[*last, renderer]))
+    if level != "debug":
+        handler.addFilter(_Sparing())
     logging.basicConfig(handlers=[handler], level=level.upper() if level == "debug" else "WARNING", force=True)
     logging.getLogger("kafka").setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
-    for package in ("earshot", "producers", "processors", "serving", "training", "local"):
+    for package in OWN:
         logging.getLogger(package).setLevel(level.upper())
     structlog.configure(
         processors=[

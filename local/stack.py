@@ -14,6 +14,7 @@ from earshot.admin import create_topics
 from local.broker import Broker
 from local.ports import HOST, free_ports
 from local.processes import Child
+from serving.versions import version_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +75,11 @@ class Stack:
                 raise StackError(f"the {child.name} ended with status {child.poll()}; its last lines:\n{last}")
 
     def _start(self) -> None:
+        if self._model and self._model.is_dir() and not version_folders(self._model):
+            raise StackError(
+                f"{self._model} holds no version of a model, a folder whose name is a number; --model names the folder "
+                "that holds such folders"
+            )
         # The model server takes longest, so it starts first and loads while the broker does.
         grpc_port, rest_port, web_port = free_ports(3)
         serve = ["serving", "--port", str(grpc_port), "--rest-api-port", str(rest_port), "--host", HOST]
@@ -106,7 +112,8 @@ class Stack:
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(_POLL_S)
-        raise StackError(f"the worker was not ready after {READY_TIMEOUT_S:.0f} s; its log is in {self._work_dir}")
+        last = "\n".join(f"the {child.name}'s last lines:\n" + "\n".join(child.tail()) for child in self._children)
+        raise StackError(f"the worker was not ready after {READY_TIMEOUT_S:.0f} s; {last}")
 
 
 def _without_settings() -> dict[str, str]:

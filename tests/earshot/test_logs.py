@@ -18,6 +18,9 @@ log.info("listening", port=9101, place="küche")
 log.info("100% sure %s")
 logging.getLogger("aiokafka.conn").info("connected")
 logging.getLogger("aiokafka.conn").warning("lost %s", "broker-1")
+logging.getLogger("aiokafka.conn").warning("lost %s", "broker-2")
+log.info("again")
+log.info("again")
 logging.getLogger("kafka.conn").error("again and again")
 def fail():
     secret_sound = "hush"
@@ -77,8 +80,15 @@ def test_an_exception_in_text_has_its_traceback_but_not_what_the_variables_held(
     assert "secret_sound = 'hush'" not in text
 
 
-def test_dependencies_are_heard_from_warning_up_and_kafka_python_only_when_debugging() -> None:
-    assert [line["event"] for line in as_json("info")] == ["listening", "100% sure %s", "lost broker-1", "stopped"]
+def test_dependencies_are_heard_from_warning_up_without_repeats_and_kafka_python_only_when_debugging() -> None:
+    assert [line["event"] for line in as_json("info")] == [
+        "listening",
+        "100% sure %s",
+        "lost broker-1",
+        "again",
+        "again",
+        "stopped",
+    ]
     assert [line["event"] for line in as_json("error")] == ["lost broker-1", "stopped"]
     assert [line["event"] for line in as_json("debug")] == [
         "frame",
@@ -86,6 +96,9 @@ def test_dependencies_are_heard_from_warning_up_and_kafka_python_only_when_debug
         "100% sure %s",
         "connected",
         "lost broker-1",
+        "lost broker-2",
+        "again",
+        "again",
         "again and again",
         "stopped",
     ]

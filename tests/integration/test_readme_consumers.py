@@ -12,7 +12,6 @@ from kafka import KafkaProducer
 
 from earshot.labels import Label
 from earshot.topics import LABELS
-from local.ports import free_ports
 from tests.processors.segments import segment
 from tests.test_readme import blocks
 
@@ -38,7 +37,7 @@ def bark(broker: Broker) -> Label:
 
 @pytest.mark.parametrize(
     ("library", "options", "says"),
-    [("from kafka", [], "yard barks"), ("import faust", ["worker", "--web-port"], "yard dog_bark 0.9")],
+    [("from kafka", [], "yard barks"), ("import faust", ["worker", "--without-web"], "yard dog_bark 0.9")],
     ids=["kafka-python", "faust"],
 )
 def test_a_program_prints_the_barks_that_it_is_there_for(
@@ -47,10 +46,9 @@ def test_a_program_prints_the_barks_that_it_is_there_for(
     (program,) = (block for block in blocks("python") if library in block)
     path = tmp_path / "consumer.py"
     path.write_text(program.replace("localhost:9092", broker.bootstrap_servers))
-    port = [str(free_ports(1)[0])] if options else []
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-u", str(path), *options, *port], cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-u", str(path), *options], cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT
         )
     try:
         give_up_at = time.monotonic() + WAIT_S

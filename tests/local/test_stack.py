@@ -28,3 +28,24 @@ def test_a_part_that_dies_is_named_with_what_it_said_last(tmp_path: Path) -> Non
         Stack(tmp_path, model=tmp_path / "no folder"),
     ):
         pass
+
+
+def test_a_folder_without_a_version_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"holds no version of a model.*--model"), Stack(tmp_path, model=tmp_path):
+        pass
+
+
+def test_a_worker_that_never_gets_ready_is_explained_by_what_the_parts_said_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.stack.READY_TIMEOUT_S", 15.0)
+    model = tmp_path / "model" / "1"
+    model.mkdir(parents=True)
+    (model / "saved_model.pb").write_bytes(b"no model")
+    work = tmp_path / "work"
+    work.mkdir()
+    with (
+        pytest.raises(StackError, match=r"(?s)not ready after 15 s; the model server's last lines:.*version is broken"),
+        Stack(work, model=model.parent),
+    ):
+        pass
