@@ -16,6 +16,9 @@ from earshot.topics import LABELS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kafka import KafkaConsumer
+    from kafka.consumer.fetcher import ConsumerRecord
+
     from earshot.labels import Label
 
 log = get_log(__name__)
@@ -51,13 +54,14 @@ def labels(settings: TailSettings, wait_s: float = 10.0) -> Iterator[Label]:
             bootstrap_timeout_ms=round(1000 * wait_s),
             auto_offset_reset="earliest" if settings.since == "beginning" else "latest",
             allow_auto_create_topics=False,
+            reconnect_backoff_max_ms=2_000,  # 30 s by default: labels would come so much after the broker
         )
     except KafkaError as error:
         raise LabelsUnavailable(f"no Kafka broker answered at {servers} in {wait_s:g} s; is it running?") from error
     try:
         if not consumer.partitions_for_topic(LABELS):
             raise LabelsUnavailable(f"{servers} has no topic {LABELS}; `earshot topics` makes it")
-        for record in consumer:
+        for record in _records(consumer, servers):
             try:
                 label = Label.from_record(record.value)
             except InvalidLabel as error:
@@ -67,6 +71,22 @@ def labels(settings: TailSettings, wait_s: float = 10.0) -> Iterator[Label]:
                 yield label
     finally:
         consumer.close()
+
+
+def _records(consumer: KafkaConsumer, servers: str) -> Iterator[ConsumerRecord]:
+    """Records as they come; an outage is logged, as is its end."""
+    away = False
+    while True:
+        batches = consumer.poll(timeout_ms=1000)
+        lost = not any(group.get("connection-count") for group in consumer.metrics().values())
+        if lost != away:
+            away = lost
+            if away:
+                log.warning("the broker is away, waiting for it", bootstrap_servers=servers)
+            else:
+                log.info("the broker is back", bootstrap_servers=servers)
+        for records in batches.values():
+            yield from records
 
 
 def run(settings: TailSettings) -> None:

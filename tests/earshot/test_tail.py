@@ -14,14 +14,14 @@ from kafka import KafkaProducer
 from earshot.labels import Label
 from earshot.tail import LabelsUnavailable, TailSettings, labels
 from earshot.topics import LABELS
+from local.broker import Broker
 from tests.earshot.test_segments import segment
 from tests.processes import ROOT, Command
+from tests.producers.test_publisher import free_broker, kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from local.broker import Broker
 
 PATIENCE_S = 60.0
 
@@ -124,6 +124,32 @@ def test_a_reader_that_has_enough_ends_it_quietly(broker: Broker, send: Callable
             assert number < 1000
         assert process.returncode == 0
         assert "Error" not in process.stderr.read()
+
+
+@pytest.mark.integration
+def test_an_outage_of_the_broker_is_told_and_labels_go_on_after_it(tmp_path: Path) -> None:
+    own = free_broker(tmp_path)
+    port = int(own.bootstrap_servers.rpartition(":")[2])
+    try:
+        with tail(own, tmp_path / "log", "--since", "beginning") as command:
+            _send(own, label("before"))
+            command.wait_for("before", PATIENCE_S)
+            kill(own)
+            command.wait_for("the broker is away", PATIENCE_S)
+            own = Broker(tmp_path / "kafka", port)
+            own.start()
+            _send(own, label("after"))
+            command.wait_for("the broker is back", PATIENCE_S)
+            command.wait_for("after", PATIENCE_S)
+            assert ended(command).count("the broker is") == 2
+    finally:
+        own.stop()
+
+
+def _send(broker: Broker, value: Label) -> None:
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+    producer.send(LABELS, value=value.to_record().value).get(30)
+    producer.close()
 
 
 def test_where_no_broker_answers_the_message_has_the_address() -> None:
