@@ -33,6 +33,8 @@ class Topics:
     """Those that were missing."""
     partitions: dict[str, int]
     """Partitions of each topic, as it is: an existing one may have another number than was asked for."""
+    replication: dict[str, int]
+    """Copies of each topic, likewise: the fewest that any of its partitions has."""
 
 
 def create_topics(
@@ -77,6 +79,10 @@ def create_topics(
     return Topics(
         created=[answer["name"] for answer in answers if answer["error_code"] == 0],
         partitions={topic["name"]: len(topic["partitions"]) for topic in described},
+        replication={
+            topic["name"]: min(len(partition["replica_nodes"]) for partition in topic["partitions"])
+            for topic in described
+        },
     )
 
 

@@ -117,6 +117,9 @@ def topics(settings: TopicsSettings) -> None:
     for name, partitions in made.partitions.items():
         if partitions != settings.partitions:
             typer.echo(f"{name} has {partitions} partitions and keeps them, not the {settings.partitions} asked for")
+    for name, copies in made.replication.items():
+        if copies != settings.replication:
+            typer.echo(f"{name} has {copies} copies and keeps them, not the {settings.replication} asked for")
 
 
 @app.command()

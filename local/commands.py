@@ -41,6 +41,8 @@ def up(port: Port = 9092, data_dir: DataDir = None) -> None:
     with _failures():
         running, started = background.up(folder, port)
     state = "runs" if started else "ran already"
+    if not running.bootstrap_servers.endswith(f":{port}"):
+        typer.echo(f"It keeps its port, not the {port} asked for; `earshot local down` stops it", err=True)
     typer.echo(f"Kafka {state} as process {running.pid}, its data and its log in {folder}", err=True)
     typer.echo(running.bootstrap_servers)
 

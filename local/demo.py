@@ -27,7 +27,7 @@ from local.recordings import NoRecordings, find_recordings
 from local.screen import Screen, print_summary
 from local.stack import Stack, StackError
 from local.tally import Event, Tally
-from producers.devices import MicrophoneError
+from producers.devices import MicrophoneError, find_device, list_devices
 from producers.publisher import PublisherError
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ def run_demo(settings: DemoSettings, console: Console | None = None) -> dict[str
     agent = agent_settings("not-yet-known:0")  # read before anything is started
     if settings.json_path:
         require_writable(settings.json_path)
+    if settings.mic and settings.input:
+        raise NoRecordings("--mic listens and --input plays recordings; choose one of them")
+    if settings.mic:
+        find_device(list_devices(), agent.device)  # raises where there is none, before anything is started
     recordings = [] if settings.mic else find_recordings(settings.folder)
     events: SimpleQueue[Event] = SimpleQueue()
     tally = Tally()

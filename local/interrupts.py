@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from typing import Any, Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Takes Ctrl-C and SIGTERM over, in the main thread of a command; a context manager.
+    """Takes Ctrl-C, SIGTERM and a closed terminal over, in the main thread of a command; a context manager.
 
     At first they raise KeyboardInterrupt; after `defer` they are noted and no more.
     """

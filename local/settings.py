@@ -19,7 +19,12 @@ class Replayed(BaseModel):
         description="Folder of recordings (WAV, FLAC, OGG, MP3 at any rate; a folder per class, or UrbanSound8K's "
         "names, gives the truth); none: the project's samples.",
     )
-    devices: int = Field(3, ge=1, le=1000, description="Simulated devices that share the recordings out.")
+    devices: int = Field(
+        3,
+        ge=1,
+        le=1000,
+        description="Simulated devices that share the recordings out; where there are fewer, some play one again.",
+    )
     speed: float = Field(1.0, ge=0, le=10_000, description="Times real time; 0 is as fast as it goes.")
 
     @property

@@ -112,7 +112,7 @@ class Stack:
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(_POLL_S)
-        last = "\n".join(f"the {child.name}'s last lines:\n" + "\n".join(child.tail()) for child in self._children)
+        last = "\n".join(f"the {child.name}'s last lines:\n" + "\n".join(child.tail(5)) for child in self._children)
         raise StackError(f"the worker was not ready after {READY_TIMEOUT_S:.0f} s; {last}")
 
 

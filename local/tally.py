@@ -67,7 +67,8 @@ class Tally:
 
     def add_unreadable(self, reason: str) -> None:
         """A recording could not be read."""
-        self.unreadable.append(reason)
+        if reason not in self.unreadable:  # devices that outnumber the recordings play one again
+            self.unreadable.append(reason)
 
     def enter_all(self, events: SimpleQueue[Event]) -> None:
         """Enter everything that is on the queue now."""

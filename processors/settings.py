@@ -23,7 +23,7 @@ class ProcessorSettings(KafkaSettings, env_prefix="EARSHOT_PROCESSOR_"):
     )
     model_server: str = Field(
         "localhost:8500",
-        pattern=r"^\S+:\d+$",
+        pattern=r"^(dns:///|ipv4:|ipv6:)?[^\s/]+:\d+$",
         description="gRPC address of the model server, as host:port; dns:///host:port balances over all its addresses.",
     )
     model_name: str = Field("earshot", min_length=1, description="Name of the model on that server.")

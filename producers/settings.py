@@ -25,7 +25,12 @@ class AgentSettings(KafkaSettings, env_prefix="EARSHOT_AGENT_"):
         "", description="Microphone, by part of its name or by index (see `earshot devices`); empty: the default one."
     )
     gate: GateKind = Field("either", description="What opens a segment: vad, energy, or either of them.")
-    vad_mode: int = Field(3, ge=0, le=3, description="How strict webrtcvad is, from 0 to 3; 2 false-triggers in quiet.")
+    vad_mode: int = Field(
+        3,
+        ge=0,
+        le=3,
+        description="How strict webrtcvad is, from 0 to 3; below 3 it often hears something in quiet rooms.",
+    )
     energy_margin_db: float = Field(
         8.0, gt=0, le=60, description="Decibels above the noise floor at which the energy gate hears something."
     )

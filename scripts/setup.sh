@@ -54,5 +54,6 @@ fi
 
 [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
 [ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
+[ -x .venv/bin/earshot ] || say "installing Python packages into .venv, which takes a while the first time"
 # Compiled now: where Python may not write its caches, every process would compile all that it imports anew.
 .venv/bin/uv sync --quiet --frozen --all-extras --compile-bytecode

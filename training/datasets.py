@@ -49,7 +49,7 @@ def find_clips(folder: Path) -> list[Clip]:
     except (KeyError, ValueError) as error:
         raise DataError(f"{metadata} is not UrbanSound8K's table ({error!r}); fetch it again") from error
     if len({clip.label for clip in clips}) < 2:
-        raise DataError(f"{folder} holds {len(clips)} clips of fewer than two classes")
+        raise DataError(f"{folder} holds {len(clips)} clips; training needs clips of two classes at least")
     folds: dict[str, int] = {}
     for clip in clips:
         if folds.setdefault(clip.source, clip.fold) != clip.fold:

@@ -121,7 +121,8 @@ def _folds(text: str, clips: list[Clip]) -> list[int]:
 def _check_before_the_work(
     settings: RetrainSettings, clips: list[Clip], held_out: list[int], judged: list[int]
 ) -> None:
-    """Find now what would else end the run after minutes or hours; raises DataError or NotWritable."""
+    """Find now what would else end the run after minutes or hours; raises DataError, NetworkError or NotWritable."""
+    Architecture(tuple(settings.taps.split(",")), settings.bands)  # before weights are fetched
     for fold in judged:
         _require_two_classes(clips, {fold})
     if settings.model_dir or settings.compact:

@@ -41,6 +41,8 @@ def load_weights(name: str) -> Weights:
     as `:q` (uint8) and `:ms` (minimum, step); its images are 0 to 1. Raises WeightsError.
     """
     path = Path(name)
+    if name != "imagenet" and not path.is_file():
+        raise WeightsError(f"{path} is no file; --weights takes imagenet, or a file of weights")
     blocks, input_range = _keras(name) if name == "imagenet" or path.suffix == ".h5" else _file(path)
     digest = hashlib.sha256(repr(input_range).encode())
     for block in blocks:

@@ -104,6 +104,9 @@ def test_topics_that_exist_are_told_with_the_partitions_that_they_keep(broker: B
     more = CliRunner().invoke(app, ["topics", *options, "8"])
     assert more.exit_code == 0
     assert "labels has 4 partitions and keeps them, not the 8 asked for" in more.stdout
+    copies = CliRunner().invoke(app, ["topics", *options, "4", "--replication", "3"])
+    assert copies.exit_code == 0
+    assert "labels has 1 copies and keeps them, not the 3 asked for" in copies.stdout
     refused = CliRunner().invoke(app, ["topics", *options, "9999"])
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert refused.stderr.startswith(f"earshot: the broker at {broker.bootstrap_servers} refused")

@@ -48,7 +48,7 @@ def test_topics_are_made_as_configured_and_ready_when_they_are_returned(
 ) -> None:
     made = create_topics(broker.bootstrap_servers, partitions=3, topics=fresh)
     names = [topic.name for topic in fresh]
-    assert made == Topics(created=names, partitions=dict.fromkeys(names, 3))
+    assert made == Topics(created=names, partitions=dict.fromkeys(names, 3), replication=dict.fromkeys(names, 1))
     leaders = [part["leader_id"] for topic in admin.describe_topics(names) for part in topic["partitions"]]
     assert leaders == [1] * 9
     for topic in fresh:

@@ -7,7 +7,7 @@ import pytest
 from local.interrupts import Interrupts
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_one_ends_what_starts_and_the_next_does_not_cut_the_ending_short(number: signal.Signals) -> None:
     with Interrupts() as interrupts:
         with pytest.raises(KeyboardInterrupt):
@@ -16,7 +16,7 @@ def test_the_first_one_ends_what_starts_and_the_next_does_not_cut_the_ending_sho
         assert interrupts.came
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_deferred_it_is_noted_and_raises_nothing(number: signal.Signals) -> None:
     with Interrupts() as interrupts:
         interrupts.defer()

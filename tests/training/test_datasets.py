@@ -77,7 +77,7 @@ def test_a_clip_is_what_an_agent_hears_of_it(tmp_path: Path) -> None:
 
 def test_one_class_or_none_is_refused(tmp_path: Path) -> None:
     tone(tmp_path / "a" / "1.wav")
-    with pytest.raises(DataError, match="fewer than two classes"):
+    with pytest.raises(DataError, match="training needs clips of two classes at least"):
         find_clips(tmp_path)
     with pytest.raises(DataError, match="not a folder"):
         find_clips(tmp_path / "gone")
