@@ -19,7 +19,7 @@ from earshot.audio import SAMPLE_RATE_HZ, fit_segment, windows
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
 from serving.wholefile import whole_file
-from training.datasets import Clip, ClipUnreadable, load_clip
+from training.clips import Clip, ClipUnreadable, load_clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
