@@ -32,7 +32,7 @@ def publish(settings: RetrainSettings, model: CompactModel, console: Console) ->
 
         target = next_version(settings.model_dir)
         try:
-            export_saved_model(model.network(), model.class_names, target, model.params, model.card)
+            export_saved_model(model.network(), model.class_names, target, model.params, model.card, model.thresholds)
         except ExportError as error:
             raise NotWritable(f"{error}; start again, the cache keeps what was computed") from error
         console.print(f"published {target}")
