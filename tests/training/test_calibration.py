@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from serving.network import Head
+from training.calibration import choose_thresholds, cooled, fit_temperature
+
+
+def sampled(temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are `temperature` times too large for the targets that were drawn from them."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4_000, 5))
+    targets = np.array([rng.choice(5, p=row) for row in softmax(logits, axis=1)])
+    return logits * temperature, targets
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_was_put_in_is_found(temperature: float) -> None:
+    assert fit_temperature(*sampled(temperature)) == pytest.approx(temperature, rel=0.05)
+
+
+def test_a_cooled_heads_scores_are_those_of_its_divided_logits() -> None:
+    rng = np.random.default_rng(0)
+    layers = ((rng.normal(size=(6, 4)), rng.normal(size=4)), (rng.normal(size=(4, 3)), rng.normal(size=3)))
+    head = Head(tuple((kernel.astype(np.float32), bias.astype(np.float32)) for kernel, bias in layers))
+    features = rng.normal(size=(10, 6)).astype(np.float32)
+    logits = np.log(head.scores(features))
+    np.testing.assert_allclose(cooled(head, 2.5).scores(features), softmax(logits / 2.5, axis=1), rtol=1e-4)
+
+
+def answers(right: int, wrong: int, *, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Answers for class 0 of two, the first `right` of them right, with scores `best`."""
+    scores = np.stack([best, 1 - best], axis=1)
+    return scores, np.array([0] * right + [1] * wrong)
+
+
+def test_a_class_is_believed_from_where_enough_of_its_answers_are_right() -> None:
+    best = np.linspace(0.99, 0.6, 40)  # the first twenty are right, then ten wrong, then ten of another class
+    scores, targets = answers(20, 20, best=best)
+    (threshold, other) = choose_thresholds(scores, targets, precision=0.8)
+    assert threshold == pytest.approx(best[24])  # 20 of 25
+    assert other == 0.0
+    believed = best >= threshold
+    assert (targets[believed] == 0).mean() >= 0.8
+
+
+def test_a_class_that_is_right_often_enough_as_it_is_has_no_threshold() -> None:
+    scores, targets = answers(36, 4, best=np.linspace(0.99, 0.6, 40))
+    assert choose_thresholds(scores, targets, precision=0.9) == (0.0, 0.0)
+
+
+def test_sounds_of_no_class_raise_a_threshold() -> None:
+    best = np.linspace(0.99, 0.6, 40)
+    scores, targets = answers(40, 0, best=best)
+    assert choose_thresholds(scores, targets, precision=0.8)[0] == 0.0
+    targets[20:] = -1
+    assert choose_thresholds(scores, targets, precision=0.8)[0] == pytest.approx(best[24])
+
+
+def test_a_class_that_never_reaches_it_is_believed_where_it_is_best() -> None:
+    best = np.linspace(0.99, 0.6, 40)
+    scores = np.stack([best, 1 - best], axis=1)
+    targets = np.array([0, 1] * 10 + [1] * 20)
+    assert choose_thresholds(scores, targets, precision=0.9)[0] == pytest.approx(best[10])  # 6 of 11, then less
+
+
+def test_too_few_answers_choose_nothing() -> None:
+    scores, targets = answers(0, 9, best=np.full(9, 0.9))
+    assert choose_thresholds(scores, targets, precision=0.8) == (0.0, 0.0)

@@ -1,0 +1,64 @@
+"""Scores that mean what they say, and the score below which a class is not believed.
+
+Both are chosen on clips that the model in question never saw, from among those that it may train on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from serving.network import Head
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEAST_ANSWERS = 10
+"""Right and wrong answers of a class, together, below which a threshold chosen from them would be chance."""
+
+
+def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) -> float:
+    """What `logits` [n, classes] are to be divided by, so that their softmax is most likely to have made `targets` [n].
+
+    Temperature scaling (Guo et al. 2017): above 1 where a model is surer of itself than it should be. It changes no
+    answer.
+    """
+
+    def unlikely(log_temperature: float) -> float:
+        scores = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -float(scores[np.arange(len(targets)), targets].mean())
+
+    return float(np.exp(minimize_scalar(unlikely, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
+
+
+def cooled(head: Head, temperature: float) -> Head:
+    """`head` with its logits divided by `temperature`, within the last layer."""
+    *layers, (kernel, bias) = head.layers
+    return Head((*layers, (kernel / np.float32(temperature), bias / np.float32(temperature))))
+
+
+def choose_thresholds(
+    scores: NDArray[np.floating], targets: NDArray[np.integer], precision: float
+) -> tuple[float, ...]:
+    """Of each class, the least score from which on at least a share `precision` of its answers are right.
+
+    `scores` are [n, classes], `targets` [n] their classes, -1 for a sound of none. A class that reaches that share
+    nowhere gets the score at which it comes closest; one that is answered too rarely to tell gets 0.
+    """
+    answers, best = scores.argmax(axis=1), scores.max(axis=1)
+    thresholds = []
+    for number in range(scores.shape[1]):
+        own = np.flatnonzero(answers == number)
+        if own.size < LEAST_ANSWERS:
+            thresholds.append(0.0)
+            continue
+        order = own[np.argsort(-best[own], kind="stable")]
+        right = np.cumsum(targets[order] == number) / np.arange(1, own.size + 1)
+        counted = np.arange(own.size) >= LEAST_ANSWERS - 1
+        enough = np.flatnonzero(counted & (right >= precision))
+        last = enough[-1] if enough.size else np.flatnonzero(counted)[right[counted].argmax()]
+        thresholds.append(0.0 if last == own.size - 1 else float(best[order[last]]))
+    return tuple(thresholds)
