@@ -54,7 +54,11 @@ def page(run: Mapping[str, Any]) -> str:
 def _intro(run: Mapping[str, Any]) -> str:
     data = escape(str(run["settings"]["data"]))
     skipped = f", {len(run['unreadable'])} could not be read" if run["unreadable"] else ""
-    return f'<p class="quiet">{run["clips"]:,} clips of {data}{skipped}; {len(run["class_names"])} classes</p>'
+    lines = [f"{run['clips']:,} clips of {data}{skipped}; {len(run['class_names'])} classes"]
+    if run.get("thin_classes"):
+        thin = ", ".join(f"{name} ({recordings})" for name, recordings in run["thin_classes"].items())
+        lines.append(f"Classes of few recordings, whose figures say little: {escape(thin)}")
+    return f'<p class="quiet">{"<br>".join(lines)}</p>'
 
 
 def _judged(title: str, judged: Mapping[str, Any], class_names: Sequence[str]) -> list[str]:

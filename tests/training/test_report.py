@@ -155,11 +155,17 @@ def test_the_page_has_what_the_run_gives_and_no_more(run: dict[str, Any], answer
     assert "Learning curves" not in plain
     assert "before calibration" not in plain
     assert "unknown" not in plain
-    more = {**run, "learning_curves": [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}]}
+    assert "few recordings" not in plain
+    more: dict[str, Any] = {
+        **run,
+        "thin_classes": {"a<b": 3},
+        "learning_curves": [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}],
+    }
     strict = Answers(CLASSES, answers.clips, answers.segment, answers.whole, np.full(1, 0.9, np.float32))
     more["pooled"] = {**judge(strict), "calibration_before": calibration(answers)}
     text = page(more)
     assert "Learning curves" in text
+    assert "whose figures say little: a&lt;b (3)" in text
     assert "before calibration" in text
     assert "of labels are <i>unknown</i>" in text
 
