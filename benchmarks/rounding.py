@@ -19,9 +19,9 @@ from earshot.folders import cache_folder
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel, load_compact, save_compact
 from serving.network import Architecture
+from training.answers import Answers
 from training.bottlenecks import Bottlenecks
 from training.datasets import find_clips
-from training.evaluate import evaluate
 from training.retrain import train
 from training.settings import RetrainSettings
 from training.weights import load_weights
@@ -47,12 +47,12 @@ def main() -> None:
             save_compact(CompactModel(architecture, weights.blocks, head, names, DEFAULT_PARAMS, ""), path)
             rounded = load_compact(path).head
         unseen = {clip: one for clip, one in features.items() if clip.fold == fold}
-        before, after = (evaluate(one, unseen, names) for one in (head, rounded))
-        changed = sum(a != b for a, b in zip(before["answers"], after["answers"], strict=True))
+        before, after = (Answers.of(one, unseen, names) for one in (head, rounded))
+        changed = (before.answered != after.answered) | (before.whole.argmax(axis=1) != after.whole.argmax(axis=1))
         most = max(float(np.abs(head.scores(one.heard) - rounded.scores(one.heard)).max()) for one in unseen.values())
         print(
-            f"fold {fold}: accuracy {before['accuracy']:.4f} in 32 bits, {after['accuracy']:.4f} in 16; "
-            f"{changed} of {len(unseen)} clips answered otherwise, scores differ by {most:.1e} at most"
+            f"fold {fold}: accuracy {before.right.mean():.4f} in 32 bits, {after.right.mean():.4f} in 16; "
+            f"{changed.sum()} of {len(unseen)} clips answered otherwise, scores differ by {most:.1e} at most"
         )
 
 

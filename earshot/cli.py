@@ -14,7 +14,7 @@ from local.settings import DemoSettings, ReplaySettings
 from processors.settings import ProcessorSettings
 from producers.settings import AgentSettings
 from serving.settings import ServerSettings
-from training.settings import RetrainSettings
+from training.settings import EvaluateSettings, RetrainSettings
 
 app = typer.Typer(
     name="earshot",
@@ -94,6 +94,21 @@ def retrain(settings: RetrainSettings) -> None:
     """
     with needs("training"):
         from training.retrain import run
+
+        run(settings)
+
+
+@app.command()
+@settings_command(EvaluateSettings)
+def evaluate(settings: EvaluateSettings) -> None:
+    """Judge a model on labelled clips.
+
+    Any model, served (--model-server) or in a folder (--model), is asked for every clip, as a worker would ask it.
+    Says how often it is right, of which classes, and how far its scores can be believed; --report writes a page with
+    pictures. A model must not have been trained on what it is judged on.
+    """
+    with needs("training"):
+        from training.evaluate import run
 
         run(settings)
 

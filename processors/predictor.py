@@ -23,7 +23,7 @@ from processors import metrics
 from processors.tfserving import messages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -227,6 +227,22 @@ def read_predictions(response: Any, segments: int) -> list[Prediction]:
         names = [name.decode() for name in response.outputs["classes"].string_val]
     except UnicodeDecodeError as error:
         raise BadAnswer(f"the model answered a class name that is not UTF-8: {error}") from error
+    thresholds = _floats(response.outputs["thresholds"], "thresholds") if "thresholds" in response.outputs else None
+    version = response.model_spec.version.value
+    if version < 1:
+        raise BadAnswer("the model's answer does not say its version")
+    return predictions(scores, names, thresholds, segments=segments, version=version)
+
+
+def predictions(
+    scores: NDArray[np.float32],
+    names: Sequence[str],
+    thresholds: NDArray[np.float32] | None,
+    *,
+    segments: int,
+    version: int,
+) -> list[Prediction]:
+    """The predictions for `segments` images from a model's outputs; raises BadAnswer where they do not hold them."""
     if scores.ndim != 2 or scores.shape[0] != segments:
         raise BadAnswer(f"the model answered scores of shape {list(scores.shape)} for {segments} segments")
     classes = scores.shape[1]
@@ -236,14 +252,10 @@ def read_predictions(response: Any, segments: int) -> list[Prediction]:
     if not np.all((scores >= -1e-3) & (scores <= 1 + 1e-3)):
         raise BadAnswer("the model answered scores outside 0 to 1; its last layer should be a softmax")
     least: dict[str, float] = {}
-    if "thresholds" in response.outputs:
-        thresholds = _floats(response.outputs["thresholds"], "thresholds")
+    if thresholds is not None:
         if thresholds.shape != scores.shape:
             raise BadAnswer(f"the model answered thresholds {list(thresholds.shape)} for scores {list(scores.shape)}")
         least = dict(zip(names, thresholds[0].tolist(), strict=False))  # each row has the same
-    version = response.model_spec.version.value
-    if version < 1:
-        raise BadAnswer("the model's answer does not say its version")
     return [
         Prediction(dict(zip(names[:classes], row, strict=True)), version, least)
         for row in np.clip(scores, 0.0, 1.0).tolist()
@@ -268,9 +280,14 @@ def check_signature(response: Any, image_shape: tuple[int, ...], *, model: str) 
     """Raise WrongModel unless a GetModelMetadata response has the signature for uint8 [batch, *image_shape]."""
     signatures = messages.SignatureDefMap()
     response.metadata["signature_def"].Unpack(signatures)
-    if SIGNATURE not in signatures.signature_def:
+    check_input(signatures.signature_def, image_shape, model=model)
+
+
+def check_input(signatures: Mapping[str, Any], image_shape: tuple[int, ...], *, model: str) -> None:
+    """Raise WrongModel unless `signatures` (a SignatureDef by name) have the one for uint8 [batch, *image_shape]."""
+    if SIGNATURE not in signatures:
         raise WrongModel(f"model {model} has no signature {SIGNATURE}; export it with serving.export")
-    inputs = signatures.signature_def[SIGNATURE].inputs
+    inputs = signatures[SIGNATURE].inputs
     if "spectrogram" not in inputs:
         raise WrongModel(f"model {model} takes {', '.join(sorted(inputs)) or 'nothing'}, not an input `spectrogram`")
     tensor = inputs["spectrogram"]
@@ -278,7 +295,7 @@ def check_signature(response: Any, image_shape: tuple[int, ...], *, model: str) 
     expected = [-1, *image_shape]
     if shape != expected or tensor.dtype != messages.DT_UINT8:
         raise WrongModel(
-            f"model {model} takes a spectrogram of shape {shape} and data type {tensor.dtype}, this worker makes "
+            f"model {model} takes a spectrogram of shape {shape} and data type {tensor.dtype}, Earshot makes "
             f"{expected} and {messages.DT_UINT8} (uint8); serve a model that was trained on the same spectrogram"
         )
 

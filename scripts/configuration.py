@@ -11,7 +11,7 @@ from local.settings import DemoSettings, ReplaySettings
 from processors.settings import ProcessorSettings
 from producers.settings import AgentSettings
 from serving.settings import ServerSettings
-from training.settings import RetrainSettings
+from training.settings import EvaluateSettings, RetrainSettings
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN = "<!-- configuration: written by `python scripts/configuration.py` -->\n"
@@ -23,6 +23,7 @@ COMPONENTS: list[tuple[str, type[Settings]]] = [
     ("`earshot processor`, `python -m processors`", ProcessorSettings),
     ("`earshot serve`, `python -m serving`", ServerSettings),
     ("`earshot retrain`, `python training/retrain.py`", RetrainSettings),
+    ("`earshot evaluate`, `python training/evaluate.py`", EvaluateSettings),
     ("`earshot topics`", TopicsSettings),
     ("`earshot labels`", TailSettings),
     ("`earshot replay`", ReplaySettings),

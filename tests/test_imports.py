@@ -11,7 +11,7 @@ from tests.processes import ROOT
 
 LIBRARIES = {
     *("aiokafka", "faust", "grpc", "kafka", "keras", "librosa", "numpy", "pyaudio", "scipy", "sklearn", "soundfile"),
-    *("soxr", "tensorflow", "tensorflow_serving", "webrtcvad"),
+    *("matplotlib", "soxr", "tensorflow", "tensorflow_serving", "webrtcvad"),
 }
 AGENT = {"kafka", "numpy", "pyaudio", "soundfile", "soxr", "webrtcvad"}
 WORKER = {"aiokafka", "faust", "grpc", "kafka", "numpy"}
@@ -55,7 +55,7 @@ def test_an_import_brings_in_no_more_than_its_part_needs(code: str, allowed: set
     assert brought_in_by(code) <= allowed
 
 
-@pytest.mark.parametrize("command", ["agent", "processor", "serve", "retrain", "demo"])
+@pytest.mark.parametrize("command", ["agent", "processor", "serve", "retrain", "evaluate", "demo"])
 def test_help_brings_in_no_library_of_any_part(command: str) -> None:
     assert brought_in_by(HELP.format(command)) == set()
 

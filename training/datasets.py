@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from training.clips import Clip
+    from training.settings import DataSettings
 
 log = get_log(__name__)
 
@@ -27,11 +28,19 @@ class DataError(ValueError):
     """The data set cannot be trained on; the message says what is missing."""
 
 
-def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None) -> list[Clip]:
+def clips_of(settings: DataSettings, least_classes: int = 2) -> list[Clip]:
+    """The clips that the settings name, as `find_clips` finds them."""
+    if not settings.folders:
+        raise DataError("no clips: --data names UrbanSound8K's or ESC-50's folder, or one with a folder for each class")
+    class_map = read_class_map(settings.class_map) if settings.class_map else None
+    return find_clips(*settings.folders, class_map=class_map, least_classes=least_classes)
+
+
+def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least_classes: int = 2) -> list[Clip]:
     """Every clip of all `folders`, in order, labelled as `class_map` has it (see `read_class_map`).
 
     A recording that is in several data sets is in the fold that the first of them gives it. Raises DataError where
-    there are no two classes, or a data set has clips of one recording in two folds.
+    there are fewer classes than `least_classes`, or a data set has clips of one recording in two folds.
     """
     clips: list[Clip] = []
     fold_of: dict[str, int] = {}
@@ -45,8 +54,10 @@ def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None) -> li
         clips += own
     if class_map is not None:
         clips = _mapped(clips, class_map)
-    if len({clip.label for clip in clips}) < 2:
-        where = ", ".join(str(folder) for folder in folders)
+    where = ", ".join(str(folder) for folder in folders)
+    if not clips:
+        raise DataError(f"{where} holds no clips; --data names UrbanSound8K's, ESC-50's, or a folder for each class")
+    if len({clip.label for clip in clips}) < least_classes:
         raise DataError(f"{where} holds {len(clips)} clips; training needs clips of two classes at least")
     return clips
 
@@ -65,6 +76,23 @@ def _of_one(folder: Path) -> list[Clip]:
         if folds.setdefault(clip.source, clip.fold) != clip.fold:
             raise DataError(f"recording {clip.source} is in folds {folds[clip.source]} and {clip.fold}: it would leak")
     return clips
+
+
+def chosen_folds(text: str, clips: list[Clip]) -> list[int]:
+    """The folds that `text` names: all, none, or numbers as 1,2; raises DataError where one of them has no clip."""
+    present = sorted({clip.fold for clip in clips})
+    if text == "all":
+        return present
+    if text in {"", "none"}:
+        return []
+    try:
+        folds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise DataError(f"folds are numbers separated by commas, not {text!r}") from None
+    absent = [fold for fold in folds if fold not in present]
+    if absent:
+        raise DataError(f"there is no clip in fold {absent[0]}; the folds here are {present}")
+    return folds
 
 
 def read_class_map(path: Path) -> dict[str, str]:

@@ -1,42 +1,186 @@
-"""How good a head is on clips that it never saw: accuracy, the confusion table, and every clip's answer."""
+"""Judges a model that is served, or lies in a folder, on labelled clips that it should not have been trained on.
+
+Runs as `python training/evaluate.py`, `python -m training.evaluate` and `earshot evaluate`.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+if __name__ == "__main__":  # as a file, this folder would come before the project's
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+from earshot.audio import windows
+from earshot.command import fail
+from earshot.folders import NotWritable, require_writable
+from earshot.logs import get_log
+from earshot.spectrogram import spectrogram
+from processors.predictor import PredictError
+from training.ahead import ahead
+from training.answers import Answers
+from training.clips import ClipUnreadable, load_clip
+from training.datasets import DataError, chosen_folds, clips_of
+from training.judged import NoModel, saved_model, served_model
+from training.metrics import judge, rows
+from training.report import package_versions, report_files, write_report
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
-    from serving.network import Head
-    from training.bottlenecks import Features
+    from numpy.typing import NDArray
+
     from training.clips import Clip
+    from training.judged import Judged
+    from training.settings import EvaluateSettings
+
+log = get_log(__name__)
+
+THREADS = 2
+"""Clips that are decoded at once."""
 
 
-def evaluate(head: Head, features: Mapping[Clip, Features], class_names: Sequence[str]) -> dict[str, Any]:
-    """What `head` answers for each clip, and what that adds up to, as JSON values.
+def run(settings: EvaluateSettings) -> None:
+    """Judge the model, print what was measured, and write the report that was asked for."""
+    console = Console()
+    try:
+        report = evaluate(settings, console)
+    except (DataError, NoModel, PredictError, NotWritable) as error:
+        raise fail(error) from None
+    _print(console, report)
+    if settings.report:
+        try:
+            for file in write_report(report, settings.report):
+                console.print(f"wrote {file}", soft_wrap=True)
+        except OSError as error:
+            raise fail(f"cannot write {settings.report} ({error.strerror})") from None
 
-    `accuracy` is of one segment, a clip's first three seconds, as a label is; `clip_accuracy` asks the mean of the
-    scores of a clip's back-to-back segments.
-    """
-    rows = []
-    confusion: dict[str, Counter[str]] = defaultdict(Counter)
-    for clip, one in features.items():
-        scores = head.scores(one.heard)
-        segment, whole = class_names[int(scores[0].argmax())], class_names[int(scores.mean(axis=0).argmax())]
-        confusion[clip.label][segment] += 1
-        rows.append({"clip": clip.path.name, "truth": clip.label, "segment": segment, "clip_mean": whole})
+
+def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
+    """The whole job; returns the report as JSON values. Raises DataError, NoModel, PredictError or NotWritable."""
+    clips = clips_of(settings, least_classes=1)
+    folds = chosen_folds(settings.folds, clips)
+    chosen = [clip for clip in clips if clip.fold in folds]
+    if not chosen:
+        raise DataError(f"--folds {settings.folds} leaves no clip; name folds as 1,2, or all")
+    for file in report_files(settings.report) if settings.report else ():
+        require_writable(file)
+    started = time.monotonic()
+    with _model(settings) as model:
+        _require_common_class(model, chosen)
+        seconds = {"model": round(time.monotonic() - started, 1)}
+        started = time.monotonic()
+        answers, unreadable = ask(model, chosen, settings.batch, console)
+    seconds["answers"] = round(time.monotonic() - started, 1)
+    answers = replace(answers, thresholds=np.maximum(model.thresholds, np.float32(settings.threshold)))
+    parts = {fold: answers.of_fold(fold) for fold in folds}
     return {
-        "clips": len(rows),
-        "accuracy": _share([row["segment"] == row["truth"] for row in rows]),
-        "clip_accuracy": _share([row["clip_mean"] == row["truth"] for row in rows]),
-        "recall": {
-            truth: _share([row["segment"] == truth for row in rows if row["truth"] == truth]) for truth in confusion
-        },
-        "confusion": {truth: dict(row) for truth, row in sorted(confusion.items())},
-        "answers": rows,
+        "title": f"Evaluation of {model.name}, version {model.version}",
+        "settings": settings.model_dump(mode="json"),
+        "class_names": model.class_names,
+        "clips": len(answers),
+        "unreadable": unreadable,
+        "folds": {str(fold): {**judge(part), "answers": rows(part)} for fold, part in parts.items() if len(part)},
+        "pooled": judge(answers),
+        "seconds": seconds,
+        "packages": package_versions(),
     }
 
 
-def _share(hits: list[bool]) -> float | None:
-    return round(sum(hits) / len(hits), 4) if hits else None
+def ask(model: Judged, clips: Sequence[Clip], batch: int, console: Console) -> tuple[Answers, list[str]]:
+    """The model's scores for every window of every clip that can be read, and a line for each that cannot.
+
+    What is in memory is a few clips, and their windows of one batch. Raises DataError where no clip can be read.
+    """
+    unreadable: list[str] = []
+    scores: dict[Clip, list[NDArray[np.float32]]] = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        heard = ahead(pool, _windows(pool, clips, unreadable, console), lambda item: spectrogram(item[1]))
+        while some := list(islice(heard, batch)):
+            answered = model.scores(np.stack([image for _, image in some]))
+            for ((clip, _), _), row in zip(some, answered, strict=True):
+                scores.setdefault(clip, []).append(row)
+    if not scores:
+        raise DataError(f"none of {len(clips)} clips can be read: {unreadable[0]}")
+    first, whole = [each[0] for each in scores.values()], [np.mean(each, axis=0) for each in scores.values()]
+    return Answers(model.class_names, tuple(scores), np.stack(first), np.stack(whole)), unreadable
+
+
+def _windows(
+    pool: ThreadPoolExecutor, clips: Sequence[Clip], unreadable: list[str], console: Console
+) -> Iterator[tuple[Clip, NDArray[np.int16]]]:
+    """Each clip with each of its windows; a line is added to `unreadable` for a clip that has none."""
+    for clip, pcm in track(ahead(pool, clips, _load), "clips", total=len(clips), console=console):
+        if isinstance(pcm, ClipUnreadable):
+            log.warning("clip skipped", reason=str(pcm))
+            unreadable.append(str(pcm))
+        else:
+            yield from ((clip, window) for window in windows(pcm))
+
+
+def _load(clip: Clip) -> NDArray[np.int16] | ClipUnreadable:
+    try:
+        return load_clip(clip.path)
+    except ClipUnreadable as error:
+        return error
+
+
+def _model(settings: EvaluateSettings) -> AbstractContextManager[Judged]:
+    if (settings.model is None) == (not settings.model_server):
+        raise NoModel("name one model: --model takes a folder, --model-server the address of a server that serves it")
+    return saved_model(settings.model) if settings.model else served_model(settings.model_server, settings.model_name)
+
+
+def _require_common_class(model: Judged, clips: Sequence[Clip]) -> None:
+    labels = sorted({clip.label for clip in clips})
+    if not set(labels) & set(model.class_names):
+        raise DataError(
+            f"the clips are of {', '.join(labels)}, and {model.name} knows none of them but "
+            f"{', '.join(model.class_names)}; name clips of its classes with --data"
+        )
+
+
+def _print(console: Console, report: dict[str, Any]) -> None:
+    pooled = report["pooled"]
+    console.print(report["title"], soft_wrap=True)
+    table = Table()
+    for name in ("class", "clips", "precision", "recall", "F1"):
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for name, one in pooled["classes"].items():
+        shown = ("-" if one[key] is None else f"{one[key]:.3f}" for key in ("precision", "recall", "f1"))
+        table.add_row(escape(name), str(one["support"]), *shown)
+    console.print(table)
+    if report["unreadable"]:
+        where = "they are in the report" if report["settings"]["report"] else "the log names them"
+        console.print(f"{len(report['unreadable'])} clips could not be read; {where}")
+    for note in pooled["notes"]:
+        console.print(note, markup=False, soft_wrap=True)
+    interval = " to ".join(f"{share:.1%}" for share in pooled["accuracy_95"] or ())
+    console.print(
+        f"{pooled['clips']} clips: first 3 s {pooled['accuracy']:.1%} right{interval and f' (95 %: {interval})'}, "
+        f"whole clips {pooled['clip_accuracy']:.1%}, macro F1 {pooled['macro_f1']:.3f}, "
+        f"calibration error {pooled['calibration']['ece']:.3f}",
+        soft_wrap=True,
+    )
+    if pooled["unknown"]:
+        right = pooled["unknown"]["accuracy_of_answered"]
+        others = "" if right is None else f", {right:.1%} of the others right"
+        console.print(f"below the threshold: {pooled['unknown']['share']:.1%}{others}")
+
+
+if __name__ == "__main__":
+    from earshot.cli import component
+
+    component("evaluate")

@@ -24,11 +24,13 @@ from earshot.folders import NotWritable, cache_folder, require_writable
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel
 from serving.network import Architecture, NetworkError
+from training.answers import Answers
 from training.bottlenecks import Bottlenecks, Features
-from training.datasets import DataError, find_clips, read_class_map, thin_classes
-from training.evaluate import evaluate
+from training.datasets import DataError, chosen_folds, clips_of, thin_classes
 from training.head import train_head
+from training.metrics import judge, rows
 from training.publishing import model_card, next_version, publish
+from training.report import package_versions, report_files, write_report
 from training.weights import WeightsError, load_weights
 
 if TYPE_CHECKING:
@@ -55,15 +57,12 @@ def run(settings: RetrainSettings) -> None:
 def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     """The whole job; returns the report as JSON values. Raises DataError, WeightsError, NetworkError or NotWritable."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if not settings.folders:
-        raise DataError("no clips: --data names UrbanSound8K's or ESC-50's folder, or one with a folder for each class")
-    class_map = read_class_map(settings.class_map) if settings.class_map else None
-    clips = find_clips(*settings.folders, class_map=class_map)
+    clips = clips_of(settings)
     thin = thin_classes(clips)
     if thin:
         few = ", ".join(f"{label} ({sources})" for label, sources in thin.items())
         console.print(f"Classes of few recordings, whose figures say little: {few}")
-    held_out, judged = _folds(settings.hold_out, clips), _folds(settings.evaluate, clips)
+    held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
     _check_before_the_work(settings, clips, held_out, judged)
     weights = load_weights(settings.weights)
     architecture = Architecture(tuple(settings.taps.split(",")), settings.bands, weights.input_range)
@@ -77,15 +76,17 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         if not any(clip.fold == fold for clip in features):
             raise DataError(f"no clip of fold {fold} can be read, so nothing can be judged on it: {unreadable[0]}")
 
-    folds = {}
+    folds, answers = {}, []
     started = time.monotonic()
     for fold in judged:
         head, strength = train(features, {fold}, class_names, settings.seed)
         unseen = {clip: one for clip, one in features.items() if clip.fold == fold}
-        folds[str(fold)] = {"strength": strength, **evaluate(head, unseen, class_names)}
+        answers.append(Answers.of(head, unseen, class_names))
+        folds[str(fold)] = {"strength": strength, **judge(answers[-1]), "answers": rows(answers[-1])}
     seconds["evaluation"] = round(time.monotonic() - started, 1)
 
     report: dict[str, Any] = {
+        "title": f"Retraining on {', '.join(folder.name for folder in settings.folders)}",
         "settings": settings.model_dump(mode="json"),
         "weights": weights.name,
         "class_names": class_names,
@@ -93,7 +94,9 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         "unreadable": unreadable,
         "thin_classes": thin,
         "folds": folds,
+        "pooled": judge(Answers.pooled(answers)) if answers else None,
         "seconds": seconds,
+        "packages": package_versions(),
     }
     _print(console, report)
     if settings.model_dir or settings.compact:
@@ -101,28 +104,13 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         head, strength = train(features, set(held_out), class_names, settings.seed)
         if held_out:
             unseen = {clip: one for clip, one in features.items() if clip.fold in held_out}
-            report["held_out"] = {"strength": strength, **evaluate(head, unseen, class_names)}
+            seen_by_none = Answers.of(head, unseen, class_names)
+            report["held_out"] = {"strength": strength, **judge(seen_by_none), "answers": rows(seen_by_none)}
             console.print(f"published model on folds {settings.hold_out}: {report['held_out']['accuracy']:.1%}")
         card = model_card(report, held_out)
         publish(settings, CompactModel(architecture, weights.blocks, head, class_names, DEFAULT_PARAMS, card), console)
         seconds["publishing"] = round(time.monotonic() - started, 1)
     return report
-
-
-def _folds(text: str, clips: list[Clip]) -> list[int]:
-    present = sorted({clip.fold for clip in clips})
-    if text == "all":
-        return present
-    if text in {"", "none"}:
-        return []
-    try:
-        folds = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise DataError(f"folds are numbers separated by commas, not {text!r}") from None
-    absent = [fold for fold in folds if fold not in present]
-    if absent:
-        raise DataError(f"there is no clip in fold {absent[0]}; the folds here are {present}")
-    return folds
 
 
 def _check_before_the_work(
@@ -134,7 +122,7 @@ def _check_before_the_work(
         _require_two_classes(clips, {fold})
     if settings.model_dir or settings.compact:
         _require_two_classes(clips, set(held_out))
-    targets = [settings.report, settings.compact]
+    targets = [settings.compact, *(report_files(settings.report) if settings.report else ())]
     if settings.model_dir:
         settings.model_dir.mkdir(parents=True, exist_ok=True)
         targets.append(next_version(settings.model_dir))
@@ -173,11 +161,10 @@ def train(
 
 
 def _write(report: dict[str, Any], path: Path) -> None:
-    text = json.dumps(report, indent=1) + "\n"
     try:
-        path.write_text(text)
+        write_report(report, path)
     except OSError as error:
-        sys.stdout.write(text)
+        sys.stdout.write(json.dumps(report, indent=1) + "\n")
         raise fail(f"cannot write {path} ({error.strerror}); the report is on the standard output instead") from None
 
 

@@ -17,7 +17,7 @@ from processors.settings import ProcessorSettings
 from producers.settings import AgentSettings
 from serving.settings import ServerSettings
 from tests.processes import ROOT
-from training.settings import RetrainSettings
+from training.settings import EvaluateSettings, RetrainSettings
 
 if TYPE_CHECKING:
     from earshot.settings import Settings
@@ -28,6 +28,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "processor": ProcessorSettings,
     "serve": ServerSettings,
     "retrain": RetrainSettings,
+    "evaluate": EvaluateSettings,
     "topics": TopicsSettings,
     "labels": TailSettings,
     "replay": ReplaySettings,
@@ -68,7 +69,9 @@ def test_a_commands_help_has_every_option_and_variable_whole_in_80_columns(comma
 
 
 @pytest.mark.parametrize(
-    "component", [["-m", name] for name in ("producers", "processors", "serving", "local")] + [["training/retrain.py"]]
+    "component",
+    [["-m", name] for name in ("producers", "processors", "serving", "local")]
+    + [["training/retrain.py"], ["training/evaluate.py"]],
 )
 def test_each_component_is_a_command_by_itself(component: list[str]) -> None:
     done = python(*component, "--help")

@@ -164,16 +164,33 @@ def test_what_a_user_can_mend_ends_with_status_2_and_says_how(
 
 
 def test_a_report_that_cannot_be_written_in_the_end_is_printed(
-    trained: Trained, capsys: pytest.CaptureFixture[str]
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fold = next(iter(trained.report["folds"]))
-    own = {**trained.settings, "model_dir": None, "compact": None, "report": Path("/dev/full"), "evaluate": fold}
+    """The folder vanishes while the real training goes on."""
+    (tmp_path / "out").mkdir()
+
+    def meanwhile(*arguments: Any) -> Any:
+        (tmp_path / "out").rmdir()
+        return train_head(*arguments)
+
+    monkeypatch.setattr("training.retrain.train_head", meanwhile)
+    fold, report = next(iter(trained.report["folds"])), tmp_path / "out" / "report.json"
+    own = {**trained.settings, "model_dir": None, "compact": None, "report": report, "evaluate": fold}
     with pytest.raises(typer.Exit) as ended:
         run(RetrainSettings.read(own))
     assert ended.value.exit_code == 2
     said = capsys.readouterr()
-    assert "cannot write /dev/full (No space left on device)" in said.err
+    assert f"cannot write {report} (No such file or directory)" in said.err
     assert json.loads(said.out[said.out.index("{") :])["folds"] == {fold: trained.report["folds"][fold]}
+
+
+def test_the_report_is_a_page_too_and_pools_the_folds(trained: Trained) -> None:
+    pooled = trained.report["pooled"]
+    right = sum(one["accuracy"] * one["clips"] for one in trained.report["folds"].values())
+    assert (pooled["clips"], pooled["accuracy"]) == (CLIPS, pytest.approx(right / CLIPS, abs=1e-3))
+    page = trained.settings["report"].with_suffix(".html").read_text()
+    assert "Retraining on " in page
+    assert all(answer["clip"] in page for one in trained.report["folds"].values() for answer in one["answers"])
 
 
 @pytest.mark.parametrize(
