@@ -41,7 +41,7 @@ def main() -> None:
     features, _ = bottlenecks.of(find_clips(options.data))
     names = tuple(sorted({clip.label for clip in features}))
     for fold in options.folds:
-        head, _ = train(features, {fold}, names, settings.seed)
+        head = train(features, {fold}, names, settings).head
         with TemporaryDirectory() as folder:
             path = Path(folder) / "model.npz"
             save_compact(CompactModel(architecture, weights.blocks, head, names, DEFAULT_PARAMS, ""), path)

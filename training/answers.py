@@ -41,7 +41,13 @@ class Answers:
         np.broadcast_shapes(self.thresholds.shape, shape)
 
     @classmethod
-    def of(cls, head: Head, features: Mapping[Clip, Features], class_names: Sequence[str]) -> Self:
+    def of(
+        cls,
+        head: Head,
+        features: Mapping[Clip, Features],
+        class_names: Sequence[str],
+        thresholds: Sequence[float] = (0.0,),
+    ) -> Self:
         """What `head` answers for each clip; the window after silence is for training only."""
         scores = [head.scores(one.heard) for one in features.values()]
         none = np.zeros((0, len(class_names)), np.float32)
@@ -50,6 +56,7 @@ class Answers:
             tuple(features),
             np.stack([one[0] for one in scores]) if scores else none,
             np.stack([one.mean(axis=0) for one in scores]) if scores else none,
+            np.array(thresholds, np.float32),
         )
 
     @classmethod

@@ -48,7 +48,7 @@ def choose_thresholds(
     `scores` are [n, classes], `targets` [n] their classes, -1 for a sound of none. A class that reaches that share
     nowhere gets the score at which it comes closest; one that is answered too rarely to tell gets 0.
     """
-    answers, best = scores.argmax(axis=1), scores.max(axis=1)
+    answers, best = scores.argmax(axis=1), scores.max(axis=1, initial=0.0)
     thresholds = []
     for number in range(scores.shape[1]):
         own = np.flatnonzero(answers == number)

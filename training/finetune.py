@@ -186,15 +186,16 @@ class _Trainer:
 
     def run_epoch(self, epoch: int, after_step: Callable[[], None]) -> dict[str, float]:
         """Train for one epoch; returns what goes into the history."""
-        totals: dict[str, float] = {}
+        sums: dict[str, float] = {}
         for number, (images, targets) in enumerate(self._batches(epoch)):
             self.model.optimizer.learning_rate = self.rate(epoch * self.steps + number)
             logs = self.model.train_on_batch(images, targets, return_dict=True)
+            self.model.reset_metrics()  # else the next step's are means over both
             for name, value in logs.items():
-                totals[name] = float(value)  # Keras gives the mean since its metrics were reset
+                sums[name] = sums.get(name, 0.0) + float(value)
             after_step()
-        self.model.reset_metrics()
-        return {"epoch": epoch + 1, "rate": self.rate((epoch + 1) * self.steps - 1), **totals}
+        means = {name: total / self.steps for name, total in sums.items()}
+        return {"epoch": epoch + 1, "rate": self.rate((epoch + 1) * self.steps - 1), **means}
 
     def settle_norms(self) -> None:
         """Let batch normalisation measure its means and variances anew: averaged weights have others."""

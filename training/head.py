@@ -1,19 +1,23 @@
 """The head: multinomial logistic regression on standardised principal components, folded into one dense layer.
 
-How strongly it is regularised is chosen by cross-validation inside the training clips, whole recordings held out.
+How strongly it is regularised is chosen by cross-validation inside the training clips, whole recordings held out; so
+are the temperature of its scores and the thresholds below which they are not believed.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from serving.network import Head
+from training.calibration import choose_thresholds, cooled, fit_temperature
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,32 +27,65 @@ if TYPE_CHECKING:
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3)
 """Inverse strengths of the L2 penalty that are tried."""
 
+_NEVER = -1e9
+"""Logit of a class that training never saw."""
+
 COMPONENTS = 512
 INNER_FOLDS = 4
 
 
+@dataclass(frozen=True, slots=True)
+class TrainedHead:
+    """A head, and what was chosen for it."""
+
+    head: Head
+    """Its scores are calibrated."""
+    strength: float
+    """Inverse strength of the L2 penalty."""
+    temperature: float
+    """What its logits were divided by."""
+    thresholds: tuple[float, ...]
+    """Score of each class below which it is not believed."""
+
+
 def train_head(
-    features: NDArray[np.float32], targets: NDArray[np.int64], groups: Sequence[str], classes: int, seed: int = 0
-) -> tuple[Head, float]:
+    features: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    groups: Sequence[str],
+    classes: int,
+    seed: int = 0,
+    precision: float = 0.0,
+) -> TrainedHead:
     """Train on features float32 [n, features] with class indices `targets` [n].
 
     groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
-    different classes are the least. Returns the head and the strength that was chosen.
+    different classes are the least. precision: of the thresholds, see `choose_thresholds`.
     """
     inner = GroupKFold(min(INNER_FOLDS, len(set(groups))))
-    hits = np.zeros(len(STRENGTHS))
+    logits = np.full((len(STRENGTHS), len(targets), classes), _NEVER, dtype=np.float32)
+    judged = np.zeros(len(targets), dtype=bool)
     for train, test in inner.split(features, targets, groups):
-        if np.unique(targets[train]).size < 2:  # nothing to tell apart: the other splits choose
+        known = np.unique(targets[train])
+        if known.size < 2:  # nothing to tell apart: the other splits choose
             continue
         project = _Projection(features[train], seed)
         rows, unseen = project(features[train]), project(features[test])
         for number, strength in enumerate(STRENGTHS):
-            predicted = _regression(strength).fit(rows, targets[train]).predict(unseen)
-            hits[number] += (predicted == targets[test]).sum()
-    strength = STRENGTHS[int(hits.argmax())]
+            regression = _regression(strength).fit(rows, targets[train])
+            logits[number][np.ix_(test, known)] = regression.predict_log_proba(unseen)
+        judged[test] = np.isin(targets[test], known)  # of a class that it never saw a model can say nothing
+    hits = (logits.argmax(axis=2) == targets)[:, judged].sum(axis=1)
+    best = int(hits.argmax())
     project = _Projection(features, seed)
-    regression = _regression(strength).fit(project(features), targets)
-    return project.fold(regression, classes), strength
+    regression = _regression(STRENGTHS[best]).fit(project(features), targets)
+    unseen, truth = logits[best][judged], targets[judged]
+    temperature = fit_temperature(unseen, truth) if judged.any() else 1.0
+    return TrainedHead(
+        cooled(project.fold(regression, classes), temperature),
+        STRENGTHS[best],
+        temperature,
+        choose_thresholds(softmax(unseen / temperature, axis=1), truth, precision),
+    )
 
 
 def _regression(strength: float) -> LogisticRegression:
@@ -77,7 +114,7 @@ class _Projection:
         kernel = kernel / self._scaler.scale_[:, None]
         bias = bias - self._scaler.mean_ @ kernel
         whole_kernel = np.zeros((kernel.shape[0], classes), dtype=np.float32)
-        whole_bias = np.full(classes, -1e9, dtype=np.float32)  # a class that training never saw scores nothing
+        whole_bias = np.full(classes, _NEVER, dtype=np.float32)
         whole_kernel[:, regression.classes_] = kernel
         whole_bias[regression.classes_] = bias
         return Head(((whole_kernel, whole_bias),))

@@ -26,9 +26,10 @@ from serving.compact import CompactModel
 from serving.network import Architecture, NetworkError
 from training.answers import Answers
 from training.bottlenecks import Bottlenecks, Features
+from training.calibration import cooled
 from training.datasets import DataError, chosen_folds, clips_of, thin_classes
 from training.head import train_head
-from training.metrics import judge, rows
+from training.metrics import calibration, judge, rows
 from training.publishing import model_card, next_version, publish
 from training.report import package_versions, report_files, write_report
 from training.weights import WeightsError, load_weights
@@ -36,8 +37,8 @@ from training.weights import WeightsError, load_weights
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from serving.network import Head
     from training.clips import Clip
+    from training.head import TrainedHead
     from training.settings import RetrainSettings
 
 
@@ -76,13 +77,14 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         if not any(clip.fold == fold for clip in features):
             raise DataError(f"no clip of fold {fold} can be read, so nothing can be judged on it: {unreadable[0]}")
 
-    folds, answers = {}, []
+    folds, answers, before = {}, [], []
     started = time.monotonic()
     for fold in judged:
-        head, strength = train(features, {fold}, class_names, settings.seed)
-        unseen = {clip: one for clip, one in features.items() if clip.fold == fold}
-        answers.append(Answers.of(head, unseen, class_names))
-        folds[str(fold)] = {"strength": strength, **judge(answers[-1]), "answers": rows(answers[-1])}
+        trained = train(features, {fold}, class_names, settings)
+        unseen, uncalibrated = _answers(trained, features, {fold}, class_names)
+        answers.append(unseen)
+        before.append(uncalibrated)
+        folds[str(fold)] = {**_chosen(trained), **_judged(unseen, uncalibrated), "answers": rows(unseen)}
     seconds["evaluation"] = round(time.monotonic() - started, 1)
 
     report: dict[str, Any] = {
@@ -94,21 +96,23 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         "unreadable": unreadable,
         "thin_classes": thin,
         "folds": folds,
-        "pooled": judge(Answers.pooled(answers)) if answers else None,
+        "pooled": _judged(Answers.pooled(answers), Answers.pooled(before)) if answers else None,
         "seconds": seconds,
         "packages": package_versions(),
     }
     _print(console, report)
     if settings.model_dir or settings.compact:
         started = time.monotonic()
-        head, strength = train(features, set(held_out), class_names, settings.seed)
+        trained = train(features, set(held_out), class_names, settings)
         if held_out:
-            unseen = {clip: one for clip, one in features.items() if clip.fold in held_out}
-            seen_by_none = Answers.of(head, unseen, class_names)
-            report["held_out"] = {"strength": strength, **judge(seen_by_none), "answers": rows(seen_by_none)}
+            unseen, uncalibrated = _answers(trained, features, set(held_out), class_names)
+            report["held_out"] = {**_chosen(trained), **_judged(unseen, uncalibrated), "answers": rows(unseen)}
             console.print(f"published model on folds {settings.hold_out}: {report['held_out']['accuracy']:.1%}")
         card = model_card(report, held_out)
-        publish(settings, CompactModel(architecture, weights.blocks, head, class_names, DEFAULT_PARAMS, card), console)
+        model = CompactModel(
+            architecture, weights.blocks, trained.head, class_names, DEFAULT_PARAMS, card, trained.thresholds
+        )
+        publish(settings, model, console)
         seconds["publishing"] = round(time.monotonic() - started, 1)
     return report
 
@@ -142,10 +146,35 @@ def _require_two_classes(clips: Iterable[Clip], without: set[int]) -> None:
         )
 
 
+def _answers(
+    trained: TrainedHead, features: Mapping[Clip, Features], folds: set[int], class_names: tuple[str, ...]
+) -> tuple[Answers, Answers]:
+    """What a head answers for the clips of `folds`, and what it would have answered before it was calibrated."""
+    unseen = {clip: one for clip, one in features.items() if clip.fold in folds}
+    before = cooled(trained.head, 1 / trained.temperature)
+    return (
+        Answers.of(trained.head, unseen, class_names, trained.thresholds),
+        Answers.of(before, unseen, class_names),
+    )
+
+
+def _judged(answers: Answers, before: Answers) -> dict[str, Any]:
+    return {**judge(answers), "calibration_before": calibration(before)}
+
+
+def _chosen(trained: TrainedHead) -> dict[str, Any]:
+    """What training chose on its own clips, for the report."""
+    return {
+        "strength": trained.strength,
+        "temperature": round(trained.temperature, 3),
+        "thresholds": [round(threshold, 4) for threshold in trained.thresholds],
+    }
+
+
 def train(
-    features: Mapping[Clip, Features], without: set[int], class_names: tuple[str, ...], seed: int
-) -> tuple[Head, float]:
-    """A head trained on every window of all clips that are not in the folds `without`, and the strength chosen for it.
+    features: Mapping[Clip, Features], without: set[int], class_names: tuple[str, ...], settings: RetrainSettings
+) -> TrainedHead:
+    """A head trained on every window of all clips that are not in the folds `without`.
 
     Raises DataError where these are too few.
     """
@@ -157,7 +186,7 @@ def train(
             rows += own
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)
-    return train_head(np.stack(rows), np.array(targets), groups, len(class_names), seed)
+    return train_head(np.stack(rows), np.array(targets), groups, len(class_names), settings.seed, settings.precision)
 
 
 def _write(report: dict[str, Any], path: Path) -> None:
@@ -174,11 +203,17 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     if not report["folds"]:
         return
     table = Table(title="Whole folds, each unseen by the head that it judges", title_justify="left")
-    for name in ("fold", "clips", "first 3 s", "whole clip", "L2"):
+    for name in ("fold", "clips", "first 3 s", "whole clip", "ECE", "unknown", "L2"):
         table.add_column(name, justify="right")
     for fold, one in report["folds"].items():
         table.add_row(
-            fold, str(one["clips"]), f"{one['accuracy']:.1%}", f"{one['clip_accuracy']:.1%}", f"{one['strength']:g}"
+            fold,
+            str(one["clips"]),
+            f"{one['accuracy']:.1%}",
+            f"{one['clip_accuracy']:.1%}",
+            f"{one['calibration']['ece']:.3f}",
+            f"{one['unknown']['share'] if one['unknown'] else 0:.1%}",
+            f"{one['strength']:g}",
         )
     console.print(table)
 

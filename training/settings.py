@@ -49,6 +49,12 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     taps: str = Field("mixed2,mixed3", description="Blocks of Inception V3 whose features the head is trained on.")
     bands: int = Field(3, ge=1, le=8, description="Frequency bands that features are pooled in.")
     batch: int = Field(16, ge=1, le=256, description="Images at once through the network.")
+    precision: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of right answers from which on a class is believed; below that score a label is unknown.",
+    )
     seed: int = Field(0, ge=0, description="Seed of everything that is random.")
 
 

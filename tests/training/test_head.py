@@ -12,9 +12,9 @@ def test_the_folded_layer_separates_what_can_be_separated_and_never_names_an_uns
     features = random.normal(size=(120, 40)).astype(np.float32) * 3 + 5
     features[targets == 2, :8] += 6
     groups = [str(number // 3) for number in range(120)]
-    head, strength = train_head(features, targets, groups, classes=3)
-    scores = head.scores(features)
-    assert strength > 0
+    trained = train_head(features, targets, groups, classes=3)
+    scores = trained.head.scores(features)
+    assert trained.strength > 0
     assert (scores.argmax(axis=1) == targets).mean() > 0.95
     assert scores[:, 1].max() == 0.0
     np.testing.assert_allclose(scores.sum(axis=1), 1.0, rtol=1e-5)
@@ -26,5 +26,36 @@ def test_few_recordings_are_enough_to_train_on(groups: list[str]) -> None:
     targets = np.repeat([0, 1], 10)
     features = random.normal(size=(20, 8)).astype(np.float32)
     features[targets == 1, :4] += 6
-    head, _ = train_head(features, targets, groups, classes=2)
+    head = train_head(features, targets, groups, classes=2).head
     assert (head.scores(features).argmax(axis=1) == targets).all()
+
+
+def noisy(temperature_of: float = 1.0) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Two classes that overlap, a row a recording."""
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 2, 600)
+    features = random.normal(size=(600, 10)).astype(np.float32) * temperature_of
+    features[:, 0] += 1.5 * targets
+    return features, targets, [str(number) for number in range(600)]
+
+
+def test_scores_are_what_they_say_on_recordings_that_were_not_seen() -> None:
+    features, targets, groups = noisy()
+    trained = train_head(features[:400], targets[:400], groups[:400], classes=2)
+    scores = trained.head.scores(features[400:])
+    sure, right = scores.max(axis=1), scores.argmax(axis=1) == targets[400:]
+    assert sure.mean() == pytest.approx(right.mean(), abs=0.05)
+    assert trained.temperature > 0
+
+
+def test_a_class_is_not_believed_below_the_score_where_it_was_right_often_enough() -> None:
+    features, targets, groups = noisy()
+    trained = train_head(features[:400], targets[:400], groups[:400], classes=2, precision=0.9)
+    scores = trained.head.scores(features[400:])
+    answered = scores.argmax(axis=1)
+    believed = scores.max(axis=1) >= np.array(trained.thresholds)[answered]
+    right = answered == targets[400:]
+    assert right.mean() < 0.82
+    assert right[believed].mean() > 0.85
+    assert 0.2 < believed.mean() < 0.9
+    assert train_head(features, targets, groups, classes=2).thresholds == (0.0, 0.0)
