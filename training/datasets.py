@@ -80,6 +80,23 @@ def _own_fold(name: str) -> int:
     return 1 + hashlib.sha256(name.encode()).digest()[0] % OWN_FOLDS
 
 
+def chosen_folds(text: str, clips: list[Clip]) -> list[int]:
+    """The folds that a setting names: `all` of those that `clips` are in, `none`, or some, as `1,2`; or DataError."""
+    present = sorted({clip.fold for clip in clips})
+    if text == "all":
+        return present
+    if text in {"", "none"}:
+        return []
+    try:
+        folds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise DataError(f"folds are numbers separated by commas, not {text!r}") from None
+    absent = [fold for fold in folds if fold not in present]
+    if absent:
+        raise DataError(f"there is no clip in fold {absent[0]}; the folds here are {present}")
+    return folds
+
+
 def load_clip(path: Path) -> NDArray[np.int16]:
     """A clip as an agent hears it: int16 [n] at 16 kHz, channels averaged, n a whole number of frames.
 

@@ -22,13 +22,14 @@ from rich.table import Table
 from earshot.command import fail
 from earshot.folders import NotWritable, cache_folder, require_writable
 from earshot.spectrogram import DEFAULT_PARAMS
+from serving.catalogue import next_version
 from serving.compact import CompactModel
 from serving.network import Architecture, NetworkError
 from training.bottlenecks import Bottlenecks, Features
-from training.datasets import Clip, DataError, find_clips
+from training.datasets import Clip, DataError, chosen_folds, find_clips
 from training.evaluate import evaluate
 from training.head import train_head
-from training.publishing import model_card, next_version, publish
+from training.publishing import model_card, publish, training_record
 from training.weights import WeightsError, load_weights
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     if settings.data is None:
         raise DataError("no clips: --data names UrbanSound8K's folder, or one with a folder for each class")
     clips = find_clips(settings.data)
-    held_out, judged = _folds(settings.hold_out, clips), _folds(settings.evaluate, clips)
+    held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
     _check_before_the_work(settings, clips, held_out, judged)
     weights = load_weights(settings.weights)
     architecture = Architecture(tuple(settings.taps.split(",")), settings.bands, weights.input_range)
@@ -97,25 +98,11 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
             report["held_out"] = {"strength": strength, **evaluate(head, unseen, class_names)}
             console.print(f"published model on folds {settings.hold_out}: {report['held_out']['accuracy']:.1%}")
         card = model_card(report, held_out)
-        publish(settings, CompactModel(architecture, weights.blocks, head, class_names, DEFAULT_PARAMS, card), console)
+        model = CompactModel(architecture, weights.blocks, head, class_names, DEFAULT_PARAMS, card)
+        seen = [clip for clip in features if clip.fold not in held_out]
+        publish(settings, model, training_record(report, settings, weights, seen, held_out), console)
         seconds["publishing"] = round(time.monotonic() - started, 1)
     return report
-
-
-def _folds(text: str, clips: list[Clip]) -> list[int]:
-    present = sorted({clip.fold for clip in clips})
-    if text == "all":
-        return present
-    if text in {"", "none"}:
-        return []
-    try:
-        folds = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise DataError(f"folds are numbers separated by commas, not {text!r}") from None
-    absent = [fold for fold in folds if fold not in present]
-    if absent:
-        raise DataError(f"there is no clip in fold {absent[0]}; the folds here are {present}")
-    return folds
 
 
 def _check_before_the_work(
