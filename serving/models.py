@@ -110,7 +110,7 @@ def promote(
     except Refused as error:
         typer.secho(f"earshot: {error}", fg="red", err=True)
         raise typer.Exit(REFUSED) from None
-    except FAILURES as error:
+    except (*FAILURES, OSError) as error:
         raise fail(error) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -136,9 +136,10 @@ def _as_json(version: Version, latest: bool) -> dict[str, object]:
 
 def _print_table(there: list[Version]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("version", "made (UTC)", "classes", "accuracy", "size", "", box=None, pad_edge=False)
+    notes_column = Column("", overflow="fold")  # whole names of files, however narrow the terminal
+    table = Table("version", "made (UTC)", "classes", "accuracy", "size", notes_column, box=None, pad_edge=False)
     for version in there:
         notes = ["latest"] if version is there[0] else []
         notes += [f"version {version.again} again"] if version.again is not None else []

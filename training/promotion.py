@@ -19,7 +19,7 @@ from training.fairness import FairClips, NotComparable, fair_clips
 from training.gate import TooFewRecordings, compare
 from training.outcome import Compared, NotCompared, reservations
 from training.scoring import NoClipReadable, first_segment_scores
-from training.trial import MODEL_NAME, NotServable, Trial
+from training.trial import MODEL_NAME, Inputs, NotServable, Trial
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,8 +76,7 @@ def promote(order: Promotion, console: Console) -> Path:
         else:
             name = f"version {contest.newest.number}"
             current = opened.enter_context(Trial(name, contest.newest.folder, work_dir / "current"))
-            _require_servable(trial)
-            _require_same_inputs(trial, current)
+            _require_same_inputs(_require_servable(trial), current)
             outcome = _compare(trial, current, contest, order, console)
         console.print(outcome.lines())
         if not outcome.passed and not order.force:
@@ -130,24 +129,25 @@ def _fair_clips(order: Promotion, newest: Version, console: Console) -> FairClip
     return fair
 
 
-def _require_servable(trial: Trial) -> None:
-    """Raise Refused where a server cannot serve the candidate, or a worker would not ask it."""
+def _require_servable(trial: Trial) -> Inputs:
+    """What the candidate takes; raises Refused where a server cannot serve it, or a worker would not ask it."""
     try:
         trial.wait_until_served()
         image_shape = (DEFAULT_PARAMS.mels, DEFAULT_PARAMS.frames(), DEFAULT_PARAMS.channels)
         check_signature(trial.metadata(), image_shape, model="of the candidate")
+        return trial.inputs()
     except (NotServable, WrongModel) as error:
         raise Refused(f"{error}\nnothing was published") from error
 
 
-def _require_same_inputs(trial: Trial, current: Trial) -> None:
-    """Raise Refused where those who ask the current version could not ask the candidate."""
+def _require_same_inputs(takes: Inputs, current: Trial) -> None:
+    """Raise Refused where those who ask the current version could not ask the candidate, whose inputs are `takes`."""
     try:
         current.wait_until_served()
+        there = current.inputs()
     except NotServable as error:
         raise CatalogueError(f"{error}\ngo back to one that can be served, with `earshot models rollback`") from error
-    takes = trial.inputs()
-    for name, inputs in current.inputs().items():
+    for name, inputs in there.items():
         if takes.get(name) != inputs:
             own = takes.get(name, "is missing")
             raise Refused(f"signature {name} of {current.name} takes {inputs}, the candidate's {own}; not published")

@@ -64,7 +64,7 @@ class Trial:
         raise NotServable(f"{self.name} was not served after {READY_TIMEOUT_S:.0f} s{self._said()}")
 
     def inputs(self) -> Inputs:
-        """What its signatures take."""
+        """What its signatures take; raises NotServable."""
         answer = self.metadata()
         signatures = messages.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(signatures)
@@ -74,10 +74,13 @@ class Trial:
         }
 
     def metadata(self) -> Any:
-        """The server's GetModelMetadataResponse."""
+        """The server's GetModelMetadataResponse; raises NotServable where it has none."""
         request = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
         request.model_spec.name = MODEL_NAME
-        return self._call(messages.METADATA_METHOD, messages.GetModelMetadataResponse, request)
+        try:
+            return self._call(messages.METADATA_METHOD, messages.GetModelMetadataResponse, request)
+        except grpc.RpcError as error:
+            raise NotServable(f"{self.name} is served, but its server does not describe it: {error}") from error
 
     def _state(self) -> tuple[str, str]:
         """The version's state and, where it is broken, why; empty while the server does not answer."""
