@@ -54,17 +54,22 @@ class Label(BaseModel):
         model_version: int,
         top_k: int = 5,
         threshold: float = 0.0,
+        thresholds: Mapping[str, float] | None = None,
     ) -> Self:
-        """The label of `segment` from every class's score; `unknown` where the best is below `threshold`."""
+        """The label of `segment` from every class's score.
+
+        It is `unknown` where the best score is below `threshold`, or below its own class's in `thresholds`.
+        """
         ranked = sorted(scores.items(), key=lambda item: item[1], reverse=True)[:top_k]
         best, score = ranked[0]
+        least = max(threshold, (thresholds or {}).get(best, 0.0))
         return cls(
             label_id=label_id(segment.segment_id, model_name, model_version),
             segment_id=segment.segment_id,
             device_id=segment.device_id,
             start=segment.start,
             duration_s=segment.duration_s,
-            label=best if score >= threshold else "unknown",
+            label=best if score >= least else "unknown",
             score=round(min(score, 1.0), 6),
             scores={name: round(value, 6) for name, value in ranked},
             trigger=segment.trigger,

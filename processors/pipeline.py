@@ -73,6 +73,7 @@ def label(prepared: Prepared, prediction: Prediction, *, model_name: str, top_k:
         model_version=prediction.model_version,
         top_k=top_k,
         threshold=threshold,
+        thresholds=prediction.thresholds,
     )
 
 

@@ -12,7 +12,7 @@ import asyncio
 import math
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -83,6 +83,8 @@ class Prediction:
     """Class name to score, 0 to 1."""
     model_version: int
     """Version of the model that answered."""
+    thresholds: dict[str, float] = field(default_factory=dict)
+    """Class name to the score below which the model itself calls it unknown; a model may have none."""
 
 
 class Predictor:
@@ -220,7 +222,7 @@ def read_predictions(response: Any, segments: int) -> list[Prediction]:
     missing = {"scores", "classes"} - set(response.outputs)
     if missing:
         raise BadAnswer(f"the model's answer lacks {' and '.join(sorted(missing))}; export it with serving.export")
-    scores = _floats(response.outputs["scores"])
+    scores = _floats(response.outputs["scores"], "scores")
     try:
         names = [name.decode() for name in response.outputs["classes"].string_val]
     except UnicodeDecodeError as error:
@@ -233,25 +235,32 @@ def read_predictions(response: Any, segments: int) -> list[Prediction]:
         raise BadAnswer(f"the model answered {len(names)} class names for {classes} scores a segment")
     if not np.all((scores >= -1e-3) & (scores <= 1 + 1e-3)):
         raise BadAnswer("the model answered scores outside 0 to 1; its last layer should be a softmax")
+    least: dict[str, float] = {}
+    if "thresholds" in response.outputs:
+        thresholds = _floats(response.outputs["thresholds"], "thresholds")
+        if thresholds.shape != scores.shape:
+            raise BadAnswer(f"the model answered thresholds {list(thresholds.shape)} for scores {list(scores.shape)}")
+        least = dict(zip(names, thresholds[0].tolist(), strict=False))  # each row has the same
     version = response.model_spec.version.value
     if version < 1:
         raise BadAnswer("the model's answer does not say its version")
     return [
-        Prediction(dict(zip(names[:classes], row, strict=True)), version) for row in np.clip(scores, 0.0, 1.0).tolist()
+        Prediction(dict(zip(names[:classes], row, strict=True)), version, least)
+        for row in np.clip(scores, 0.0, 1.0).tolist()
     ]
 
 
-def _floats(tensor: Any) -> NDArray[np.float32]:
+def _floats(tensor: Any, name: str) -> NDArray[np.float32]:
     """A DT_FLOAT TensorProto as an array: servers answer in `float_val` unless they are told otherwise."""
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     if tensor.dtype != messages.DT_FLOAT:
-        raise BadAnswer(f"the model answered scores of data type {tensor.dtype}, not {messages.DT_FLOAT} (float)")
+        raise BadAnswer(f"the model answered {name} of data type {tensor.dtype}, not {messages.DT_FLOAT} (float)")
     if tensor.tensor_content:
         values = np.frombuffer(tensor.tensor_content, dtype="<f4") if len(tensor.tensor_content) % 4 == 0 else None
     else:
         values = np.array(tensor.float_val, dtype=np.float32)
     if values is None or min(shape, default=0) < 0 or values.size != math.prod(shape):
-        raise BadAnswer(f"the model answered scores whose values do not fill their shape {shape}")
+        raise BadAnswer(f"the model answered {name} whose values do not fill their shape {shape}")
     return values.reshape(shape)
 
 

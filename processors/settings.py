@@ -28,7 +28,12 @@ class ProcessorSettings(KafkaSettings, env_prefix="EARSHOT_PROCESSOR_"):
     )
     model_name: str = Field("earshot", min_length=1, description="Name of the model on that server.")
     top_k: int = Field(5, ge=1, le=1000, description="How many classes a label names with their scores.")
-    threshold: float = Field(0.0, ge=0, le=1, description="Score below which a label is `unknown`.")
+    threshold: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Score below which a label is `unknown`, whatever lower threshold the model brings.",
+    )
     max_batch: int = Field(
         16,
         ge=1,

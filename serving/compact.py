@@ -43,6 +43,8 @@ class CompactModel:
     params: SpectrogramParams
     card: str
     """Model card, Markdown."""
+    thresholds: tuple[float, ...] | None = None
+    """Score of each class below which it is to be called unknown; None are all 0."""
 
     def network(self) -> Any:
         """The Keras model: images float32 [batch, mels, frames, channels] of 0 to 255 to scores [batch, classes]."""
@@ -69,6 +71,7 @@ def save_compact(model: CompactModel, path: Path) -> None:
         "blocks": len(blocks),
         "head_layers": len(model.head.layers),
         "card": model.card,
+        "thresholds": model.thresholds,
     }
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
     with whole_file(path) as file:
@@ -94,6 +97,7 @@ def load_compact(path: Path) -> CompactModel:
             class_names=tuple(about["class_names"]),
             params=SpectrogramParams.from_json(about["spectrogram"]),
             card=about["card"],
+            thresholds=tuple(about["thresholds"]) if about.get("thresholds") else None,
         )
     except InvalidModelFile:
         raise

@@ -42,6 +42,7 @@ def export_saved_model(
     version_dir: Path,
     params: SpectrogramParams = DEFAULT_PARAMS,
     card: str = "",
+    thresholds: Sequence[float] | None = None,
     extra: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write `network` as the SavedModel `version_dir` (a numeric folder that does not exist yet), and return its path.
@@ -52,19 +53,21 @@ def export_saved_model(
     - `serving_default`: `spectrogram` uint8 [batch, mels, frames, channels]
     - `pcm`: `pcm` int16 [batch, 48000]
 
-    and both answer `scores` float32 [batch, classes] and `classes` string [batch, classes]. `extra` is the text of
+    and both answer `scores` float32 [batch, classes], `classes` string [batch, classes] and `thresholds` float32
+    [batch, classes]: below its threshold a class is to be called unknown. None are all 0. `extra` is the text of
     further files of the version, by their place within it, which is under `assets.extra/`.
     Raises ExportError where the folder exists or is not a version, the network's shapes do not fit, or a further file
     would stand elsewhere or in the place of one of its own.
     """
     version_dir = Path(version_dir)
-    _check(network, class_names, version_dir, params)
+    thresholds = [0.0] * len(class_names) if thresholds is None else list(thresholds)
+    _check(network, class_names, version_dir, params, thresholds)
     _check_extra(extra)
     version_dir.parent.mkdir(parents=True, exist_ok=True)
     # Not a number, so no server takes the unfinished folder for a version.
     unfinished = Path(tempfile.mkdtemp(prefix=f".{version_dir.name}-", dir=version_dir.parent))
     try:
-        _save(network, class_names, unfinished, params)
+        _save(network, class_names, unfinished, params, thresholds)
         _write_assets(class_names, unfinished, params, {CARD_FILE: card, **extra})
         unfinished.chmod(0o755)  # a server under another user reads it too
         if version_dir.exists():
@@ -75,7 +78,9 @@ def export_saved_model(
     return version_dir
 
 
-def _check(network: Any, class_names: Sequence[str], version_dir: Path, params: SpectrogramParams) -> None:
+def _check(
+    network: Any, class_names: Sequence[str], version_dir: Path, params: SpectrogramParams, thresholds: Sequence[float]
+) -> None:
     if not version_dir.name.isdigit():
         raise ExportError(f"{version_dir} is no version: the folder's name must be a number")
     if version_dir.exists():
@@ -90,6 +95,8 @@ def _check(network: Any, class_names: Sequence[str], version_dir: Path, params: 
         raise ExportError(f"the network takes images {takes}, the spectrogram's parameters make {image}")
     if network.output_shape[1:] != (len(class_names),):
         raise ExportError(f"the network gives {network.output_shape[1:]} scores for {len(class_names)} class names")
+    if len(thresholds) != len(class_names) or not all(0 <= least <= 1 for least in thresholds):
+        raise ExportError(f"{len(class_names)} classes need as many thresholds from 0 to 1, not {list(thresholds)}")
 
 
 def _check_extra(extra: Mapping[str, str]) -> None:
@@ -99,14 +106,22 @@ def _check_extra(extra: Mapping[str, str]) -> None:
             raise ExportError(f"a version has no room for a further file {name}; choose a name under {EXTRA_FOLDER}/")
 
 
-def _save(network: Any, class_names: Sequence[str], folder: Path, params: SpectrogramParams) -> None:
+def _save(
+    network: Any, class_names: Sequence[str], folder: Path, params: SpectrogramParams, thresholds: Sequence[float]
+) -> None:
     image_shape = [None, params.mels, params.frames(), params.channels]
     network = fold_batch_norm(network)
     names = tf.constant(list(class_names))
+    least = tf.constant(list(thresholds), dtype=tf.float32)
 
     def answer(image: Any) -> dict[str, Any]:
         scores = tf.ensure_shape(network(tf.cast(image, tf.float32), training=False), [None, len(class_names)])
-        return {"scores": scores, "classes": tf.tile(names[tf.newaxis], [tf.shape(scores)[0], 1])}
+        each = [tf.shape(scores)[0], 1]
+        return {
+            "scores": scores,
+            "classes": tf.tile(names[tf.newaxis], each),
+            "thresholds": tf.tile(least[tf.newaxis], each),
+        }
 
     def from_spectrogram(spectrogram: Any) -> dict[str, Any]:
         return answer(spectrogram)

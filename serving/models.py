@@ -77,7 +77,8 @@ def rollback(
 def promote(
     candidate: Annotated[Path, typer.Argument(help="Folder of the version, as retraining writes it, elsewhere.")],
     model_base_path: BasePath,
-    data: Annotated[Path | None, typer.Option(help="Labelled clips to judge on, as `earshot retrain` takes.")] = None,
+    data: Annotated[str, typer.Option(help="Labelled clips to judge on, as `earshot retrain` takes them.")] = "",
+    class_map: Annotated[Path | None, typer.Option(help="Table of their names, as for `earshot retrain`.")] = None,
     folds: Annotated[str, typer.Option(help="Folds of them to judge on: all, or 1,2.")] = "all",
     force: Annotated[bool, typer.Option("--force", help="Publish it even if it is not shown to be better.")] = False,
 ) -> None:
@@ -104,9 +105,9 @@ def promote(
     configure_logs(shared.log_level, json=shared.log_json)
     try:
         with Interrupts():
-            published = judge_and_publish(
-                Promotion(candidate, model_base_path, data, folds, force), Console(highlight=False, soft_wrap=True)
-            )
+            folders = tuple(Path(part) for part in data.split(",") if part)
+            order = Promotion(candidate, model_base_path, folders, class_map, folds, force)
+            published = judge_and_publish(order, Console(highlight=False, soft_wrap=True))
     except Refused as error:
         typer.secho(f"earshot: {error}", fg="red", err=True)
         raise typer.Exit(REFUSED) from None

@@ -30,6 +30,9 @@ BLOCKS = 94
 TAPS = tuple(f"mixed{number}" for number in range(11))
 """Blocks whose output can be tapped, the first one lowest."""
 
+INCEPTION = "inception_v3"
+"""Name of the layer of a network that is the Inception V3."""
+
 POOLS = ("mean", "max")
 """What is taken of each band and channel, over time and the rows of the band, in the order of the features: operations
 of keras.ops."""
@@ -49,6 +52,8 @@ class Architecture:
     """Frequency bands that features are pooled in, apart from one another."""
     input_range: tuple[float, float] = (0.0, 1.0)
     """Values that the weights expect for the image's 0 and 255."""
+    shrink: tuple[int, int] = (1, 1)
+    """Mel bands and frames that are averaged into one before the first convolution: (2, 2) is four times as quick."""
 
     def __post_init__(self) -> None:
         unknown = [tap for tap in self.taps if tap not in TAPS]
@@ -56,6 +61,8 @@ class Architecture:
             raise NetworkError(f"taps must be some of {', '.join(TAPS)}, not {', '.join(unknown) or 'none'}")
         if self.bands < 1:
             raise NetworkError(f"bands must be at least 1, not {self.bands}")
+        if min(self.shrink) < 1:
+            raise NetworkError(f"an image is shrunk by 1 or more, not {self.shrink}")
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `from_json` takes back."""
@@ -65,7 +72,15 @@ class Architecture:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The architecture of `to_json`'s dictionary; TypeError where a key is unknown."""
         low, high = values["input_range"]
-        return cls(**{**values, "taps": tuple(values["taps"]), "input_range": (float(low), float(high))})
+        rows, columns = values.get("shrink", (1, 1))  # models made before it was a choice lack it
+        return cls(
+            **{
+                **values,
+                "taps": tuple(values["taps"]),
+                "input_range": (float(low), float(high)),
+                "shrink": (int(rows), int(columns)),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +134,14 @@ def feature_network(
 
     image = keras.Input((params.mels, params.frames(), params.channels), name="image")
     low, high = architecture.input_range
-    scaled = keras.layers.Rescaling((high - low) / 255.0, low)(keras.ops.flip(image, axis=1))
-    tapped = _inception(architecture.taps, blocks, image.shape[1:])(scaled)
+    small = keras.layers.AveragePooling2D(architecture.shrink)(image) if max(architecture.shrink) > 1 else image
+    scaled = keras.layers.Rescaling((high - low) / 255.0, low)(keras.ops.flip(small, axis=1))
+    inception = _inception(architecture.taps, blocks)
+    try:
+        tapped = inception(scaled)
+    except ValueError as error:
+        rows, columns = small.shape[1:3]
+        raise NetworkError(f"images of {rows} x {columns} are too small for {architecture.taps[-1]}") from error
     tapped = tapped if isinstance(tapped, list) else [tapped]
     pooled = [_pool(keras.ops.flip(block, axis=1), architecture.bands) for block in tapped]
     return keras.Model(image, keras.ops.concatenate(pooled, axis=-1), name="features")
@@ -170,14 +191,14 @@ def creation_order(layers: Sequence[Any]) -> list[Any]:
     return sorted(layers, key=number)
 
 
-def _inception(taps: Sequence[str], blocks: Sequence[ConvBlock], shape: Sequence[int]) -> Any:
+def _inception(taps: Sequence[str], blocks: Sequence[ConvBlock]) -> Any:
     """Inception V3 from a scaled image to the outputs of `taps`, filled with `blocks`."""
     import keras
 
-    whole = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=tuple(shape))
-    network = keras.Model(whole.input, [whole.get_layer(tap).output for tap in taps], name="inception_v3")
-    convolutions = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)])
-    norms = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)])
+    # Of any size: Keras refuses sizes below 75, which are too small only for the last blocks.
+    whole = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(None, None, 3))
+    network = keras.Model(whole.input, [whole.get_layer(tap).output for tap in taps], name=INCEPTION)
+    convolutions, norms = _layers(network)
     if len(convolutions) != blocks_needed(taps) or len(norms) != len(convolutions):
         raise NetworkError(f"this Keras builds an Inception V3 of {len(convolutions)} blocks up to {taps[-1]}")
     if len(blocks) < len(convolutions):
@@ -190,6 +211,26 @@ def _inception(taps: Sequence[str], blocks: Sequence[ConvBlock], shape: Sequence
         convolution.set_weights([block.kernel])
         norm.set_weights([block.beta, block.mean, block.variance])
     return network
+
+
+def blocks_of(network: Any) -> tuple[ConvBlock, ...]:
+    """The blocks of a `feature_network` or `build_network` as they are now, trained further, say."""
+    convolutions, norms = _layers(network.get_layer(INCEPTION))
+    return tuple(
+        ConvBlock(convolution.get_weights()[0], *norm.get_weights())
+        for convolution, norm in zip(convolutions, norms, strict=True)
+    )
+
+
+def _layers(network: Any) -> tuple[list[Any], list[Any]]:
+    """Convolutions and batch normalisations of an Inception V3, in the order of creation."""
+    import keras
+
+    kinds = (keras.layers.Conv2D, keras.layers.BatchNormalization)
+    convolutions, norms = (
+        creation_order([layer for layer in network.layers if isinstance(layer, kind)]) for kind in kinds
+    )
+    return convolutions, norms
 
 
 def _pool(block: Any, bands: int) -> Any:

@@ -46,7 +46,9 @@ def expand(file: Path, base: Path) -> Path:
     model = load_compact(file)
     version = base / str(VERSION)
     try:
-        return export_saved_model(model.network(), model.class_names, version, model.params, model.card)
+        return export_saved_model(
+            model.network(), model.class_names, version, model.params, model.card, model.thresholds
+        )
     except ExportError:
         if version.is_dir():  # another process was quicker
             return version

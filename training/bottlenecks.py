@@ -19,10 +19,10 @@ from earshot.audio import SAMPLE_RATE_HZ, fit_segment, windows
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
 from serving.wholefile import whole_file
-from training.datasets import Clip, ClipUnreadable, load_clip
+from training.ahead import ahead
+from training.clips import Clip, ClipUnreadable, load_clip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,9 +38,6 @@ PRE_ROLL_S = 0.5
 HEARING = 2
 """Counts the ways in which clips were ever turned into windows: raise it where that changes the sound of any clip, so
 that features of the old sound are not read."""
-
-AHEAD = 4
-"""Clips decoded and turned into spectrograms while the network computes others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,7 @@ class Bottlenecks:
             else:
                 features[clip] = kept
         with ThreadPoolExecutor(max_workers=2) as pool:
-            work = _ahead(pool, missing, self._images)
+            work = ahead(pool, missing, self._images)
             for clip, images in track(work, "bottlenecks", total=len(missing), disable=not missing):
                 if isinstance(images, ClipUnreadable):
                     log.warning("clip skipped", reason=str(images))
@@ -125,16 +122,6 @@ class Bottlenecks:
             self._network = tf.function(lambda values: network(values, training=False), reduce_retracing=True)
         parts = [images[start : start + self._batch] for start in range(0, len(images), self._batch)]
         return np.concatenate([self._network(part.astype(np.float32)).numpy() for part in parts])
-
-
-def _ahead(pool: ThreadPoolExecutor, clips: list[Clip], work: Any) -> Iterable[tuple[Clip, Any]]:
-    """`work` of each clip in order, `AHEAD` clips ahead of the consumer, so that memory is bounded."""
-    futures = [pool.submit(work, clip) for clip in clips[:AHEAD]]
-    for number, clip in enumerate(clips):
-        done = futures.pop(0).result()
-        if number + AHEAD < len(clips):
-            futures.append(pool.submit(work, clips[number + AHEAD]))
-        yield clip, done
 
 
 def _write(path: Path, rows: NDArray[np.float16]) -> None:

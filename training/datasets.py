@@ -1,83 +1,70 @@
-"""Labelled clips and their folds: UrbanSound8K, or a folder for each class."""
+"""The clips to train on: one data set, or several together whose labels a class map brings under one set of names."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from producers.recordings import SUFFIXES, RecordingSource, RecordingUnreadable
+from earshot.logs import get_log
+from training.layouts import NotThisLayout, clips_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from training.clips import Clip
 
-OWN_FOLDS = 5
-"""Folds that a data set without folds of its own is dealt into."""
+log = get_log(__name__)
+
+FEW_SOURCES = 10
+"""A class of fewer recordings is warned of: what it learns is those recordings, and its figures say little."""
+
+_OTHERS = "*"
 
 
 class DataError(ValueError):
     """The data set cannot be trained on; the message says what is missing."""
 
 
-class ClipUnreadable(ValueError):
-    """A clip is empty, silent or corrupt; the message names it."""
+def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None) -> list[Clip]:
+    """Every clip of all `folders`, in order, labelled as `class_map` has it (see `read_class_map`).
 
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """One labelled sound file."""
-
-    path: Path
-    label: str
-    fold: int
-    source: str
-    """Recording that it was cut from: all its clips are in one fold."""
-
-
-def find_clips(folder: Path) -> list[Clip]:
-    """Every clip below `folder`, in order; raises DataError where there is none, or a source is in two folds."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; --data names UrbanSound8K's, or one with a folder for each class")
-    metadata = folder / "metadata" / "UrbanSound8K.csv"
-    try:
-        clips = _urbansound8k(folder, metadata) if metadata.is_file() else _folders(folder)
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{metadata} is not UrbanSound8K's table ({error!r}); fetch it again") from error
+    A recording that is in several data sets is in the fold that the first of them gives it. Raises DataError where
+    there are no two classes, or a data set has clips of one recording in two folds.
+    """
+    clips: list[Clip] = []
+    fold_of: dict[str, int] = {}
+    for folder in folders:
+        own = _of_one(folder)
+        moved = {clip.source for clip in own if fold_of.get(clip.source, clip.fold) != clip.fold}
+        if moved:
+            log.warning("recordings are in another data set too, and take its folds", data=str(folder), n=len(moved))
+        own = [replace(clip, fold=fold_of.get(clip.source, clip.fold)) for clip in own]
+        fold_of |= {clip.source: clip.fold for clip in own}
+        clips += own
+    if class_map is not None:
+        clips = _mapped(clips, class_map)
     if len({clip.label for clip in clips}) < 2:
-        raise DataError(f"{folder} holds {len(clips)} clips; training needs clips of two classes at least")
+        where = ", ".join(str(folder) for folder in folders)
+        raise DataError(f"{where} holds {len(clips)} clips; training needs clips of two classes at least")
+    return clips
+
+
+def _of_one(folder: Path) -> list[Clip]:
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} is not a folder; --data names UrbanSound8K's, ESC-50's, or one with a folder for each class"
+        )
+    try:
+        clips = clips_in(folder)
+    except NotThisLayout as error:
+        raise DataError(str(error)) from error
     folds: dict[str, int] = {}
     for clip in clips:
         if folds.setdefault(clip.source, clip.fold) != clip.fold:
             raise DataError(f"recording {clip.source} is in folds {folds[clip.source]} and {clip.fold}: it would leak")
     return clips
-
-
-def _urbansound8k(folder: Path, metadata: Path) -> list[Clip]:
-    """Clips of the official table that are there; a table may name .wav files where the clips are .flac."""
-    clips = []
-    with metadata.open(newline="") as table:
-        for row in csv.DictReader(table):
-            named = folder / "audio" / f"fold{row['fold']}" / row["slice_file_name"]
-            for path in (named, named.with_suffix(".flac"), named.with_suffix(".wav")):
-                if path.is_file():
-                    clips.append(Clip(path, row["class"], int(row["fold"]), row["fsID"]))
-                    break
-    return clips
-
-
-def _folders(folder: Path) -> list[Clip]:
-    paths = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES)
-    sources = [path.relative_to(folder).as_posix() for path in paths]
-    return [Clip(path, path.parent.name, _own_fold(name), name) for path, name in zip(paths, sources, strict=True)]
-
-
-def _own_fold(name: str) -> int:
-    return 1 + hashlib.sha256(name.encode()).digest()[0] % OWN_FOLDS
 
 
 def chosen_folds(text: str, clips: list[Clip]) -> list[int]:
@@ -97,15 +84,34 @@ def chosen_folds(text: str, clips: list[Clip]) -> list[int]:
     return folds
 
 
-def load_clip(path: Path) -> NDArray[np.int16]:
-    """A clip as an agent hears it: int16 [n] at 16 kHz, channels averaged, n a whole number of frames.
+def read_class_map(path: Path) -> dict[str, str]:
+    """A class map from a CSV table with the columns `label` and `class`.
 
-    Raises ClipUnreadable where it is corrupt, empty or silent.
+    A label of a data set becomes the class beside it, and is left out where that is empty; the label `*` stands for
+    all that are not in the table, which keep their names without it. Raises DataError.
     """
     try:
-        pcm = np.concatenate(list(RecordingSource(path, speed=0)))
-    except RecordingUnreadable as error:
-        raise ClipUnreadable(str(error)) from error
-    if not pcm.any():
-        raise ClipUnreadable(f"{path} is silent")
-    return pcm
+        with path.open(newline="", encoding="utf-8") as table:
+            return {row["label"].strip(): (row["class"] or "").strip() for row in csv.DictReader(table)}
+    except OSError as error:
+        raise DataError(f"the class map {path} cannot be read: {error.strerror}") from error
+    except (KeyError, AttributeError, UnicodeDecodeError) as error:
+        raise DataError(f"the class map {path} is no CSV table with the columns label and class ({error!r})") from error
+
+
+def _mapped(clips: Iterable[Clip], class_map: Mapping[str, str]) -> list[Clip]:
+    clips = list(clips)
+    unknown = sorted(class_map.keys() - {clip.label for clip in clips} - {_OTHERS})
+    if unknown:
+        labels = ", ".join(sorted({clip.label for clip in clips}))
+        raise DataError(f"the class map names {', '.join(unknown)}, which no data set has; there are {labels}")
+    named = (replace(clip, label=class_map.get(clip.label, class_map.get(_OTHERS, clip.label))) for clip in clips)
+    return [clip for clip in named if clip.label]
+
+
+def thin_classes(clips: Iterable[Clip]) -> dict[str, int]:
+    """Classes of fewer than `FEW_SOURCES` recordings, and how many each has."""
+    sources: dict[str, set[str]] = {}
+    for clip in clips:
+        sources.setdefault(clip.label, set()).add(clip.source)
+    return {label: len(own) for label, own in sorted(sources.items()) if len(own) < FEW_SOURCES}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from serving.network import Head
     from training.bottlenecks import Features
-    from training.datasets import Clip
+    from training.clips import Clip
 
 
 def evaluate(head: Head, features: Mapping[Clip, Features], class_names: Sequence[str]) -> dict[str, Any]:

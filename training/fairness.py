@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from training.datasets import Clip
+    from training.clips import Clip
 
 
 class NotComparable(ValueError):

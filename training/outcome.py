@@ -20,8 +20,8 @@ class Compared:
     fair: FairClips
     against: int
     """That version."""
-    data: str
-    """Name of the folder of the clips."""
+    data: list[str]
+    """Names of the folders of the clips."""
     folds: str
 
     @property
@@ -52,8 +52,9 @@ class Compared:
         """The figures for the card."""
         one = self.figures
         return (
-            f"Of the first 3 s of {one.clips} clips of {one.recordings} recordings ({self.data}, folds {self.folds}) "
-            f"it names {one.candidate:.1%} right, version {self.against} {one.current:.1%}: {self._lead()}."
+            f"Of the first 3 s of {one.clips} clips of {one.recordings} recordings ({', '.join(self.data)}, "
+            f"folds {self.folds}) it names {one.candidate:.1%} right, version {self.against} {one.current:.1%}: "
+            f"{self._lead()}."
         )
 
     def lines(self) -> str:

@@ -14,7 +14,7 @@ from processors.predictor import PredictError, WrongModel, check_signature
 from serving.catalogue import CatalogueError, NotWhole, draft, require_whole, versions
 from serving.inspection import Version, timestamp
 from serving.layout import TRAINING_FILE
-from training.datasets import DataError, chosen_folds, find_clips
+from training.datasets import DataError, chosen_folds, find_clips, read_class_map
 from training.fairness import FairClips, NotComparable, fair_clips
 from training.gate import TooFewRecordings, compare
 from training.outcome import Compared, NotCompared, reservations
@@ -41,8 +41,10 @@ class Promotion:
     candidate: Path
     """The folder of a version, outside `base_path`."""
     base_path: Path
-    data: Path | None
-    """Labelled clips; None does where there is no version yet that is to be beaten."""
+    data: tuple[Path, ...]
+    """Folders of labelled clips; none will do where there is no version yet that is to be beaten."""
+    class_map: Path | None
+    """What their labels are called, as for training."""
     folds: str
     """Those to judge on: all, or as `1,2`."""
     force: bool
@@ -112,9 +114,10 @@ def _newest(order: Promotion) -> Version | None:
 def _fair_clips(order: Promotion, newest: Version, console: Console) -> FairClips | NotCompared:
     """The clips to compare on; where there are none, why, if the candidate is to be published by force."""
     try:
-        if order.data is None:
+        if not order.data:
             raise NotComparable(f"no clips: --data names labelled ones, on which it has to beat {newest.folder}")
-        clips = find_clips(order.data)
+        class_map = read_class_map(order.class_map) if order.class_map else None
+        clips = find_clips(*order.data, class_map=class_map)
         folds = chosen_folds(order.folds, clips)
         fair = fair_clips([clip for clip in clips if clip.fold in folds], order.candidate, newest.folder)
     except NotComparable as error:
@@ -167,7 +170,7 @@ def _compare(
         figures = compare(ours.hits(), theirs.hits(), [clip.source for clip in ours.clips])
     except (NoClipReadable, TooFewRecordings) as error:
         return _if_forced(error, order)
-    data = order.data.absolute().name if order.data else ""
+    data = [folder.absolute().name for folder in order.data]
     return Compared(figures, contest.fair, contest.newest.number, data, order.folds)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from training.datasets import Clip
+    from training.clips import Clip
     from training.settings import RetrainSettings
     from training.weights import Weights
 
@@ -37,7 +37,9 @@ def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, An
         target = next_version(settings.model_dir)
         try:
             extra = {TRAINING_FILE: json.dumps(record, indent=1) + "\n"}
-            export_saved_model(model.network(), model.class_names, target, model.params, model.card, extra)
+            export_saved_model(
+                model.network(), model.class_names, target, model.params, model.card, model.thresholds, extra
+            )
         except ExportError as error:
             raise NotWritable(f"{error}; start again, the cache keeps what was computed") from error
         console.print(f"published {target}")
@@ -53,7 +55,8 @@ def training_record(
     figures = ("clips", "accuracy", "clip_accuracy")
     return {
         "made": timestamp(datetime.now(UTC)),
-        "data": settings.data.absolute().name if settings.data else None,
+        "data": [folder.absolute().name for folder in settings.folders],
+        "class_map": settings.class_map.name if settings.class_map else None,
         "clips": len(seen),
         "recordings": sorted({clip.source for clip in seen}),
         "hold_out": held_out,

@@ -26,7 +26,7 @@ from serving.catalogue import next_version
 from serving.compact import CompactModel
 from serving.network import Architecture, NetworkError
 from training.bottlenecks import Bottlenecks, Features
-from training.datasets import Clip, DataError, chosen_folds, find_clips
+from training.datasets import DataError, chosen_folds, find_clips, read_class_map, thin_classes
 from training.evaluate import evaluate
 from training.head import train_head
 from training.publishing import model_card, publish, training_record
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from serving.network import Head
+    from training.clips import Clip
     from training.settings import RetrainSettings
 
 
@@ -55,9 +56,14 @@ def run(settings: RetrainSettings) -> None:
 def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     """The whole job; returns the report as JSON values. Raises DataError, WeightsError, NetworkError or NotWritable."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if settings.data is None:
-        raise DataError("no clips: --data names UrbanSound8K's folder, or one with a folder for each class")
-    clips = find_clips(settings.data)
+    if not settings.folders:
+        raise DataError("no clips: --data names UrbanSound8K's or ESC-50's folder, or one with a folder for each class")
+    class_map = read_class_map(settings.class_map) if settings.class_map else None
+    clips = find_clips(*settings.folders, class_map=class_map)
+    thin = thin_classes(clips)
+    if thin:
+        few = ", ".join(f"{label} ({sources})" for label, sources in thin.items())
+        console.print(f"Classes of few recordings, whose figures say little: {few}")
     held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
     _check_before_the_work(settings, clips, held_out, judged)
     weights = load_weights(settings.weights)
@@ -86,6 +92,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         "class_names": class_names,
         "clips": len(features),
         "unreadable": unreadable,
+        "thin_classes": thin,
         "folds": folds,
         "seconds": seconds,
     }

@@ -14,7 +14,7 @@ from earshot.audio import windows
 from earshot.logs import get_log
 from earshot.spectrogram import spectrogram
 from processors.predictor import Prediction, Predictor
-from training.datasets import Clip, ClipUnreadable, load_clip
+from training.clips import Clip, ClipUnreadable, load_clip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - pydantic reads the annotation
+from pathlib import Path
 
 from pydantic import Field
 
@@ -12,8 +12,15 @@ from earshot.settings import Settings
 class RetrainSettings(Settings, env_prefix="EARSHOT_TRAINING_"):
     """What to train on, how it is judged, and where the model goes."""
 
-    data: Path | None = Field(
-        None, description="Labelled clips: UrbanSound8K's folder (audio/, metadata/), or a folder for each class."
+    data: str = Field(
+        "",
+        description="Labelled clips: the folder of UrbanSound8K, of ESC-50, or one with a folder for each class; "
+        "several separated by commas.",
+    )
+    class_map: Path | None = Field(
+        None,
+        description="CSV table with the columns label and class: renames labels, leaves out those with an empty class; "
+        "label * is all others.",
     )
     weights: str = Field(
         "imagenet",
@@ -31,3 +38,8 @@ class RetrainSettings(Settings, env_prefix="EARSHOT_TRAINING_"):
     bands: int = Field(3, ge=1, le=8, description="Frequency bands that features are pooled in.")
     batch: int = Field(16, ge=1, le=256, description="Images at once through the network.")
     seed: int = Field(0, ge=0, description="Seed of everything that is random.")
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The data sets' folders."""
+        return tuple(Path(part) for part in self.data.split(",") if part)

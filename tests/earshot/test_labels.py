@@ -26,6 +26,16 @@ def test_below_its_threshold_a_label_is_unknown_with_the_scores_still_there() ->
     assert (made.label, made.score, made.scores["dog_bark"]) == ("unknown", 0.7, 0.7)
 
 
+def test_below_the_models_threshold_for_its_class_a_label_is_unknown_too() -> None:
+    def made(**thresholds: float) -> str:
+        one = Label.of(segment(), SCORES, model_name="earshot", model_version=3, threshold=0.5, thresholds=thresholds)
+        return one.label
+
+    assert made(dog_bark=0.71) == "unknown"
+    assert made(dog_bark=0.7, siren=0.9) == "dog_bark"
+    assert made(dog_bark=0.1) == "dog_bark"
+
+
 def test_a_label_is_the_same_after_the_topic() -> None:
     assert Label.from_record(label().to_record().value) == label()
 

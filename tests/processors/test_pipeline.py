@@ -70,3 +70,12 @@ def test_a_label_carries_the_best_classes_and_the_version_that_answered() -> Non
     unsure = label(prepared, prediction, model_name="earshot", top_k=2, threshold=0.8)
     assert unsure.label == "unknown"
     assert unsure.scores == made.scores
+
+
+def test_a_label_is_unknown_where_the_model_itself_says_so() -> None:
+    prepared = prepare(incoming())
+    assert isinstance(prepared, Prepared)
+    prediction = Prediction(
+        {"siren": 0.2, "dog_bark": 0.8}, model_version=3, thresholds={"siren": 0.1, "dog_bark": 0.9}
+    )
+    assert label(prepared, prediction, model_name="earshot", top_k=2, threshold=0.5).label == "unknown"

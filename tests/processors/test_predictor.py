@@ -153,7 +153,17 @@ def answer(**changes: Any) -> Any:
         scores.tensor_shape.dim.add(size=size)
     scores.float_val.extend(fields["scores"])
     response.outputs["classes"].string_val.extend([name.encode() for name in fields["names"]])
+    if "thresholds" in fields:
+        least = response.outputs["thresholds"]
+        least.dtype = DT_FLOAT
+        for size in (1, len(fields["thresholds"])):
+            least.tensor_shape.dim.add(size=size)
+        least.float_val.extend(fields["thresholds"])
     return response
+
+
+def test_thresholds_come_with_the_classes_that_they_are_of() -> None:
+    assert read_predictions(answer(thresholds=[0.5, 0.25]), 1)[0].thresholds == {"a": 0.5, "b": 0.25}
 
 
 def test_class_names_may_come_once_or_with_each_row() -> None:
@@ -170,6 +180,7 @@ def test_class_names_may_come_once_or_with_each_row() -> None:
         ({"names": ["a"]}, "1 class names for 2 scores"),
         ({"shape": [2, 1]}, "for 1 segments"),
         ({"scores": [0.5]}, "do not fill their shape"),
+        ({"thresholds": [0.5]}, r"thresholds \[1, 1\] for scores \[1, 2\]"),
         ({"version": 0}, "does not say its version"),
     ],
 )

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLASS_NAMES = ["dog_bark", "siren", "straße"]
+THRESHOLDS = [0.25, 0.0, 1.0]
 
 
 def small_network(seed: int = 0, classes: int = len(CLASS_NAMES)) -> Any:
@@ -60,7 +61,8 @@ def network() -> Any:
 @pytest.fixture(scope="session")
 def exported(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an exported version; tests copy it and never change it."""
-    return export_saved_model(network, CLASS_NAMES, tmp_path_factory.mktemp("exported") / "1", card="# A card\n")
+    folder = tmp_path_factory.mktemp("exported") / "1"
+    return export_saved_model(network, CLASS_NAMES, folder, card="# A card\n", thresholds=THRESHOLDS)
 
 
 @dataclass

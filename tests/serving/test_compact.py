@@ -22,7 +22,7 @@ def model() -> CompactModel:
     kernel = (levels * np.float32(0.01) - np.float32(1.0)).astype(np.float32)
     block = ConvBlock(kernel, *(random.normal(size=8).astype(np.float32) for _ in range(3)))
     head = Head(((random.normal(size=(16, 2)).astype(np.float32), np.zeros(2, np.float32)),))
-    return CompactModel(Architecture(("mixed2",)), (block,), head, ("a", "b"), DEFAULT_PARAMS, "# card")
+    return CompactModel(Architecture(("mixed2",)), (block,), head, ("a", "b"), DEFAULT_PARAMS, "# card", (0.25, 0.5))
 
 
 def test_what_is_saved_comes_back_and_8_bit_kernels_unchanged(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_what_is_saved_comes_back_and_8_bit_kernels_unchanged(tmp_path: Path) ->
     np.testing.assert_array_equal(after.blocks[0].variance, before.blocks[0].variance)
     np.testing.assert_allclose(after.head.layers[0][0], before.head.layers[0][0], rtol=1e-3)
     assert (after.architecture, after.class_names) == (before.architecture, before.class_names)
-    assert (after.params, after.card) == (before.params, before.card)
+    assert (after.params, after.card, after.thresholds) == (before.params, before.card, before.thresholds)
     assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
 
 

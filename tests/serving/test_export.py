@@ -14,7 +14,7 @@ from earshot.spectrogram import SpectrogramParams, spectrogram
 from serving.export import ExportError, export_saved_model
 from serving.layout import CARD_FILE, CLASSES_FILE, SPECTROGRAM_FILE, TRAINING_FILE
 from serving.spectrogram_graph import spectrogram_graph
-from tests.serving.conftest import CLASS_NAMES, small_network
+from tests.serving.conftest import CLASS_NAMES, THRESHOLDS, small_network
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,6 +64,7 @@ def test_stock_tensorflow_loads_a_version_and_both_signatures_answer_as_the_netw
     np.testing.assert_allclose(from_pcm["scores"].numpy(), expected, atol=1e-3)
     for answer in (from_image, from_pcm):
         assert [[name.decode() for name in row] for row in answer["classes"].numpy()] == [CLASS_NAMES] * 3
+        np.testing.assert_array_equal(answer["thresholds"].numpy(), np.array([THRESHOLDS] * 3, np.float32))
 
 
 def test_a_version_brings_class_names_parameters_card_and_warm_up_requests(exported: Path) -> None:
@@ -98,6 +99,12 @@ def test_an_existing_version_is_refused_and_left_as_it_was(exported: Path, netwo
     with pytest.raises(ExportError, match="never overwritten"):
         export_saved_model(network, CLASS_NAMES, exported)
     assert (exported / "saved_model.pb").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("thresholds", [[0.5], [0.1, 0.2, 1.5], [0.1, 0.2, float("nan")]])
+def test_thresholds_that_do_not_fit_are_refused(network: Any, tmp_path: Path, thresholds: list[float]) -> None:
+    with pytest.raises(ExportError, match="3 classes need as many thresholds from 0 to 1"):
+        export_saved_model(network, CLASS_NAMES, tmp_path / "2", thresholds=thresholds)
 
 
 def test_a_failed_export_leaves_nothing_behind(network: Any, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from serving.network import (
     Head,
     NetworkError,
     blocks_needed,
+    blocks_of,
     build_network,
     creation_order,
     feature_network,
@@ -129,6 +130,28 @@ def test_more_bands_than_rows_are_refused(blocks: list[ConvBlock]) -> None:
         feature_network(Architecture(("mixed0",), bands=99), blocks)
 
 
+def test_an_image_that_is_shrunk_is_averaged_before_the_first_convolution(blocks: list[ConvBlock]) -> None:
+    bright = np.zeros((1, *SHAPE), np.float32)
+    bright[:, ::2, 1::2] = 255.0
+    even = np.full((1, *SHAPE), 63.75, np.float32)
+    shrunk = feature_network(Architecture(("mixed0",), bands=1, shrink=(2, 2)), blocks)
+    np.testing.assert_allclose(shrunk(bright), shrunk(even), rtol=1e-4, atol=1e-5)
+    as_it_is = feature_network(Architecture(("mixed0",), bands=1), blocks)
+    assert np.abs(as_it_is(bright) - as_it_is(even)).max() > 1e-3
+
+
+def test_an_image_that_is_too_small_for_a_block_is_refused(blocks: list[ConvBlock]) -> None:
+    with pytest.raises(NetworkError, match="images of 32 x 75 are too small for mixed10"):
+        feature_network(Architecture(("mixed10",), bands=1, shrink=(4, 4)), blocks)
+
+
+def test_blocks_are_read_back_as_they_went_in(blocks: list[ConvBlock]) -> None:
+    network = feature_network(Architecture(("mixed0",), bands=1), blocks)
+    for one, before in zip(blocks_of(network), blocks[: blocks_needed(["mixed0"])], strict=True):
+        for field in ("kernel", "beta", "mean", "variance"):
+            np.testing.assert_array_equal(getattr(one, field), getattr(before, field))
+
+
 @pytest.mark.parametrize(
     ("taps", "bands", "words"),
     [(("mixed11",), 3, "not mixed11"), ((), 3, "not none"), (("mixed1",), 0, "at least 1, not 0")],
@@ -139,7 +162,9 @@ def test_an_architecture_that_cannot_be_is_refused(taps: tuple[str, ...], bands:
 
 
 def test_an_architecture_comes_back_from_json() -> None:
-    architecture = Architecture(("mixed2", "mixed3"), bands=2, input_range=(-1.0, 1.0))
+    architecture = Architecture(("mixed2", "mixed3"), bands=2, input_range=(-1.0, 1.0), shrink=(1, 2))
+    before_it_could_shrink = {key: value for key, value in architecture.to_json().items() if key != "shrink"}
+    assert Architecture.from_json(before_it_could_shrink) == replace(architecture, shrink=(1, 1))
     assert Architecture.from_json(architecture.to_json()) == architecture
     with pytest.raises(TypeError):
         Architecture.from_json({**architecture.to_json(), "pools": 3})

@@ -16,7 +16,7 @@ from earshot.audio import windows
 from earshot.spectrogram import spectrogram
 from serving.compact import InvalidModelFile
 from serving.starter import STARTER, ensure_starter, main
-from training.datasets import load_clip
+from training.clips import load_clip
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

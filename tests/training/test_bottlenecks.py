@@ -9,7 +9,7 @@ import soundfile
 
 from serving.network import Architecture
 from training.bottlenecks import HEARING, Bottlenecks
-from training.datasets import Clip, load_clip
+from training.clips import Clip, load_clip
 from training.weights import Weights, load_weights
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 
 from serving.network import Head
 from training.bottlenecks import Features
-from training.datasets import Clip
+from training.clips import Clip
 from training.evaluate import evaluate
 
 NAMES = ("a", "b")

@@ -21,7 +21,8 @@ from serving.layout import CARD_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING
 from tests.processes import Command
 from tests.serving.conftest import serve, wait_for
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
-from training.datasets import find_clips, load_clip
+from training.clips import load_clip
+from training.datasets import find_clips
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +108,7 @@ def test_a_better_version_is_published_with_its_figures_and_a_running_server_tak
     assert event == {
         "event": "promotion",
         "forced": False,
-        "data": data.name,
+        "data": [data.name],
         "folds": "all",
         "clips": CLIPS,
         "recordings": CLIPS,

@@ -25,7 +25,8 @@ from serving.compact import load_compact
 from serving.layout import TRAINING_FILE
 from tests.producers.sounds import noise
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
-from training.datasets import DataError, find_clips, load_clip
+from training.clips import load_clip
+from training.datasets import DataError, find_clips
 from training.fairness import recordings_seen
 from training.head import train_head
 from training.retrain import retrain, run
@@ -48,7 +49,7 @@ def trained(data: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFac
     """What one whole run said and published."""
     folder = tmp_path_factory.mktemp("trained")
     settings = {
-        "data": data,
+        "data": str(data),
         "weights": str(weights_file),
         "taps": "mixed0",
         "bands": 2,
@@ -129,7 +130,7 @@ def test_versions_count_up_a_run_that_reads_the_cache_says_the_same_and_plain_te
 def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(trained: Trained, data: Path) -> None:
     record = json.loads((trained.model_dir / "1" / TRAINING_FILE).read_text())
     assert record["recordings"] == sorted(clip.source for clip in find_clips(data) if clip.source not in BROKEN)
-    assert (record["clips"], record["hold_out"], record["held_out"], record["data"]) == (CLIPS, [], None, data.name)
+    assert (record["clips"], record["hold_out"], record["held_out"], record["data"]) == (CLIPS, [], None, [data.name])
     figures = {fold: (one["clips"], one["accuracy"]) for fold, one in trained.report["folds"].items()}
     assert {fold: (one["clips"], one["accuracy"]) for fold, one in record["folds"].items()} == figures
     assert record["settings"] == {"taps": "mixed0", "bands": 2, "batch": 16, "seed": 0, "evaluate": "all"}
@@ -160,9 +161,9 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"data": None}, "no clips: --data names"),
-        ({"data": Path("nowhere")}, "nowhere is not a folder"),
-        ({"weights": "nowhere.npz"}, "nowhere.npz holds no Inception V3"),
+        ({"data": ""}, "no clips: --data names"),
+        ({"data": "nowhere"}, "nowhere is not a folder"),
+        ({"weights": "nowhere.npz"}, "nowhere.npz is no file"),
         ({"evaluate": "one"}, "folds are numbers separated by commas, not 'one'"),
         # With weights that are not there, to see that it is said before the long work.
         ({"evaluate": "77", "weights": "nowhere.npz"}, "no clip in fold 77"),
@@ -218,7 +219,12 @@ def test_too_few_classes_or_recordings_are_said_before_the_long_work(
         table.append(f"{place.name},{row}")
     (tmp_path / "metadata" / "UrbanSound8K.csv").write_text("\n".join(table))
     evaluate = "2" if "outside" in words else "none"
-    settings = {"data": tmp_path, "weights": "nowhere.npz", "evaluate": evaluate, "compact": tmp_path / "compact.npz"}
+    settings = {
+        "data": str(tmp_path),
+        "weights": "nowhere.npz",
+        "evaluate": evaluate,
+        "compact": tmp_path / "compact.npz",
+    }
     with pytest.raises(DataError, match=words):
         retrain(RetrainSettings.read(settings), QUIET)
 
@@ -234,7 +240,7 @@ def test_a_fold_of_which_no_clip_can_be_read_is_named(tmp_path: Path, weights_fi
             rows.append(f"{path.name},{fold}{kind},{fold},{kind}")
     table = "\n".join(["slice_file_name,fsID,fold,class", *rows])
     (tmp_path / "metadata" / "UrbanSound8K.csv").write_text(table)
-    settings = {"data": tmp_path, "weights": str(weights_file), "cache": tmp_path / "cache", "evaluate": "3"}
+    settings = {"data": str(tmp_path), "weights": str(weights_file), "cache": tmp_path / "cache", "evaluate": "3"}
     with pytest.raises(DataError, match=r"no clip of fold 3 can be read.*3-h\w+\.wav"):
         retrain(RetrainSettings.read({**settings, "taps": "mixed0", "bands": "1"}), QUIET)
 
@@ -258,7 +264,7 @@ def test_real_clips_and_weights_are_told_apart_on_unseen_folds(tmp_path: Path) -
     if not folder or not weights:
         pytest.skip("EARSHOT_URBANSOUND8K and EARSHOT_INCEPTION_WEIGHTS name no clips and weights")
     chosen = _some(Path(folder), tmp_path, kinds=("dog_bark", "gun_shot", "street_music"), each=7)
-    settings = {"data": tmp_path, "weights": weights, "cache": tmp_path / "cache", "evaluate": "1,2"}
+    settings = {"data": str(tmp_path), "weights": weights, "cache": tmp_path / "cache", "evaluate": "1,2"}
     report = retrain(RetrainSettings.read(settings), QUIET)
     assert report["clips"] == chosen == 42
     assert all(one["accuracy"] > 0.6 for one in report["folds"].values()), report["folds"]

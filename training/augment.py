@@ -1,0 +1,106 @@
+"""Augmentation of spectrogram images: a clip is never seen the same way twice, and so is not learnt by heart.
+
+Everything works on whole batches, and all chance comes from the generator that is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_TILT_KNOTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How much of what; all zero is none."""
+
+    shift: float = 0.5
+    """Time shift: share of the frames by which a sound may move to either side, silence coming in."""
+    pitch_bands: int = 3
+    """Mel bands by which it may move up or down."""
+    tilt: float = 0.04
+    """Standard deviation of a smooth curve over frequency that is added, as another microphone or room would: a share
+    of the image's range."""
+    masks: int = 2
+    """SpecAugment (Park et al. 2019): stripes of mel bands, and as many of frames, that are silenced."""
+    mask_bands: float = 0.125
+    """Widest stripe of mel bands, as a share of all."""
+    mask_frames: float = 0.17
+    """Widest stripe of frames, as a share of all."""
+    mixup: float = 0.5
+    """mixup (Zhang et al. 2018): how often a sound is mixed with another of its batch, image and targets alike."""
+    mixup_alpha: float = 0.4
+    """Of the beta distribution that the share of the other sound comes from."""
+
+
+def augment(
+    images: NDArray[np.uint8],
+    targets: Sequence[NDArray[np.float32]],
+    how: Augmentation,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
+    """`images` uint8 [batch, mels, frames, channels] as float32 of 0 to 255, and each of `targets` [batch, n].
+
+    Low mel bands come first, and 0 is silence, as `earshot.spectrogram` has it.
+    """
+    count: int = len(images)
+    mels, frames = images.shape[1:3]
+    sound = images.astype(np.float32)
+    furthest = round(how.shift * frames)
+    sound = _moved(sound, 2, rng.integers(-furthest, furthest + 1, size=count))
+    sound = _moved(sound, 1, rng.integers(-how.pitch_bands, how.pitch_bands + 1, size=count))
+    knots = rng.normal(0.0, 255 * how.tilt, (count, _TILT_KNOTS)).astype(np.float32)
+    tilted = np.clip(sound + (knots @ _hats(mels))[:, :, None, None], 0, 255)
+    sound = np.where(sound > 0, tilted, sound)
+    mixed = [sound, *targets]
+    if how.mixup:
+        drawn = rng.beta(how.mixup_alpha, how.mixup_alpha, count)
+        share = np.where(rng.random(count) < how.mixup, np.minimum(drawn, 1 - drawn), 0).astype(np.float32)
+        other = rng.permutation(count)
+        mixed = [_blend(values, values[other], share) for values in mixed]
+    sound, *targets = mixed
+    for _ in range(how.masks):
+        sound *= _stripes(count, mels, how.mask_bands, rng)[:, :, None, None]
+        sound *= _stripes(count, frames, how.mask_frames, rng)[:, None, :, None]
+    return sound, list(targets)
+
+
+def _moved(sound: NDArray[np.float32], axis: int, by: NDArray[Any]) -> NDArray[np.float32]:
+    """Each sound moved along `axis` by its own number of steps, silence coming in."""
+    if not by.any():
+        return sound
+    size = sound.shape[axis]
+    came_from = np.arange(size) - by[:, None]
+    there = (came_from >= 0) & (came_from < size)
+    shape = [len(by) if number == 0 else size if number == axis else 1 for number in range(sound.ndim)]
+    taken = np.take_along_axis(sound, came_from.clip(0, size - 1).reshape(shape), axis)
+    return np.where(there.reshape(shape), taken, np.float32(0))
+
+
+def _hats(mels: int) -> NDArray[np.float32]:
+    """[knots, mels]: what each knot adds to each band, linear between the knots."""
+    knots = np.linspace(0, mels - 1, _TILT_KNOTS)
+    bands = np.arange(mels)
+    return np.stack([np.interp(bands, knots, row) for row in np.eye(_TILT_KNOTS)]).astype(np.float32)
+
+
+def _blend(one: NDArray[np.float32], other: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
+    share = share.reshape(-1, *[1] * (one.ndim - 1))
+    return np.asarray((1 - share) * one + share * other, dtype=np.float32)
+
+
+def _stripes(count: int, size: int, widest: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """[count, size]: 0 within one stripe of up to `widest` of the size, 1 outside."""
+    width = rng.integers(0, round(widest * size) + 1, count)
+    start = rng.integers(0, size - width + 1)
+    place = np.arange(size)
+    inside = (place >= start[:, None]) & (place < (start + width)[:, None])
+    return np.where(inside, np.float32(0), np.float32(1))

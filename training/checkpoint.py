@@ -1,0 +1,76 @@
+"""What a fine-tuning run has reached, on disk: a run that is killed goes on from there as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from earshot.logs import get_log
+from serving.wholefile import whole_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+log = get_log(__name__)
+
+
+class Checkpoint:
+    """State of a compiled Keras model in training, its optimiser and random generators, and the average of weights."""
+
+    def __init__(self, path: Path, model: Any, run: str) -> None:
+        """Keep it in the file `path`; `run` says all that decides the run: the state of another is not gone on from."""
+        self._path = path
+        self._model = model
+        self._run = run
+        self._sums: list[NDArray[np.float64]] = [np.zeros(one.shape) for one in model.trainable_variables]
+        self._averaged = 0
+
+    def average(self) -> None:
+        """Take the weights as they are now into the average."""
+        weights = [np.asarray(variable, np.float64) for variable in self._model.trainable_variables]
+        self._sums = [total + one for total, one in zip(self._sums, weights, strict=True)]
+        self._averaged += 1
+
+    def use_average(self) -> None:
+        """Give the model the averaged weights."""
+        for variable, total in zip(self._model.trainable_variables, self._sums, strict=True):
+            variable.assign(total / self._averaged)
+
+    def keep(self, epochs: int, history: list[dict[str, float]]) -> None:
+        """Write the state after `epochs` epochs, whole or not at all."""
+        arrays = {f"variable_{number}": np.asarray(one) for number, one in enumerate(self._variables())}
+        arrays |= {f"sum_{number}": one for number, one in enumerate(self._sums)}
+        about = {"run": self._run, "epochs": epochs, "averaged": self._averaged, "history": history}
+        arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(self._path) as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    def restore(self) -> tuple[int, list[dict[str, float]]]:
+        """Epochs that are done and their history: none where nothing is kept, or the state of another run."""
+        try:
+            with np.load(self._path, allow_pickle=False) as arrays:
+                about = json.loads(arrays["about"].tobytes())
+                if about["run"] != self._run:
+                    log.warning("the state kept here is another run's, starting anew", path=str(self._path))
+                    return 0, []
+                values = [arrays[f"variable_{number}"] for number in range(len(self._variables()))]
+                sums = [arrays[f"sum_{number}"] for number in range(len(self._sums))]
+        except FileNotFoundError:
+            return 0, []
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            log.warning("the state kept here is broken, starting anew", path=str(self._path), error=str(error))
+            return 0, []
+        for variable, value in zip(self._variables(), values, strict=True):
+            variable.assign(value)
+        self._sums, self._averaged = sums, about["averaged"]
+        return about["epochs"], about["history"]
+
+    def _variables(self) -> list[Any]:
+        """Everything that the next step depends on, the state of random generators too, in a fixed order."""
+        return [*self._model.variables, *self._model.optimizer.variables]

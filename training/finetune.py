@@ -1,0 +1,242 @@
+"""Fine-tuning: the whole network goes on learning, its lower blocks more slowly than its upper ones.
+
+What a run has reached is kept after each epoch, so one that was killed goes on from there and ends with the same
+weights. It runs on whatever Keras runs on; nothing here knows the backend.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from rich.progress import Progress
+
+from earshot.spectrogram import DEFAULT_PARAMS
+from serving.network import INCEPTION, Architecture, ConvBlock, Head, blocks_of, feature_network
+from training.ahead import ahead
+from training.augment import Augmentation, augment
+from training.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from earshot.spectrogram import SpectrogramParams
+
+
+NORM_MOMENTUM = 0.9
+"""Of batch normalisation's means and variances: Keras's 0.99 takes longer than a small data set lasts."""
+SETTLING_STEPS = 60
+"""After as many, next to nothing is left in these of the weights before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast a network learns."""
+
+    epochs: int = 30
+    batch: int = 32
+    rate: float = 4e-4
+    """Highest learning rate, of the upper blocks and the head: warmed up to over `warm_up`, then down a cosine."""
+    warm_up: float = 0.08
+    """Share of all steps."""
+    lower_rate: float = 0.3
+    """Of the lowest block, as a share of `rate`; the blocks between go up evenly (discriminative learning rates, Howard
+    and Ruder 2018)."""
+    weight_decay: float = 0.05
+    """Decoupled (AdamW, Loshchilov and Hutter 2019), of kernels only."""
+    label_smoothing: float = 0.1
+    dropout: float = 0.3
+    """Of the pooled features, before the head."""
+    averaged: float = 0.25
+    """Share of the epochs, the last ones, whose weights are averaged (Izmailov et al. 2018)."""
+    least_rate: float = 0.05
+    """What the cosine ends at, as a share of `rate`: where it is 0, weights that are averaged hardly differ."""
+    teacher: float = 1.0
+    """Weight of the loss of teacher targets, where there are any, against the labels' own."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What a network learns from."""
+
+    images: NDArray[np.uint8]
+    """[windows, mels, frames, channels]; may lie on disk."""
+    groups: tuple[tuple[int, ...], ...]
+    """Windows of each clip: each clip is heard once an epoch, through one of its windows."""
+    classes: NDArray[np.int64]
+    """Class of each clip."""
+    teacher: NDArray[np.float32] | None = None
+    """[windows, values] that the network learns to predict as well, standardised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A network that was trained further."""
+
+    blocks: tuple[ConvBlock, ...]
+    head: Head
+    history: tuple[dict[str, float], ...]
+    """Of each epoch: `epoch`, `rate`, and means of `loss` and of its parts."""
+
+
+def finetune(
+    examples: Examples,
+    class_count: int,
+    architecture: Architecture,
+    blocks: Sequence[ConvBlock],
+    schedule: Schedule,
+    seed: int,
+    folder: Path,
+    params: SpectrogramParams = DEFAULT_PARAMS,
+) -> Tuned:
+    """Train `blocks` and a new head on `examples`.
+
+    folder: keeps the state after each epoch; where it has one of this very run, the run goes on from it.
+    """
+    # Layers are numbered from the start again: TensorFlow adds gradients up in the order of their names.
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":  # whose threads would add up gradients in another order each time
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    trainer = _Trainer(examples, class_count, architecture, blocks, schedule, seed, params)
+    state = Checkpoint(folder / "state.npz", trainer.model, trainer.run)
+    done, history = state.restore()
+    first_averaged = schedule.epochs - max(1, round(schedule.averaged * schedule.epochs))
+    with Progress() as progress:
+        task = progress.add_task("fine-tuning", total=schedule.epochs * trainer.steps, completed=done * trainer.steps)
+        for epoch in range(done, schedule.epochs):
+            history.append(trainer.run_epoch(epoch, lambda: progress.advance(task)))
+            if epoch >= first_averaged:
+                state.average()
+            state.keep(epoch + 1, history)
+    state.use_average()
+    trainer.settle_norms()
+    return Tuned(blocks_of(trainer.features), trainer.head(), tuple(history))
+
+
+class _Trainer:
+    """The network while it learns, and the batches that it learns from."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        class_count: int,
+        architecture: Architecture,
+        blocks: Sequence[ConvBlock],
+        schedule: Schedule,
+        seed: int,
+        params: SpectrogramParams,
+    ) -> None:
+        self.features = feature_network(architecture, blocks, params)
+        self._examples, self._schedule, self._seed, self._class_count = examples, schedule, seed, class_count
+        self.steps = max(1, len(examples.groups) // schedule.batch)
+        run = {
+            "schedule": asdict(schedule),
+            "seed": seed,
+            "groups": examples.groups,
+            "classes": examples.classes.tolist(),
+            "teacher": examples.teacher is not None,
+        }
+        self.run = hashlib.sha256(json.dumps(run).encode()).hexdigest()
+        for layer in self.features.get_layer(INCEPTION).layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = NORM_MOMENTUM
+        values = keras.layers.Dropout(schedule.dropout, seed=seed)(self.features.output)
+        outputs = [keras.layers.Dense(class_count, name="classes", dtype="float32")(values)]
+        losses: list[Any] = [keras.losses.CategoricalCrossentropy(from_logits=True)]
+        if examples.teacher is not None:
+            outputs.append(keras.layers.Dense(examples.teacher.shape[1], name="teacher", dtype="float32")(values))
+            losses.append(keras.losses.MeanSquaredError())
+        self.model = keras.Model(self.features.input, outputs)
+        optimizer = _Layerwise(self._shares(), weight_decay=schedule.weight_decay, global_clipnorm=5.0)
+        vectors = [variable for variable in self.model.trainable_variables if len(variable.shape) < 2]
+        optimizer.exclude_from_weight_decay(var_list=vectors)
+        weights = [1.0, schedule.teacher][: len(losses)]
+        # TensorFlow's own compiler takes longer for it on a CPU, and adds up in another order each time.
+        compiled = keras.backend.backend() != "tensorflow"
+        self.model.compile(optimizer, losses, loss_weights=weights, jit_compile=compiled)
+        optimizer.build(self.model.trainable_variables)
+
+    def _shares(self) -> list[float]:
+        """Share of the learning rate of each trainable variable: up evenly from the lowest block; the heads' is 1."""
+        blocks = len(self.features.trainable_variables)
+        heads = len(self.model.trainable_variables) - blocks
+        return [*np.linspace(self._schedule.lower_rate, 1.0, blocks).tolist(), *[1.0] * heads]
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted over all epochs."""
+        schedule = self._schedule
+        total = schedule.epochs * self.steps
+        warm = min(1.0, (step + 1) / max(1.0, schedule.warm_up * total))
+        cosine = 0.5 * (1 + math.cos(math.pi * step / total))
+        return schedule.rate * warm * (schedule.least_rate + (1 - schedule.least_rate) * cosine)
+
+    def run_epoch(self, epoch: int, after_step: Callable[[], None]) -> dict[str, float]:
+        """Train for one epoch; returns what goes into the history."""
+        totals: dict[str, float] = {}
+        for number, (images, targets) in enumerate(self._batches(epoch)):
+            self.model.optimizer.learning_rate = self.rate(epoch * self.steps + number)
+            logs = self.model.train_on_batch(images, targets, return_dict=True)
+            for name, value in logs.items():
+                totals[name] = float(value)  # Keras gives the mean since its metrics were reset
+            after_step()
+        self.model.reset_metrics()
+        return {"epoch": epoch + 1, "rate": self.rate((epoch + 1) * self.steps - 1), **totals}
+
+    def settle_norms(self) -> None:
+        """Let batch normalisation measure its means and variances anew: averaged weights have others."""
+        self.model.optimizer.learning_rate = 0.0
+        epochs = itertools.count(self._schedule.epochs)
+        batches = itertools.chain.from_iterable(self._batches(epoch) for epoch in epochs)
+        for images, targets in itertools.islice(batches, SETTLING_STEPS):
+            self.model.train_on_batch(images, targets)
+
+    def head(self) -> Head:
+        """The head that tells the classes apart."""
+        kernel, bias = self.model.get_layer("classes").get_weights()
+        return Head(((kernel, bias),))
+
+    def _batches(self, epoch: int) -> Any:
+        """Images and targets of each step of an epoch: all chance in them comes from seed, epoch and step."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._examples.groups))
+
+        def made(step: int) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
+            rng = np.random.default_rng([self._seed, epoch, step])
+            clips = order[step * self._schedule.batch : (step + 1) * self._schedule.batch]
+            windows = np.array([rng.choice(self._examples.groups[clip]) for clip in clips])
+            smoothing = self._schedule.label_smoothing
+            classes = np.eye(self._class_count, dtype=np.float32)[self._examples.classes[clips]]
+            targets = [np.asarray((1 - smoothing) * classes + smoothing / self._class_count, dtype=np.float32)]
+            if self._examples.teacher is not None:
+                targets.append(self._examples.teacher[windows])
+            return augment(self._examples.images[windows], targets, self._schedule.augmentation, rng)
+
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            for _, batch in ahead(pool, range(self.steps), made, most=8):
+                yield batch
+
+
+class _Layerwise(keras.optimizers.AdamW):  # type: ignore[misc]
+    """AdamW with a learning rate of its own for each variable."""
+
+    def __init__(self, shares: list[float], **options: Any) -> None:
+        super().__init__(name="layerwise_adamw", **options)
+        self._shares = shares
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        # Keras tells an optimiser nothing else about a variable that all its backends have.
+        share = self._shares[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * share)

@@ -1,0 +1,91 @@
+"""How published data sets lie on disk: UrbanSound8K, ESC-50, or a folder for each class.
+
+Each layout is a function from a folder to its clips. Two of them come from Freesound, and name a clip's recording by
+its number there; so a recording that both have is known for one.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from producers.recordings import SUFFIXES
+from training.clips import Clip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+OWN_FOLDS = 5
+"""Folds that a data set without folds of its own is dealt into."""
+
+URBANSOUND8K = "metadata/UrbanSound8K.csv"
+ESC50 = "meta/esc50.csv"
+
+_NAMED_AFTER_RECORDING = (
+    re.compile(r"^(?P<freesound>\d+)-\d+-\d+-\d+$"),  # UrbanSound8K: recording-class-occurrence-slice
+    re.compile(r"^\d-(?P<freesound>\d+)-[A-Z]-\d+$"),  # ESC-50: fold-recording-take-class
+)
+_TAKE = "_nohash_"
+"""What follows it in a file's name tells takes of one recording apart, as in TensorFlow's own retraining scripts."""
+
+
+class NotThisLayout(ValueError):
+    """A folder has a data set's table, and the table is not what it should be."""
+
+
+def clips_in(folder: Path) -> list[Clip]:
+    """Every clip in `folder`, in order, by the table that it has, or else by its folders.
+
+    A table may name .wav files where the clips are .flac, and clips that are not there. Raises NotThisLayout.
+    """
+    for table, layout in ((URBANSOUND8K, _urbansound8k), (ESC50, _esc50)):
+        if (folder / table).is_file():
+            try:
+                with (folder / table).open(newline="", encoding="utf-8") as lines:
+                    return list(layout(folder, csv.DictReader(lines)))
+            except (KeyError, ValueError) as error:  # UnicodeDecodeError is one
+                name = "UrbanSound8K" if layout is _urbansound8k else "ESC-50"
+                raise NotThisLayout(f"{folder / table} is not {name}'s table ({error!r}); fetch it again") from error
+    return list(_folders(folder))
+
+
+def _urbansound8k(folder: Path, table: csv.DictReader[str]) -> Iterator[Clip]:
+    for row in table:
+        path = _there(folder / "audio" / f"fold{row['fold']}" / row["slice_file_name"])
+        if path:
+            yield Clip(path, row["class"], int(row["fold"]), f"freesound:{row['fsID']}")
+
+
+def _esc50(folder: Path, table: csv.DictReader[str]) -> Iterator[Clip]:
+    for row in table:
+        path = _there(folder / "audio" / row["filename"])
+        if path:
+            yield Clip(path, row["category"], int(row["fold"]), f"freesound:{row['src_file']}")
+
+
+def _there(named: Path) -> Path | None:
+    return next(
+        (path for path in (named, named.with_suffix(".flac"), named.with_suffix(".wav")) if path.is_file()), None
+    )
+
+
+def _folders(folder: Path) -> Iterator[Clip]:
+    """A folder for each class; in it files, each a recording, or a folder for each recording."""
+    for path in sorted(path for path in folder.glob("*/**/*") if path.suffix.lower() in SUFFIXES and path.is_file()):
+        source = _source(path, folder)
+        fold = 1 + hashlib.sha256(source.encode()).digest()[0] % OWN_FOLDS
+        yield Clip(path, path.relative_to(folder).parts[0], fold, source)
+
+
+def _source(path: Path, folder: Path) -> str:
+    for pattern in _NAMED_AFTER_RECORDING:
+        if found := pattern.match(path.stem):
+            return f"freesound:{found['freesound']}"
+    inside = path.relative_to(folder)
+    if len(inside.parts) > 2:
+        return inside.parent.as_posix()
+    stem, take, _ = inside.name.partition(_TAKE)
+    return (inside.parent / stem).as_posix() if take else inside.as_posix()
