@@ -16,6 +16,7 @@ MODULES = {
     "agent": "import producers.command",
     "worker": "import processors.worker, processors.app",
     "command line": "import earshot.cli",
+    "models": "import serving.models, serving.catalogue",
 }
 
 

@@ -13,6 +13,7 @@ from local.commands import app as local_app
 from local.settings import DemoSettings, ReplaySettings
 from processors.settings import ProcessorSettings
 from producers.settings import AgentSettings
+from serving.models import app as models_app
 from serving.settings import ServerSettings
 from training.settings import EvaluateSettings, RetrainSettings
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     **APP,
 )
 app.add_typer(local_app, name="local")
+app.add_typer(models_app, name="models")
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import urllib.error
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from earshot.admin import create_topics
 from local.broker import Broker
+from local.modelserver import READY_TIMEOUT_S, model_server, without_settings
 from local.ports import HOST, free_ports
 from local.processes import Child
 from serving.versions import version_folders
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-READY_TIMEOUT_S = 300.0
-"""The first start expands the starter model, which takes most of a minute on a small machine."""
-
 _POLL_S = 0.1
-_SET_HERE = ("EARSHOT_SERVING_", "EARSHOT_PROCESSOR_")
 
 
 class StackError(RuntimeError):
@@ -81,24 +77,21 @@ class Stack:
                 "that holds such folders"
             )
         # The model server takes longest, so it starts first and loads while the broker does.
-        grpc_port, rest_port, web_port = free_ports(3)
-        serve = ["serving", "--port", str(grpc_port), "--rest-api-port", str(rest_port), "--host", HOST]
-        if self._model:
-            serve += ["--model-base-path", str(self._model)]
-        self._run("model server", serve)
+        server, address = model_server(self._model, self._work_dir / "model-server.log")
+        self._run(server)
         self._announce("starting Kafka, and the model server beside it")
         broker = self._exit.enter_context(Broker(self._work_dir / "kafka"))
         self.bootstrap_servers = broker.bootstrap_servers
         create_topics(self.bootstrap_servers)
-        work = ["processors", "--bootstrap-servers", self.bootstrap_servers, "--model-server", f"{HOST}:{grpc_port}"]
+        work = ["processors", "--bootstrap-servers", self.bootstrap_servers, "--model-server", address]
+        (web_port,) = free_ports(1)
         work += ["--web-host", HOST, "--web-port", str(web_port), "--top-k", str(self._top_k)]
-        self._run("worker", work)
+        log = self._work_dir / "worker.log"
+        self._run(Child("worker", [sys.executable, "-m", *work], env=without_settings(), log_path=log))
         self._announce("waiting for the model and the worker")
         self._wait(f"http://{HOST}:{web_port}/ready")
 
-    def _run(self, name: str, arguments: list[str]) -> None:
-        log = self._work_dir / f"{name.replace(' ', '-')}.log"
-        child = Child(name, [sys.executable, "-m", *arguments], env=_without_settings(), log_path=log)
+    def _run(self, child: Child) -> None:
         child.start()
         self._exit.callback(child.stop)
         self._children.append(child)
@@ -114,8 +107,3 @@ class Stack:
                 time.sleep(_POLL_S)
         last = "\n".join(f"the {child.name}'s last lines:\n" + "\n".join(child.tail(5)) for child in self._children)
         raise StackError(f"the worker was not ready after {READY_TIMEOUT_S:.0f} s; {last}")
-
-
-def _without_settings() -> dict[str, str]:
-    """The environment but for the settings of server and worker: one that is set for others must not part these two."""
-    return {name: value for name, value in os.environ.items() if not name.upper().startswith(_SET_HERE)}

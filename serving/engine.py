@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from serving.layout import SAVED_MODEL_FILE
 from serving.signatures import decode_inputs
 from serving.tensors import InvalidTensor
 from serving.warmup import read_warmup
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from tensorflow.core.protobuf import meta_graph_pb2
-
-SAVED_MODEL_FILE = "saved_model.pb"
 
 _SERVE_TAG = "serve"
 _NO_LIMIT = 1 << 62

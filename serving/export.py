@@ -10,6 +10,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,21 +19,17 @@ import tensorflow as tf
 from earshot.audio import SEGMENT_SAMPLES
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.folding import fold_batch_norm
+from serving.layout import CARD_FILE, CLASSES_FILE, EXTRA_FOLDER, SPECTROGRAM_FILE, WARMUP_FILE
 from serving.signatures import DEFAULT_SIGNATURE
 from serving.spectrogram_graph import spectrogram_graph
 from serving.warmup import write_warmup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from earshot.spectrogram import SpectrogramParams
 
 PCM_SIGNATURE = "pcm"
-
-CLASSES_FILE = "assets.extra/classes.txt"
-"""Class names, one a line, in the order of the scores."""
-SPECTROGRAM_FILE = "assets.extra/spectrogram.json"
-CARD_FILE = "assets.extra/card.md"
 
 
 class ExportError(ValueError):
@@ -46,6 +43,7 @@ def export_saved_model(
     params: SpectrogramParams = DEFAULT_PARAMS,
     card: str = "",
     thresholds: Sequence[float] | None = None,
+    extra: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
     """Write `network` as the SavedModel `version_dir` (a numeric folder that does not exist yet), and return its path.
 
@@ -56,18 +54,21 @@ def export_saved_model(
     - `pcm`: `pcm` int16 [batch, 48000]
 
     and both answer `scores` float32 [batch, classes], `classes` string [batch, classes] and `thresholds` float32
-    [batch, classes]: below its threshold a class is to be called unknown. None are all 0.
-    Raises ExportError where the folder exists or is not a version, or the network's shapes do not fit.
+    [batch, classes]: below its threshold a class is to be called unknown. None are all 0. `extra` is the text of
+    further files of the version, by their place within it, which is under `assets.extra/`.
+    Raises ExportError where the folder exists or is not a version, the network's shapes do not fit, or a further file
+    would stand elsewhere or in the place of one of its own.
     """
     version_dir = Path(version_dir)
     thresholds = [0.0] * len(class_names) if thresholds is None else list(thresholds)
     _check(network, class_names, version_dir, params, thresholds)
+    _check_extra(extra)
     version_dir.parent.mkdir(parents=True, exist_ok=True)
     # Not a number, so no server takes the unfinished folder for a version.
     unfinished = Path(tempfile.mkdtemp(prefix=f".{version_dir.name}-", dir=version_dir.parent))
     try:
         _save(network, class_names, unfinished, params, thresholds)
-        _write_assets(class_names, unfinished, params, card)
+        _write_assets(class_names, unfinished, params, {CARD_FILE: card, **extra})
         unfinished.chmod(0o755)  # a server under another user reads it too
         if version_dir.exists():
             raise ExportError(f"{version_dir} appeared meanwhile; export to another version number")
@@ -96,6 +97,13 @@ def _check(
         raise ExportError(f"the network gives {network.output_shape[1:]} scores for {len(class_names)} class names")
     if len(thresholds) != len(class_names) or not all(0 <= least <= 1 for least in thresholds):
         raise ExportError(f"{len(class_names)} classes need as many thresholds from 0 to 1, not {list(thresholds)}")
+
+
+def _check_extra(extra: Mapping[str, str]) -> None:
+    own = {CARD_FILE, CLASSES_FILE, SPECTROGRAM_FILE, WARMUP_FILE}
+    for name in extra:
+        if name in own or name != f"{EXTRA_FOLDER}/{Path(name).name}":
+            raise ExportError(f"a version has no room for a further file {name}; choose a name under {EXTRA_FOLDER}/")
 
 
 def _save(
@@ -137,11 +145,14 @@ def _save(
         raise ExportError(f"cannot write {folder} ({error.message}); is the disk full?") from error
 
 
-def _write_assets(class_names: Sequence[str], folder: Path, params: SpectrogramParams, card: str) -> None:
-    (folder / CLASSES_FILE).parent.mkdir()
+def _write_assets(
+    class_names: Sequence[str], folder: Path, params: SpectrogramParams, texts: Mapping[str, str]
+) -> None:
+    (folder / EXTRA_FOLDER).mkdir()
     (folder / CLASSES_FILE).write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
     (folder / SPECTROGRAM_FILE).write_text(json.dumps(params.to_json(), indent=2) + "\n", encoding="utf-8")
-    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
     image = np.zeros((1, params.mels, params.frames(), params.channels), dtype=np.uint8)
     silence = np.zeros((1, SEGMENT_SAMPLES), dtype=np.int16)
     write_warmup(folder, {DEFAULT_SIGNATURE: {"spectrogram": image}, PCM_SIGNATURE: {"pcm": silence}})

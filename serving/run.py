@@ -9,6 +9,7 @@ import socket
 from typing import TYPE_CHECKING, NoReturn
 
 from earshot.command import fail
+from serving.layout import SAVED_MODEL_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,7 @@ def _base_path(settings: ServerSettings) -> Path:
             ) from None
     if not path.is_dir():
         raise fail(f"model base path {path} is no folder; give the folder that holds the version folders (1, 2, ...)")
-    if (path / "saved_model.pb").exists():
+    if (path / SAVED_MODEL_FILE).exists():
         raise fail(
             f"model base path {path} is a version itself; give the folder that holds it, {path.absolute().parent}"
         )

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from earshot.logs import get_log
+from serving.layout import SAVED_MODEL_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -171,7 +172,7 @@ class VersionWatcher:
             return False
         unchanged = self._seen.get(version) == print_now or time.time() - touched_s > SETTLED_S
         self._seen[version] = print_now
-        whole = unchanged and any(name.startswith("saved_model.pb") for name, _, _ in print_now)
+        whole = unchanged and any(name.startswith(SAVED_MODEL_FILE) for name, _, _ in print_now)
         if not whole and version not in self._statuses:
             log.info("version found, waiting until it is whole", version=version)
         if not whole and version not in self._broken:

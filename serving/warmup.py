@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from serving.layout import WARMUP_FILE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
-"""Where TensorFlow Serving looks, relative to the version's folder."""
 
 
 def write_warmup(version_dir: Path, requests: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.processes import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LIBRARIES = {
     *("aiokafka", "faust", "grpc", "kafka", "keras", "librosa", "numpy", "pyaudio", "scipy", "sklearn", "soundfile"),
@@ -15,7 +19,8 @@ LIBRARIES = {
 }
 AGENT = {"kafka", "numpy", "pyaudio", "soundfile", "soxr", "webrtcvad"}
 WORKER = {"aiokafka", "faust", "grpc", "kafka", "numpy"}
-HELP = "import earshot.cli, contextlib\nwith contextlib.suppress(SystemExit): earshot.cli.main(['{}', '--help'])"
+JUDGE = {"grpc", "numpy", "soundfile", "soxr"}
+RUN = "import earshot.cli, contextlib\nwith contextlib.suppress(SystemExit): earshot.cli.main({})"
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
@@ -47,6 +52,8 @@ def brought_in_by(code: str) -> set[str]:
         ("import earshot.admin, earshot.command, earshot.tail, earshot.topics", set()),
         ("import processors.settings, serving.settings, training.settings, local.settings", set()),
         ("import earshot.cli", set()),
+        ("import serving.models, serving.catalogue, serving.inspection", set()),
+        ("import training.promotion", JUDGE),
         ("import producers.agent, producers.command, producers.publisher, producers.sources", AGENT),
         ("import processors.app, processors.worker, processors.labeller", WORKER),
     ],
@@ -55,9 +62,19 @@ def test_an_import_brings_in_no_more_than_its_part_needs(code: str, allowed: set
     assert brought_in_by(code) <= allowed
 
 
-@pytest.mark.parametrize("command", ["agent", "processor", "serve", "retrain", "evaluate", "demo"])
+@pytest.mark.parametrize("command", ["agent", "processor", "serve", "retrain", "evaluate", "demo", "models"])
 def test_help_brings_in_no_library_of_any_part(command: str) -> None:
-    assert brought_in_by(HELP.format(command)) == set()
+    assert brought_in_by(RUN.format([command, "--help"])) == set()
+
+
+@pytest.mark.parametrize("command", ["list", "rollback"])
+def test_versions_are_listed_and_rolled_back_without_any_library(command: str, tmp_path: Path) -> None:
+    for number in ("1", "2"):
+        (tmp_path / number / "variables").mkdir(parents=True)
+        for name in ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001"):
+            (tmp_path / number / name).write_bytes(b"something")
+    assert brought_in_by(RUN.format(["models", command, "--model-base-path", str(tmp_path)])) == set()
+    assert (tmp_path / "3").is_dir() == (command == "rollback")
 
 
 def test_the_check_sees_what_is_imported() -> None:

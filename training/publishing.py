@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import platform
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from earshot.folders import NotWritable
+from serving.catalogue import next_version
 from serving.compact import CompactModel, save_compact
-from serving.versions import MOST_VERSION, version_folders
+from serving.inspection import timestamp
+from serving.layout import TRAINING_FILE
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Collection
 
     from rich.console import Console
 
+    from training.clips import Clip
     from training.settings import RetrainSettings
+    from training.weights import Weights
 
 
-def next_version(model_dir: Path) -> Path:
-    """The folder for the version after the highest that is there."""
-    there = (version for version in version_folders(model_dir) if version <= MOST_VERSION)
-    return model_dir / str(1 + max(there, default=0))
+def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, Any], console: Console) -> None:
+    """Write `model` where the settings say, a version together with `record`, which says what it was made from.
 
-
-def publish(settings: RetrainSettings, model: CompactModel, console: Console) -> None:
-    """Write `model` where the settings say; raises NotWritable where another took its number, or the disk is full."""
+    Raises NotWritable where another took its number, or the disk is full.
+    """
     if settings.compact:
         save_compact(model, settings.compact)
         console.print(f"wrote {settings.compact} ({settings.compact.stat().st_size / 1e6:.1f} MB)")
@@ -32,10 +36,47 @@ def publish(settings: RetrainSettings, model: CompactModel, console: Console) ->
 
         target = next_version(settings.model_dir)
         try:
-            export_saved_model(model.network(), model.class_names, target, model.params, model.card, model.thresholds)
+            extra = {TRAINING_FILE: json.dumps(record, indent=1) + "\n"}
+            export_saved_model(
+                model.network(), model.class_names, target, model.params, model.card, model.thresholds, extra
+            )
         except ExportError as error:
             raise NotWritable(f"{error}; start again, the cache keeps what was computed") from error
         console.print(f"published {target}")
+
+
+def training_record(
+    report: dict[str, Any], settings: RetrainSettings, weights: Weights, seen: Collection[Clip], held_out: list[int]
+) -> dict[str, Any]:
+    """What a version was made from, as JSON values: `seen` are the clips that its head was trained on.
+
+    `recordings` are their sources; whoever judges the version leaves these out.
+    """
+    figures = ("clips", "accuracy", "clip_accuracy")
+    return {
+        "made": timestamp(datetime.now(UTC)),
+        "data": [folder.absolute().name for folder in settings.folders],
+        "class_map": settings.class_map.name if settings.class_map else None,
+        "clips": len(seen),
+        "recordings": sorted({clip.source for clip in seen}),
+        "hold_out": held_out,
+        "held_out": {name: report["held_out"][name] for name in figures} if held_out else None,
+        "folds": {fold: {name: one[name] for name in figures} for fold, one in report["folds"].items()},
+        "weights": {"name": weights.name, "digest": weights.digest},
+        "settings": settings.model_dump(mode="json", include={"taps", "bands", "batch", "seed", "evaluate"}),
+        "packages": _packages(),
+    }
+
+
+def _packages() -> dict[str, str]:
+    """Versions of what decides the model's numbers."""
+    import keras
+    import numpy as np
+    import sklearn
+    import tensorflow as tf
+
+    modules = {"keras": keras, "numpy": np, "scikit-learn": sklearn, "tensorflow": tf}
+    return {"python": platform.python_version(), **{name: module.__version__ for name, module in modules.items()}}
 
 
 def model_card(report: dict[str, Any], held_out: list[int]) -> str:
@@ -44,7 +85,13 @@ def model_card(report: dict[str, Any], held_out: list[int]) -> str:
         f"| {fold} | {one['clips']} | {one['accuracy']:.3f} | {one['clip_accuracy']:.3f} |"
         for fold, one in report["folds"].items()
     )
-    left_out = f"It never saw folds {held_out}." if held_out else "It was trained on every clip."
+    left_out = "It was trained on every clip."
+    if held_out:
+        unseen = report["held_out"]
+        left_out = (
+            f"It never saw folds {held_out}. Of their {unseen['clips']} clips it names {unseen['accuracy']:.1%} by the "
+            f"first 3 s, {unseen['clip_accuracy']:.1%} by the whole clip."
+        )
     return (
         f"# Model card\n\nInception V3 ({report['weights']}), features of {report['settings']['taps']} in "
         f"{report['settings']['bands']} frequency bands, logistic regression; {report['clips']} clips of "

@@ -22,6 +22,7 @@ from rich.table import Table
 from earshot.command import fail
 from earshot.folders import NotWritable, cache_folder, require_writable
 from earshot.spectrogram import DEFAULT_PARAMS
+from serving.catalogue import next_version
 from serving.compact import CompactModel
 from serving.network import Architecture, NetworkError
 from training.answers import Answers
@@ -30,7 +31,7 @@ from training.calibration import cooled
 from training.datasets import DataError, chosen_folds, clips_of, thin_classes
 from training.head import train_head
 from training.metrics import calibration, judge, rows
-from training.publishing import model_card, next_version, publish
+from training.publishing import model_card, publish, training_record
 from training.report import package_versions, report_files, write_report
 from training.weights import WeightsError, load_weights
 
@@ -112,7 +113,8 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         model = CompactModel(
             architecture, weights.blocks, trained.head, class_names, DEFAULT_PARAMS, card, trained.thresholds
         )
-        publish(settings, model, console)
+        seen = [clip for clip in features if clip.fold not in held_out]
+        publish(settings, model, training_record(report, settings, weights, seen, held_out), console)
         seconds["publishing"] = round(time.monotonic() - started, 1)
     return report
 

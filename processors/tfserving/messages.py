@@ -17,6 +17,7 @@ DESCRIPTORS_PATH = Path(__file__).with_name("descriptors.binpb")
 
 PREDICT_METHOD = "/tensorflow.serving.PredictionService/Predict"
 METADATA_METHOD = "/tensorflow.serving.PredictionService/GetModelMetadata"
+STATUS_METHOD = "/tensorflow.serving.ModelService/GetModelStatus"
 
 
 def _pool() -> descriptor_pool.DescriptorPool:
@@ -38,7 +39,11 @@ PredictResponse = _message("tensorflow.serving.PredictResponse")
 GetModelMetadataRequest = _message("tensorflow.serving.GetModelMetadataRequest")
 GetModelMetadataResponse = _message("tensorflow.serving.GetModelMetadataResponse")
 SignatureDefMap = _message("tensorflow.serving.SignatureDefMap")
+GetModelStatusRequest = _message("tensorflow.serving.GetModelStatusRequest")
+GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
 
 DataType = _POOL.FindEnumTypeByName("tensorflow.DataType").values_by_name
 DT_FLOAT: int = DataType["DT_FLOAT"].number
 DT_UINT8: int = DataType["DT_UINT8"].number
+DATA_TYPES = _POOL.FindEnumTypeByName("tensorflow.DataType").values_by_number
+VERSION_STATES = _POOL.FindEnumTypeByName("tensorflow.serving.ModelVersionStatus.State").values_by_number

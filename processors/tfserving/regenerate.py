@@ -7,8 +7,8 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2
 
-ROOTS = ("predict_pb2", "get_model_metadata_pb2")
-"""Modules of tensorflow_serving.apis whose messages a processor sends or reads."""
+ROOTS = ("predict_pb2", "get_model_metadata_pb2", "get_model_status_pb2")
+"""Modules of tensorflow_serving.apis whose messages a client sends or reads."""
 
 
 def descriptor_set() -> bytes:

@@ -34,7 +34,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "replay": ReplaySettings,
     "demo": DemoSettings,
 }
-OTHERS = ["devices", "local up", "local down", "local status"]
+OTHERS = ["devices", "local up", "local down", "local status", "models list", "models rollback", "models promote"]
 
 
 def shown(command: str) -> str:
@@ -49,7 +49,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_lists_every_command_with_a_whole_sentence() -> None:
     lines = [line for line in shown("").partition("Commands:")[2].splitlines() if line.strip()]
-    assert [line.split()[0] for line in lines] == ["agent", "devices", *list(SETTINGS)[1:], "local"]
+    assert [line.split()[0] for line in lines] == ["agent", "devices", *list(SETTINGS)[1:], "local", "models"]
     assert [line for line in lines if not line.endswith(".") or line.endswith("...")] == []
 
 

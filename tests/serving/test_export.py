@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from earshot.audio import windows
 from earshot.spectrogram import SpectrogramParams, spectrogram
-from serving.export import CARD_FILE, CLASSES_FILE, SPECTROGRAM_FILE, ExportError, export_saved_model
+from serving.export import ExportError, export_saved_model
+from serving.layout import CARD_FILE, CLASSES_FILE, SPECTROGRAM_FILE, TRAINING_FILE
 from serving.spectrogram_graph import spectrogram_graph
 from tests.serving.conftest import CLASS_NAMES, THRESHOLDS, small_network
 
@@ -72,6 +73,15 @@ def test_a_version_brings_class_names_parameters_card_and_warm_up_requests(expor
     assert SpectrogramParams.from_json(params) == SpectrogramParams()
     assert (exported / CARD_FILE).read_text(encoding="utf-8") == "# A card\n"
     assert (exported / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
+
+
+def test_further_files_go_with_a_version_and_none_takes_the_place_of_its_own(network: Any, tmp_path: Path) -> None:
+    version = export_saved_model(network, CLASS_NAMES, tmp_path / "1", extra={TRAINING_FILE: '{"seed": 0}\n'})
+    assert (version / TRAINING_FILE).read_text(encoding="utf-8") == '{"seed": 0}\n'
+    for name in (CLASSES_FILE, "saved_model.pb", "assets.extra/../card.md", "/etc/passwd"):
+        with pytest.raises(ExportError, match="no room for a further file"):
+            export_saved_model(network, CLASS_NAMES, tmp_path / "2", extra={name: ""})
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
 def test_a_version_runs_on_stock_operations_only(exported: Path) -> None:

@@ -20,13 +20,15 @@ from rich.console import Console
 
 from earshot.audio import fit_segment
 from earshot.spectrogram import spectrogram
+from serving.catalogue import versions
 from serving.compact import load_compact
+from serving.layout import TRAINING_FILE
 from tests.producers.sounds import noise
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
 from training.clips import load_clip
 from training.datasets import DataError, find_clips
+from training.fairness import recordings_seen
 from training.head import train_head
-from training.publishing import next_version
 from training.retrain import retrain, run
 from training.settings import RetrainSettings
 
@@ -125,13 +127,35 @@ def test_versions_count_up_a_run_that_reads_the_cache_says_the_same_and_plain_te
     assert load_compact(trained.settings["compact"]).class_names == CLASSES
 
 
-def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Trained) -> None:
+def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(trained: Trained, data: Path) -> None:
+    record = json.loads((trained.model_dir / "1" / TRAINING_FILE).read_text())
+    assert record["recordings"] == sorted(clip.source for clip in find_clips(data) if clip.source not in BROKEN)
+    assert (record["clips"], record["hold_out"], record["held_out"], record["data"]) == (CLIPS, [], None, [data.name])
+    figures = {fold: (one["clips"], one["accuracy"]) for fold, one in trained.report["folds"].items()}
+    assert {fold: (one["clips"], one["accuracy"]) for fold, one in record["folds"].items()} == figures
+    assert record["settings"] == {"taps": "mixed0", "bands": 2, "batch": 16, "seed": 0, "evaluate": "all"}
+    assert record["packages"]["tensorflow"] == tf.__version__
+    assert str(data) not in json.dumps(record)  # a model goes elsewhere, and there no one needs paths of this machine
+    (listed,) = [version for version in versions(trained.model_dir) if version.number == 1]
+    assert listed.judged_on == "folds"
+    assert listed.accuracy is not None
+
+
+def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Trained, data: Path, tmp_path: Path) -> None:
     fold = next(iter(trained.report["folds"]))
-    own = {**trained.settings, "evaluate": "none", "hold_out": fold, "model_dir": None}
+    own = {**trained.settings, "evaluate": "none", "hold_out": fold, "model_dir": tmp_path}
     report = retrain(RetrainSettings.read(own), QUIET)
     assert report["folds"] == {}
     assert report["held_out"] == trained.report["folds"][fold]
-    assert f"It never saw folds [{fold}]." in load_compact(trained.settings["compact"]).card
+    card = load_compact(trained.settings["compact"]).card
+    assert f"It never saw folds [{fold}]. Of their {report['held_out']['clips']} clips it names" in card
+    (version,) = versions(tmp_path)
+    assert (version.accuracy, version.judged_on) == (report["held_out"]["accuracy"], "held out")
+    unseen = {clip.source for clip in find_clips(data) if str(clip.fold) == fold}
+    assert unseen
+    seen = recordings_seen(version.folder)
+    assert seen
+    assert not seen & unseen
 
 
 @pytest.mark.parametrize(
@@ -236,13 +260,6 @@ def test_a_fold_of_which_no_clip_can_be_read_is_named(tmp_path: Path, weights_fi
     settings = {"data": str(tmp_path), "weights": str(weights_file), "cache": tmp_path / "cache", "evaluate": "3"}
     with pytest.raises(DataError, match=r"no clip of fold 3 can be read.*3-h\w+\.wav"):
         retrain(RetrainSettings.read({**settings, "taps": "mixed0", "bands": "1"}), QUIET)
-
-
-def test_the_next_version_is_one_after_the_highest_that_can_be_served(tmp_path: Path) -> None:
-    assert next_version(tmp_path).name == "1"
-    for name in ("2", "10", ".11", "eleven", str(2**63)):
-        (tmp_path / name).mkdir()
-    assert next_version(tmp_path).name == "11"
 
 
 def test_the_file_runs_as_a_command(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""What one version's folder tells without TensorFlow: whether it is whole, how good it is, where it comes from."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
+
+from serving.layout import CLASSES_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE, VARIABLES_FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_SHARD = re.compile(r"variables\.data-(\d+)-of-(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version, as its files tell."""
+
+    number: int
+    folder: Path
+    lacks: str
+    """What it needs and has not; empty where it is whole."""
+    made: datetime
+    """When it was trained, or else its graph written."""
+    classes: int | None
+    """How many it tells apart; None where it does not say."""
+    accuracy: float | None
+    """Share of first 3 s named right in `judged_on`; None where it does not say."""
+    judged_on: str
+    """"held out": clips that this version never saw; "folds": its recipe on folds unseen; empty without an accuracy."""
+    size_bytes: int
+    again: int | None
+    """The version that it is once more, after a rollback."""
+
+    @classmethod
+    def read(cls, number: int, folder: Path) -> Self:
+        """The version in `folder`."""
+        training, promotion = read_json(folder / TRAINING_FILE), read_json(folder / PROMOTION_FILE)
+        accuracy, judged_on = _accuracy(training)
+        graph = folder / SAVED_MODEL_FILE
+        written = datetime.fromtimestamp((graph if graph.exists() else folder).stat().st_mtime, UTC)
+        classes = folder / CLASSES_FILE
+        return cls(
+            number=number,
+            folder=folder,
+            lacks=missing_files(folder),
+            made=datetime.fromisoformat(training["made"]) if "made" in training else written,
+            classes=len(classes.read_text(encoding="utf-8").splitlines()) if classes.is_file() else None,
+            accuracy=accuracy,
+            judged_on=judged_on,
+            size_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+            again=promotion.get("again"),
+        )
+
+
+def missing_files(version_dir: Path) -> str:
+    """What the folder of a version needs and has not, in words; empty where it is whole.
+
+    A folder that somebody copies file by file is not whole before the last one; whether each file is, cannot be seen.
+    """
+    graph = version_dir / SAVED_MODEL_FILE
+    if not graph.is_file() or not graph.stat().st_size:
+        return SAVED_MODEL_FILE
+    folder = version_dir / VARIABLES_FOLDER
+    index = folder / "variables.index"
+    if not index.is_file() or not index.stat().st_size:
+        return f"{VARIABLES_FOLDER}/{index.name}"
+    shards = [found.groups() for path in folder.iterdir() if (found := _SHARD.fullmatch(path.name))]
+    wanted = max((int(total) for _, total in shards), default=1)
+    if len(shards) < wanted:
+        return f"{wanted - len(shards)} of {wanted} files {VARIABLES_FOLDER}/variables.data-*"
+    return ""
+
+
+def timestamp(moment: datetime) -> str:
+    """A moment as Earshot's files have it, to the second."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of a version; empty where there is none, or what is no object."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _accuracy(training: Mapping[str, Any]) -> tuple[float | None, str]:
+    if held_out := training.get("held_out"):
+        return held_out["accuracy"], "held out"
+    folds = list(training.get("folds", {}).values())
+    clips = sum(one["clips"] for one in folds)
+    return (sum(one["accuracy"] * one["clips"] for one in folds) / clips, "folds") if clips else (None, "")

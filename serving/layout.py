@@ -1,0 +1,19 @@
+"""What lies where in the folder of a model's version: TensorFlow's files, and those that Earshot puts beside them."""
+
+from __future__ import annotations
+
+SAVED_MODEL_FILE = "saved_model.pb"
+VARIABLES_FOLDER = "variables"
+
+EXTRA_FOLDER = "assets.extra"
+"""TensorFlow Serving's place for what belongs to a version and is none of TensorFlow's business."""
+CLASSES_FILE = f"{EXTRA_FOLDER}/classes.txt"
+"""Class names, one a line, in the order of the scores."""
+SPECTROGRAM_FILE = f"{EXTRA_FOLDER}/spectrogram.json"
+CARD_FILE = f"{EXTRA_FOLDER}/card.md"
+WARMUP_FILE = f"{EXTRA_FOLDER}/tf_serving_warmup_requests"
+"""Where TensorFlow Serving looks for them."""
+TRAINING_FILE = f"{EXTRA_FOLDER}/training.json"
+"""What retraining made the version from, the recordings that it saw among it."""
+PROMOTION_FILE = f"{EXTRA_FOLDER}/promotion.json"
+"""How a version that was made elsewhere, or before, came to its number."""

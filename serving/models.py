@@ -1,0 +1,156 @@
+"""`earshot models`: what stands under a model base path, and what is served next."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from earshot.command import APP, fail, needs
+
+if TYPE_CHECKING:
+    from serving.inspection import Version
+
+REFUSED = 1
+"""Exit status of `promote` where the candidate is not fit to be published."""
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="List, promote and roll back the versions of a model.",
+    no_args_is_help=True,
+    **APP,
+)
+
+BasePath = Annotated[
+    Path, typer.Option("--model-base-path", help="Folder that holds a numeric folder for each version.")
+]
+
+
+@app.command("list")
+def list_(
+    model_base_path: BasePath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the versions as JSON.")] = False,
+) -> None:
+    """List the versions, the newest first.
+
+    `latest` is the one that TensorFlow Serving takes. The accuracy is of a clip's first 3 s, as retraining measured
+    it: on clips held out from this version, or on folds held out from models of its recipe. Folders in which versions
+    are being written are hidden, and are not shown.
+    """
+    from serving.catalogue import CatalogueError, versions
+
+    try:
+        there = versions(model_base_path)
+    except (CatalogueError, OSError) as error:
+        raise fail(error) from None
+    if as_json:
+        typer.echo(json.dumps([_as_json(version, version is there[0]) for version in there], indent=1))
+    elif there:
+        _print_table(there)
+    else:
+        typer.echo(f"{model_base_path} holds no version, a folder whose name is a number", err=True)
+
+
+@app.command()
+def rollback(
+    model_base_path: BasePath,
+    to: Annotated[int | None, typer.Option(help="Version to serve again (default: the one before the newest).")] = None,
+    reason: Annotated[str, typer.Option(help="Why; kept with the version.")] = "",
+) -> None:
+    """Serve an older version again.
+
+    It is copied and becomes the next number, as servers always take the highest and labels name it. Its card says
+    which version it is again.
+    """
+    from serving.catalogue import CatalogueError, roll_back
+
+    try:
+        published = roll_back(model_base_path, to, reason)
+    except (CatalogueError, OSError) as error:
+        raise fail(error) from None
+    typer.echo(f"published {published}")
+
+
+@app.command()
+def promote(
+    candidate: Annotated[Path, typer.Argument(help="Folder of the version, as retraining writes it, elsewhere.")],
+    model_base_path: BasePath,
+    data: Annotated[str, typer.Option(help="Labelled clips to judge on, as `earshot retrain` takes them.")] = "",
+    class_map: Annotated[Path | None, typer.Option(help="Table of their names, as for `earshot retrain`.")] = None,
+    folds: Annotated[str, typer.Option(help="Folds of them to judge on: all, or 1,2.")] = "all",
+    force: Annotated[bool, typer.Option("--force", help="Publish it even if it is not shown to be better.")] = False,
+) -> None:
+    """Publish a version if it serves and is better.
+
+    A model server of its own has to load it and answer its warm-up requests, and its signatures have to take what
+    those of the newest version take. Then both are asked for the first 3 s of the same clips, none of which the
+    candidate was trained on, and the candidate has to be better beyond doubt: the lower end of the one-sided 95 %
+    interval of the difference, over recordings, is above zero. Exit status 1: it was refused, and nothing is published.
+    """
+    with needs("training"):
+        from rich.console import Console
+
+        from earshot.logs import configure_logs
+        from earshot.settings import Settings, SettingsError
+        from local.interrupts import Interrupts
+        from training.promotion import FAILURES, Promotion, Refused
+        from training.promotion import promote as judge_and_publish
+
+    try:
+        shared = Settings.read()
+    except SettingsError as error:
+        raise fail(error) from None
+    configure_logs(shared.log_level, json=shared.log_json)
+    try:
+        with Interrupts():
+            folders = tuple(Path(part) for part in data.split(",") if part)
+            order = Promotion(candidate, model_base_path, folders, class_map, folds, force)
+            published = judge_and_publish(order, Console(highlight=False, soft_wrap=True))
+    except Refused as error:
+        typer.secho(f"earshot: {error}", fg="red", err=True)
+        raise typer.Exit(REFUSED) from None
+    except (*FAILURES, OSError) as error:
+        raise fail(error) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    typer.echo(f"published {published}")
+
+
+def _as_json(version: Version, latest: bool) -> dict[str, object]:
+    from serving.inspection import timestamp
+
+    return {
+        "version": version.number,
+        "made": timestamp(version.made),
+        "classes": version.classes,
+        "accuracy": version.accuracy,
+        "judged_on": version.judged_on or None,
+        "size_bytes": version.size_bytes,
+        "latest": latest,
+        "whole": not version.lacks,
+        "lacks": version.lacks or None,
+        "again": version.again,
+    }
+
+
+def _print_table(there: list[Version]) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    notes_column = Column("", overflow="fold")  # whole names of files, however narrow the terminal
+    table = Table("version", "made (UTC)", "classes", "accuracy", "size", notes_column, box=None, pad_edge=False)
+    for version in there:
+        notes = ["latest"] if version is there[0] else []
+        notes += [f"version {version.again} again"] if version.again is not None else []
+        notes += [f"not whole: lacks {version.lacks}"] if version.lacks else []
+        table.add_row(
+            str(version.number),
+            f"{version.made:%Y-%m-%d %H:%M}",
+            "" if version.classes is None else str(version.classes),
+            "" if version.accuracy is None else f"{version.accuracy:.1%} ({version.judged_on})",
+            f"{version.size_bytes / 1e6:.1f} MB",
+            ", ".join(notes),
+        )
+    Console(highlight=False).print(table)

@@ -1,0 +1,238 @@
+"""`earshot models promote` from end to end: small models, real model servers, synthetic sounds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from typer.testing import CliRunner
+
+from earshot.audio import fit_segment
+from earshot.cli import app
+from earshot.spectrogram import spectrogram
+from serving.export import export_saved_model
+from serving.layout import CARD_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE
+from tests.processes import Command
+from tests.serving.conftest import serve, wait_for
+from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
+from training.clips import load_clip
+from training.datasets import find_clips
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typer.testing import Result
+
+pytestmark = pytest.mark.integration
+
+REFUSED, USAGE = 1, 2
+CLIPS = CLIPS_EACH * len(CLASSES)
+
+
+def network(data: Path) -> Any:
+    """Tells the three sounds apart by how loud each mel band is: one dense layer, solved for."""
+    clips = [clip for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN]
+    images = [spectrogram(fit_segment(load_clip(clip.path))) / 255 for clip in clips]
+    features = np.array([np.append(image[:, :, 0].mean(axis=1), 1) for image in images])
+    wanted = 10.0 * np.eye(len(CLASSES))[[CLASSES.index(clip.label) for clip in clips]]
+    solved = np.linalg.lstsq(features, wanted, rcond=1e-3)[0]
+    layers = keras.Sequential(
+        [
+            keras.Input((128, 301, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.AveragePooling2D((1, 301)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(len(CLASSES), activation="softmax"),
+        ]
+    )
+    kernel = np.zeros((128, 3, len(CLASSES)))
+    kernel[:, 0] = solved[:-1]
+    layers.layers[-1].set_weights([kernel.reshape(-1, len(CLASSES)), solved[-1]])
+    return layers
+
+
+@pytest.fixture(scope="module")
+def good(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version that names every clip right, and says that it was trained on none of them."""
+    record = {TRAINING_FILE: json.dumps({"recordings": []})}
+    folder = tmp_path_factory.mktemp("good") / "1"
+    return export_saved_model(network(data), CLASSES, folder, card="# Good\n", extra=record)
+
+
+@pytest.fixture(scope="module")
+def bad(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with its class names mixed up, trained on one recording."""
+    record = {TRAINING_FILE: json.dumps({"recordings": ["hum/hum-0.wav"]})}
+    folder = tmp_path_factory.mktemp("bad") / "1"
+    return export_saved_model(network(data), CLASSES[1:] + CLASSES[:1], folder, card="# Bad\n", extra=record)
+
+
+def base_path_with(version: Path, folder: Path) -> Path:
+    shutil.copytree(version, folder / "models" / "1")
+    return folder / "models"
+
+
+def words(candidate: Path, base_path: Path, data: Path | None, *more: str) -> list[str]:
+    own = ["--data", str(data)] if data else []
+    return ["models", "promote", str(candidate), "--model-base-path", str(base_path), *own, *more]
+
+
+def promote(candidate: Path, base_path: Path, data: Path | None, *more: str) -> Result:
+    return CliRunner().invoke(app, words(candidate, base_path, data, *more))
+
+
+def names(base_path: Path) -> list[str]:
+    return sorted(path.name for path in base_path.iterdir())
+
+
+def test_a_better_version_is_published_with_its_figures_and_a_running_server_takes_it_up(
+    good: Path, bad: Path, data: Path, tmp_path: Path
+) -> None:
+    base_path = base_path_with(bad, tmp_path)
+    with serve(base_path) as server:
+        server.wait_until_available(1)
+        done = promote(good, base_path, data)
+        assert done.exit_code == 0, done.output
+        server.wait_until_available(2)
+    assert f"published {base_path / '2'}" in done.output
+    assert f"{CLIPS} clips of {CLIPS} recordings" in done.output
+    assert f"version 1 was trained on the recordings of 1 of these {CLIPS + len(BROKEN)} clips" in done.output
+    event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
+    assert event.pop("at").endswith("Z")
+    assert event == {
+        "event": "promotion",
+        "forced": False,
+        "data": [data.name],
+        "folds": "all",
+        "clips": CLIPS,
+        "recordings": CLIPS,
+        "left_out": 0,
+        "accuracy": 1.0,
+        "against": {"version": 1, "accuracy": 0.0, "clips_seen": 1},
+        "difference": 1.0,
+        "at_least": 1.0,
+        "confidence": 0.95,
+    }
+    card = (base_path / "2" / CARD_FILE).read_text()
+    assert card.startswith("# Good\n\n## Version 2\n\nPublished on ")
+    assert "it names 100.0% right, version 1 0.0%: +100.0 points" in card
+    assert names(base_path) == ["1", "2"]
+    assert not (good / PROMOTION_FILE).exists()
+
+
+def test_a_version_that_is_no_better_is_refused_and_by_force_it_is_published_and_that_recorded(
+    good: Path, bad: Path, data: Path, tmp_path: Path
+) -> None:
+    base_path = base_path_with(good, tmp_path)
+    refused = promote(bad, base_path, data, "--folds", "all")
+    assert refused.exit_code == REFUSED, refused.output
+    assert "1 clips left out: the candidate was trained on their recordings" in refused.output
+    assert "difference           -100.0 points" in refused.output
+    assert "--force" in refused.output
+    assert names(base_path) == ["1"]
+    forced = promote(bad, base_path, data, "--force")
+    assert forced.exit_code == 0, forced.output
+    event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
+    assert (event["forced"], event["accuracy"], event["left_out"], event["clips"]) == (True, 0.0, 1, CLIPS - 1)
+    assert "Published by force on" in (base_path / "2" / CARD_FILE).read_text()
+
+
+def test_the_first_version_needs_no_clips_and_has_nothing_to_beat(good: Path, tmp_path: Path) -> None:
+    base_path = tmp_path / "new" / "models"
+    done = promote(good, base_path, None)
+    assert done.exit_code == 0, done.output
+    assert "not compared: there was no version to beat" in done.output
+    event = json.loads((base_path / "1" / PROMOTION_FILE).read_text())
+    assert (event["forced"], event["not_compared"]) == (False, "there was no version to beat")
+
+
+def test_a_version_that_no_server_can_load_is_not_published_by_force_either(
+    good: Path, data: Path, tmp_path: Path
+) -> None:
+    base_path = base_path_with(good, tmp_path)
+    broken = tmp_path / "9"
+    shutil.copytree(good, broken)
+    (broken / SAVED_MODEL_FILE).write_bytes(b"no graph at all")
+    done = promote(broken, base_path, data, "--force")
+    assert done.exit_code == REFUSED
+    assert "the candidate cannot be served: " in done.output
+    assert names(base_path) == ["1"]
+
+
+def test_a_version_that_takes_other_sound_than_the_one_there_is_refused(good: Path, data: Path, tmp_path: Path) -> None:
+    base_path = base_path_with(good, tmp_path)
+
+    def scores(spectrogram: Any) -> Any:
+        return {"scores": tf.zeros([tf.shape(spectrogram)[0], 3])}
+
+    image = tf.TensorSpec([None, 128, 301, 3], tf.uint8, name="spectrogram")
+    without_pcm = tf.function(scores, input_signature=[image])
+    tf.saved_model.save(tf.Module(), str(tmp_path / "5"), {"serving_default": without_pcm})
+    done = promote(tmp_path / "5", base_path, data, "--force")
+    assert done.exit_code == REFUSED
+    assert "signature pcm of version 1 takes {'pcm': 'int16 [?, 48000]'}, the candidate's is missing" in done.output
+    assert names(base_path) == ["1"]
+
+
+def test_what_a_user_can_mend_is_said_before_any_server_starts(
+    good: Path, bad: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("a server was started")
+
+    monkeypatch.setattr("training.promotion.Trial", never)
+    base_path = base_path_with(bad, tmp_path)
+    seen_all = tmp_path / "3"
+    shutil.copytree(good, seen_all)
+    sources = [clip.source for clip in find_clips(data)]
+    (seen_all / TRAINING_FILE).write_text(json.dumps({"recordings": sources}))
+    unknown = tmp_path / "4"
+    shutil.copytree(good, unknown)
+    (unknown / TRAINING_FILE).unlink()
+    for candidate, clips, said in (
+        (tmp_path / "nowhere", data, "nowhere is not a whole version: it lacks saved_model.pb"),
+        (good.parent, data, f"is a folder of versions; name one of them, such as {good}"),
+        (base_path / "1", data, "is a version there already"),
+        (good, None, "no clips: --data names labelled ones"),
+        (good, tmp_path / "nowhere", "nowhere is not a folder"),
+        (seen_all, data, f"the candidate was trained on the recordings of all {len(sources)} clips"),
+        (unknown, data, "does not say which recordings it was trained on"),
+    ):
+        done = promote(candidate, base_path, clips)
+        assert done.exit_code == USAGE, done.output
+        assert said in done.output
+    assert names(base_path) == ["1"]
+
+
+def test_killed_in_the_midst_nothing_is_left_that_a_server_takes_and_no_process(
+    good: Path, bad: Path, data: Path, tmp_path: Path
+) -> None:
+    base_path = base_path_with(bad, tmp_path)
+    with Command(*words(good, base_path, data), log=tmp_path / "log") as command:
+        command.wait_for("version 1 was trained on", 60)
+        command.wait_for("the candidate ", 120)  # its progress bar
+        command.process.send_signal(signal.SIGKILL)
+        command.wait(10)
+        wait_for(lambda: command.left_behind() == [], 10, "its model servers to be gone")
+    visible = [name for name in names(base_path) if not name.startswith(".")]
+    assert visible == ["1"]
+    with serve(base_path) as server:
+        server.wait_until_available(1)
+        assert server.states() == {1: "AVAILABLE"}
+
+
+def test_ctrl_c_in_the_midst_leaves_nothing_at_all(good: Path, bad: Path, data: Path, tmp_path: Path) -> None:
+    base_path = base_path_with(bad, tmp_path)
+    with Command(*words(good, base_path, data), log=tmp_path / "log") as command:
+        command.wait_for("version 1 was trained on", 60)
+        command.interrupt()
+        assert command.wait(60) == 130
+        assert command.left_behind() == []
+        assert "Traceback" not in command.output
+    assert names(base_path) == ["1"]

@@ -1,0 +1,55 @@
+"""Which clips are fair to compare two versions on: those of recordings that the candidate was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from serving.inspection import read_json
+from serving.layout import TRAINING_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from training.clips import Clip
+
+
+class NotComparable(ValueError):
+    """The candidate cannot be compared with the version there; the message says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FairClips:
+    """Clips that are new to the candidate."""
+
+    clips: list[Clip]
+    left_out: int
+    """Clips beside them whose recordings the candidate was trained on."""
+    known: bool
+    """Whether the candidate says what it was trained on; else all clips are taken for new."""
+    seen_by_current: int | None
+    """How many the version there was trained on, which makes its figure too kind; None where it does not say."""
+
+
+def fair_clips(clips: Sequence[Clip], candidate: Path, current: Path) -> FairClips:
+    """Those of `clips` to compare the versions in two folders on; raises NotComparable where the candidate saw all."""
+    by_candidate, by_current = recordings_seen(candidate), recordings_seen(current)
+    unseen = [clip for clip in clips if clip.source not in (by_candidate or ())]
+    if not unseen:
+        raise NotComparable(
+            f"the candidate was trained on the recordings of all {len(clips)} clips; name others with --data, or train "
+            "it with --hold-out and name those folds with --folds"
+        )
+    return FairClips(
+        clips=unseen,
+        left_out=len(clips) - len(unseen),
+        known=by_candidate is not None,
+        seen_by_current=None if by_current is None else sum(clip.source in by_current for clip in unseen),
+    )
+
+
+def recordings_seen(version_dir: Path) -> frozenset[str] | None:
+    """Recordings that a version was trained on; None where it does not say."""
+    record = read_json(version_dir / TRAINING_FILE)
+    return frozenset(record["recordings"]) if "recordings" in record else None

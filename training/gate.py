@@ -1,0 +1,89 @@
+"""Whether one model is better than another: a paired bootstrap over recordings, of both their answers to some clips.
+
+Clips of one recording sound alike, so they are no independent witnesses: whole recordings are drawn, not clips.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+RESAMPLES = 10_000
+LEAST_RECORDINGS = 10
+"""With fewer the bootstrap is too sure of itself: two recordings on which one model wins would be proof to it."""
+
+
+class TooFewRecordings(ValueError):
+    """The clips come from too few recordings to say anything; the message says how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A candidate beside the model that it is to replace, both on the same clips."""
+
+    candidate: float
+    """Share of clips that it names right."""
+    current: float
+    lower: float
+    """Lower end of the one-sided 95 % interval of the difference."""
+    clips: int
+    recordings: int
+
+    @property
+    def difference(self) -> float:
+        """By how much the candidate names more right, as a share of the clips."""
+        return self.candidate - self.current
+
+    @property
+    def better(self) -> bool:
+        """Whether the candidate is better beyond doubt."""
+        return self.lower > 0
+
+
+def compare(
+    candidate: NDArray[np.bool_], current: NDArray[np.bool_], sources: Sequence[str], seed: int = 0
+) -> Comparison:
+    """Compare two models by which clips each named right, bool [clips], and by the recording of each clip.
+
+    Raises TooFewRecordings.
+    """
+    from scipy.stats import bootstrap
+
+    gained: defaultdict[str, int] = defaultdict(int)
+    clips: defaultdict[str, int] = defaultdict(int)
+    for source, ours, theirs in zip(sources, candidate, current, strict=True):
+        gained[source] += int(ours) - int(theirs)
+        clips[source] += 1
+    if len(clips) < LEAST_RECORDINGS:
+        raise TooFewRecordings(
+            f"{len(candidate)} clips of {len(clips)} recordings are too few to compare two models; at least "
+            f"{LEAST_RECORDINGS} recordings are needed, name more clips with --data and --folds"
+        )
+    interval = bootstrap(
+        (np.array(list(gained.values())), np.array([clips[source] for source in gained])),
+        lambda won, of, axis: won.sum(axis=axis) / of.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=RESAMPLES // 20,
+        confidence_level=CONFIDENCE,
+        alternative="greater",
+        method="percentile",
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
+    return Comparison(
+        candidate=float(np.mean(candidate)),
+        current=float(np.mean(current)),
+        lower=float(interval.low),
+        clips=len(candidate),
+        recordings=len(clips),
+    )
