@@ -117,7 +117,7 @@ def _fair_clips(order: Promotion, newest: Version, console: Console) -> FairClip
         if not order.data:
             raise NotComparable(f"no clips: --data names labelled ones, on which it has to beat {newest.folder}")
         class_map = read_class_map(order.class_map) if order.class_map else None
-        clips = find_clips(*order.data, class_map=class_map)
+        clips = find_clips(*order.data, class_map=class_map, least_classes=1)
         folds = chosen_folds(order.folds, clips)
         fair = fair_clips([clip for clip in clips if clip.fold in folds], order.candidate, newest.folder)
     except NotComparable as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -64,19 +63,8 @@ def training_record(
         "folds": {fold: {name: one[name] for name in figures} for fold, one in report["folds"].items()},
         "weights": {"name": weights.name, "digest": weights.digest},
         "settings": settings.model_dump(mode="json", include={"taps", "bands", "batch", "seed", "evaluate"}),
-        "packages": _packages(),
+        "packages": report["packages"],
     }
-
-
-def _packages() -> dict[str, str]:
-    """Versions of what decides the model's numbers."""
-    import keras
-    import numpy as np
-    import sklearn
-    import tensorflow as tf
-
-    modules = {"keras": keras, "numpy": np, "scikit-learn": sklearn, "tensorflow": tf}
-    return {"python": platform.python_version(), **{name: module.__version__ for name, module in modules.items()}}
 
 
 def model_card(report: dict[str, Any], held_out: list[int]) -> str:
