@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,10 +19,9 @@ import numpy as np
 from earshot.folders import cache_folder
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel, load_compact, save_compact
-from serving.network import Architecture
 from training.answers import Answers
-from training.bottlenecks import Bottlenecks
 from training.datasets import find_clips
+from training.frozen import FrozenRecipe
 from training.retrain import train
 from training.settings import RetrainSettings
 from training.weights import load_weights
@@ -36,20 +36,29 @@ def main() -> None:
     options = parser.parse_args()
     settings = RetrainSettings.model_validate({})
     weights = load_weights(options.weights)
-    architecture = Architecture(tuple(settings.taps.split(",")), settings.bands, weights.input_range)
-    bottlenecks = Bottlenecks(weights, architecture, cache_folder() / "bottlenecks", settings.batch)
-    features, _ = bottlenecks.of(find_clips(options.data))
-    names = tuple(sorted({clip.label for clip in features}))
+    recipe = FrozenRecipe(
+        find_clips(options.data),
+        weights,
+        settings.architecture(weights.input_range),
+        cache=cache_folder() / "bottlenecks",
+        batch=settings.batch,
+        precision=settings.precision,
+        seed=settings.seed,
+    )
+    names = tuple(sorted({clip.label for clip in recipe.clips}))
     for fold in options.folds:
-        head = train(features, {fold}, names, settings).head
+        trained = train(recipe, {fold}, names)
         with TemporaryDirectory() as folder:
             path = Path(folder) / "model.npz"
-            save_compact(CompactModel(architecture, weights.blocks, head, names, DEFAULT_PARAMS, ""), path)
-            rounded = load_compact(path).head
-        unseen = {clip: one for clip, one in features.items() if clip.fold == fold}
-        before, after = (Answers.of(one, unseen, names) for one in (head, rounded))
+            save_compact(
+                CompactModel(recipe.architecture, trained.blocks, trained.head, names, DEFAULT_PARAMS, ""), path
+            )
+            rounded = replace(trained, head=load_compact(path).head)
+        unseen = [clip for clip in recipe.clips if clip.fold == fold]
+        exact, coarse = (recipe.scores(one, unseen) for one in (trained, rounded))
+        before, after = Answers.of(exact, names), Answers.of(coarse, names)
         changed = (before.answered != after.answered) | (before.whole.argmax(axis=1) != after.whole.argmax(axis=1))
-        most = max(float(np.abs(head.scores(one.heard) - rounded.scores(one.heard)).max()) for one in unseen.values())
+        most = max(float(np.abs(exact[clip] - coarse[clip]).max()) for clip in unseen)
         print(
             f"fold {fold}: accuracy {before.right.mean():.4f} in 32 bits, {after.right.mean():.4f} in 16; "
             f"{changed.sum()} of {len(unseen)} clips answered otherwise, scores differ by {most:.1e} at most"

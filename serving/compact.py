@@ -61,7 +61,9 @@ def save_compact(model: CompactModel, path: Path) -> None:
         arrays[f"block_{number}/scale"] = np.array([low, step], dtype=np.float32)
         arrays[f"block_{number}/norm"] = np.stack([block.beta, block.mean, block.variance]).astype(np.float32)
     for number, (kernel, bias) in enumerate(model.head.layers):
-        arrays[f"head_{number}/kernel"] = kernel.astype(np.float16)
+        # Features that hardly vary have weights too large for 16 bits.
+        half = np.abs(kernel).max(initial=0) <= np.finfo(np.float16).max
+        arrays[f"head_{number}/kernel"] = kernel.astype(np.float16 if half else np.float32)
         arrays[f"head_{number}/bias"] = bias.astype(np.float32)
     about = {
         "format": FORMAT,

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from serving.network import Head
-    from training.bottlenecks import Features
     from training.clips import Clip
 
 UNKNOWN_TRUTH = -1
@@ -43,19 +41,18 @@ class Answers:
     @classmethod
     def of(
         cls,
-        head: Head,
-        features: Mapping[Clip, Features],
+        scores: Mapping[Clip, NDArray[np.float32]],
         class_names: Sequence[str],
         thresholds: Sequence[float] = (0.0,),
     ) -> Self:
-        """What `head` answers for each clip; the window after silence is for training only."""
-        scores = [head.scores(one.heard) for one in features.values()]
+        """The answers of a model from the `scores` of each clip's back-to-back windows, [windows, classes]."""
+        each = list(scores.values())
         none = np.zeros((0, len(class_names)), np.float32)
         return cls(
             tuple(class_names),
-            tuple(features),
-            np.stack([one[0] for one in scores]) if scores else none,
-            np.stack([one.mean(axis=0) for one in scores]) if scores else none,
+            tuple(scores),
+            np.stack([one[0] for one in each]) if each else none,
+            np.stack([one.mean(axis=0) for one in each]) if each else none,
             np.array(thresholds, np.float32),
         )
 

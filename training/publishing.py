@@ -62,7 +62,9 @@ def training_record(
         "held_out": {name: report["held_out"][name] for name in figures} if held_out else None,
         "folds": {fold: {name: one[name] for name in figures} for fold, one in report["folds"].items()},
         "weights": {"name": weights.name, "digest": weights.digest},
-        "settings": settings.model_dump(mode="json", include={"taps", "bands", "batch", "seed", "evaluate"}),
+        "architecture": report["architecture"],
+        "recipe": report["recipe"],
+        "settings": settings.model_dump(mode="json", include={"batch", "seed", "evaluate"}),
         "packages": report["packages"],
     }
 
@@ -80,9 +82,10 @@ def model_card(report: dict[str, Any], held_out: list[int]) -> str:
             f"It never saw folds {held_out}. Of their {unseen['clips']} clips it names {unseen['accuracy']:.1%} by the "
             f"first 3 s, {unseen['clip_accuracy']:.1%} by the whole clip."
         )
+    network = report["architecture"]
     return (
-        f"# Model card\n\nInception V3 ({report['weights']}), features of {report['settings']['taps']} in "
-        f"{report['settings']['bands']} frequency bands, logistic regression; {report['clips']} clips of "
+        f"# Model card\n\nInception V3 ({report['weights']}), features of {', '.join(network['taps'])} in "
+        f"{network['bands']} frequency bands, {report['recipe']}; {report['clips']} clips of "
         f"{len(report['class_names'])} classes. {left_out}\n\nThe same recipe on folds that it had not seen:\n\n"
         f"| fold | clips | accuracy, first 3 s | accuracy, whole clip |\n| --- | --- | --- | --- |\n{folds}\n"
     )

@@ -18,29 +18,29 @@ if __name__ == "__main__":  # as a file, this folder would come before the proje
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy.special import softmax
 
 from earshot.command import fail
 from earshot.folders import NotWritable, cache_folder, require_writable
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.catalogue import next_version
 from serving.compact import CompactModel
-from serving.network import Architecture, NetworkError
+from serving.network import NetworkError
 from training.answers import Answers
-from training.bottlenecks import Bottlenecks, Features
-from training.calibration import cooled
 from training.datasets import DataError, chosen_folds, clips_of, thin_classes
-from training.head import train_head
+from training.frozen import FrozenRecipe
 from training.metrics import calibration, judge, rows
 from training.publishing import model_card, publish, training_record
 from training.report import package_versions, report_files, write_report
 from training.weights import WeightsError, load_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from training.clips import Clip
-    from training.head import TrainedHead
+    from training.recipe import Recipe, Trained
     from training.settings import RetrainSettings
+    from training.weights import Weights
 
 
 def run(settings: RetrainSettings) -> None:
@@ -59,6 +59,8 @@ def run(settings: RetrainSettings) -> None:
 def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     """The whole job; returns the report as JSON values. Raises DataError, WeightsError, NetworkError or NotWritable."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if settings.method == "finetune":  # TensorFlow leaves oneDNN off on some CPUs, where it trains up to twice as fast
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     clips = clips_of(settings)
     thin = thin_classes(clips)
     if thin:
@@ -67,22 +69,24 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
     _check_before_the_work(settings, clips, held_out, judged)
     weights = load_weights(settings.weights)
-    architecture = Architecture(tuple(settings.taps.split(",")), settings.bands, weights.input_range)
-    cache = settings.cache or cache_folder() / "bottlenecks"
     seconds = {}
     started = time.monotonic()
-    features, unreadable = Bottlenecks(weights, architecture, cache, settings.batch).of(clips)
-    seconds["bottlenecks"] = round(time.monotonic() - started, 1)
-    class_names = tuple(sorted({clip.label for clip in features}))
+    recipe = _recipe(settings, clips, weights)
+    seconds["features"] = round(time.monotonic() - started, 1)
+    class_names = tuple(sorted({clip.label for clip in recipe.clips}))
     for fold in (*judged, *held_out):
-        if not any(clip.fold == fold for clip in features):
-            raise DataError(f"no clip of fold {fold} can be read, so nothing can be judged on it: {unreadable[0]}")
+        if not any(clip.fold == fold for clip in recipe.clips):
+            why = recipe.unreadable[0]
+            raise DataError(f"no clip of fold {fold} can be read, so nothing can be judged on it: {why}")
 
-    folds, answers, before = {}, [], []
+    folds, answers, before, curves = {}, [], [], []
     started = time.monotonic()
     for fold in judged:
-        trained = train(features, {fold}, class_names, settings)
-        unseen, uncalibrated = _answers(trained, features, {fold}, class_names)
+        trained = train(recipe, {fold}, class_names)
+        curves += [
+            {f"{name}, fold {fold}" if name != "epoch" else name: one[name] for name in one} for one in trained.history
+        ]
+        unseen, uncalibrated = _answers(recipe, trained, {fold}, class_names)
         answers.append(unseen)
         before.append(uncalibrated)
         folds[str(fold)] = {**_chosen(trained), **_judged(unseen, uncalibrated), "answers": rows(unseen)}
@@ -93,27 +97,30 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         "settings": settings.model_dump(mode="json"),
         "weights": weights.name,
         "class_names": class_names,
-        "clips": len(features),
-        "unreadable": unreadable,
+        "architecture": recipe.architecture.to_json(),
+        "recipe": recipe.about,
+        "clips": len(recipe.clips),
+        "unreadable": list(recipe.unreadable),
         "thin_classes": thin,
         "folds": folds,
         "pooled": _judged(Answers.pooled(answers), Answers.pooled(before)) if answers else None,
+        "learning_curves": curves,
         "seconds": seconds,
         "packages": package_versions(),
     }
     _print(console, report)
     if settings.model_dir or settings.compact:
         started = time.monotonic()
-        trained = train(features, set(held_out), class_names, settings)
+        trained = train(recipe, set(held_out), class_names)
         if held_out:
-            unseen, uncalibrated = _answers(trained, features, set(held_out), class_names)
+            unseen, uncalibrated = _answers(recipe, trained, set(held_out), class_names)
             report["held_out"] = {**_chosen(trained), **_judged(unseen, uncalibrated), "answers": rows(unseen)}
             console.print(f"published model on folds {settings.hold_out}: {report['held_out']['accuracy']:.1%}")
         card = model_card(report, held_out)
         model = CompactModel(
-            architecture, weights.blocks, trained.head, class_names, DEFAULT_PARAMS, card, trained.thresholds
+            recipe.architecture, trained.blocks, trained.head, class_names, DEFAULT_PARAMS, card, trained.thresholds
         )
-        seen = [clip for clip in features if clip.fold not in held_out]
+        seen = [clip for clip in recipe.clips if clip.fold not in held_out]
         publish(settings, model, training_record(report, settings, weights, seen, held_out), console)
         seconds["publishing"] = round(time.monotonic() - started, 1)
     return report
@@ -123,7 +130,7 @@ def _check_before_the_work(
     settings: RetrainSettings, clips: list[Clip], held_out: list[int], judged: list[int]
 ) -> None:
     """Find now what would else end the run after minutes or hours; raises DataError, NetworkError or NotWritable."""
-    Architecture(tuple(settings.taps.split(",")), settings.bands)  # before weights are fetched
+    settings.architecture((0.0, 1.0))  # before weights are fetched
     for fold in judged:
         _require_two_classes(clips, {fold})
     if settings.model_dir or settings.compact:
@@ -148,47 +155,57 @@ def _require_two_classes(clips: Iterable[Clip], without: set[int]) -> None:
         )
 
 
+def _recipe(settings: RetrainSettings, clips: list[Clip], weights: Weights) -> Recipe:
+    """The way of training that was asked for, with all that it needs of the clips."""
+    architecture = settings.architecture(weights.input_range)
+    cache = settings.cache or cache_folder()
+    if settings.method == "bottlenecks":
+        return FrozenRecipe(
+            clips,
+            weights,
+            architecture,
+            cache=cache / "bottlenecks",
+            batch=settings.batch,
+            precision=settings.precision,
+            seed=settings.seed,
+        )
+    from training.finetune import Schedule
+    from training.tuning import TuningRecipe
+
+    schedule = Schedule(settings.epochs, rate=settings.learning_rate)
+    folder, precision, seed = cache / "finetuning", settings.precision, settings.seed
+    return TuningRecipe(clips, weights, architecture, schedule, folder=folder, precision=precision, seed=seed)
+
+
 def _answers(
-    trained: TrainedHead, features: Mapping[Clip, Features], folds: set[int], class_names: tuple[str, ...]
+    recipe: Recipe, trained: Trained, folds: set[int], class_names: tuple[str, ...]
 ) -> tuple[Answers, Answers]:
-    """What a head answers for the clips of `folds`, and what it would have answered before it was calibrated."""
-    unseen = {clip: one for clip, one in features.items() if clip.fold in folds}
-    before = cooled(trained.head, 1 / trained.temperature)
-    return (
-        Answers.of(trained.head, unseen, class_names, trained.thresholds),
-        Answers.of(before, unseen, class_names),
-    )
+    """What a model answers for the clips of `folds`, and what it would have answered before it was calibrated."""
+    scores = recipe.scores(trained, (clip for clip in recipe.clips if clip.fold in folds))
+    least = np.finfo(np.float32).tiny
+    before = {
+        clip: softmax(np.log(np.maximum(one, least)) * trained.temperature, axis=1) for clip, one in scores.items()
+    }
+    return Answers.of(scores, class_names, trained.thresholds), Answers.of(before, class_names)
 
 
 def _judged(answers: Answers, before: Answers) -> dict[str, Any]:
     return {**judge(answers), "calibration_before": calibration(before)}
 
 
-def _chosen(trained: TrainedHead) -> dict[str, Any]:
+def _chosen(trained: Trained) -> dict[str, Any]:
     """What training chose on its own clips, for the report."""
     return {
-        "strength": trained.strength,
+        **trained.chosen,
         "temperature": round(trained.temperature, 3),
         "thresholds": [round(threshold, 4) for threshold in trained.thresholds],
     }
 
 
-def train(
-    features: Mapping[Clip, Features], without: set[int], class_names: tuple[str, ...], settings: RetrainSettings
-) -> TrainedHead:
-    """A head trained on every window of all clips that are not in the folds `without`.
-
-    Raises DataError where these are too few.
-    """
-    _require_two_classes(features, without)
-    rows, targets, groups = [], [], []
-    for clip, one in features.items():
-        if clip.fold not in without:
-            own = [*one.heard, *one.pre_rolled]
-            rows += own
-            targets += [class_names.index(clip.label)] * len(own)
-            groups += [clip.source] * len(own)
-    return train_head(np.stack(rows), np.array(targets), groups, len(class_names), settings.seed, settings.precision)
+def train(recipe: Recipe, without: set[int], class_names: tuple[str, ...]) -> Trained:
+    """A model trained on all clips that are not in the folds `without`; raises DataError where these are too few."""
+    _require_two_classes(recipe.clips, without)
+    return recipe.train([clip for clip in recipe.clips if clip.fold not in without], class_names)
 
 
 def _write(report: dict[str, Any], path: Path) -> None:
@@ -205,7 +222,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     if not report["folds"]:
         return
     table = Table(title="Whole folds, each unseen by the head that it judges", title_justify="left")
-    for name in ("fold", "clips", "first 3 s", "whole clip", "ECE", "unknown", "L2"):
+    for name in ("fold", "clips", "first 3 s", "whole clip", "ECE", "unknown"):
         table.add_column(name, justify="right")
     for fold, one in report["folds"].items():
         table.add_row(
@@ -215,7 +232,6 @@ def _print(console: Console, report: dict[str, Any]) -> None:
             f"{one['clip_accuracy']:.1%}",
             f"{one['calibration']['ece']:.3f}",
             f"{one['unknown']['share'] if one['unknown'] else 0:.1%}",
-            f"{one['strength']:g}",
         )
     console.print(table)
 

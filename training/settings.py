@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from earshot.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.network import Architecture
 
 
 class DataSettings(Settings):
@@ -45,9 +49,32 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     report: Path | None = Field(
         None, description="Write what was measured here, FILE.json for programs and FILE.html for people."
     )
-    cache: Path | None = Field(None, description="Folder of the bottleneck cache; none: a folder in ~/.cache/earshot.")
-    taps: str = Field("mixed2,mixed3", description="Blocks of Inception V3 whose features the head is trained on.")
-    bands: int = Field(3, ge=1, le=8, description="Frequency bands that features are pooled in.")
+    cache: Path | None = Field(
+        None,
+        description="Folder for what can be computed again, bottlenecks and unfinished runs; none: one in "
+        "~/.cache/earshot.",
+    )
+    method: Literal["bottlenecks", "finetune"] = Field(
+        "bottlenecks",
+        description="Train a head on the network's features, which takes minutes on a CPU, or the whole network, which "
+        "takes hours there and wants a GPU.",
+    )
+    taps: str = Field(
+        "",
+        description="Blocks of Inception V3 whose features the head is trained on; empty: mixed2,mixed3, or mixed7 "
+        "when fine-tuning.",
+    )
+    bands: int = Field(
+        0, ge=0, le=8, description="Frequency bands that features are pooled in; 0: 3, or 2 when fine-tuning."
+    )
+    shrink: str = Field(
+        "",
+        pattern=r"^$|^[1-8],[1-8]$",
+        description="Mel bands and frames of the image that are averaged into one, as 2,2; empty: 1,1, or 1,2 when "
+        "fine-tuning.",
+    )
+    epochs: int = Field(30, ge=1, le=1000, description="Epochs of fine-tuning.")
+    learning_rate: float = Field(4e-4, gt=0, le=1, description="Highest learning rate of fine-tuning.")
     batch: int = Field(16, ge=1, le=256, description="Images at once through the network.")
     precision: float = Field(
         0.5,
@@ -56,6 +83,17 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         description="Share of right answers from which on a class is believed; below that score a label is unknown.",
     )
     seed: int = Field(0, ge=0, description="Seed of everything that is random.")
+
+    def architecture(self, input_range: tuple[float, float]) -> Architecture:
+        """The network that these settings ask for; raises NetworkError."""
+        from serving.network import Architecture
+
+        tuning = self.method == "finetune"
+        taps = self.taps or ("mixed7" if tuning else "mixed2,mixed3")
+        rows, columns = (self.shrink or ("1,2" if tuning else "1,1")).split(",")
+        return Architecture(
+            tuple(taps.split(",")), self.bands or (2 if tuning else 3), input_range, (int(rows), int(columns))
+        )
 
 
 class EvaluateSettings(DataSettings, env_prefix="EARSHOT_EVALUATE_"):

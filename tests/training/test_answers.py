@@ -1,23 +1,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from serving.network import Head
 from training.answers import UNKNOWN_TRUTH, Answers
-from training.bottlenecks import Features
 from training.clips import Clip
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 NAMES = ("a", "b")
-SAME = Head(((np.eye(2, dtype=np.float32), np.zeros(2, np.float32)),))
-"""A head whose scores are the softmax of the features."""
 
 
-def heard(label: str, name: str, *windows: tuple[float, float]) -> tuple[Clip, Features]:
-    rows = np.array(windows, np.float32)
-    return Clip(Path(f"{name}.wav"), label, 1, name), Features(rows, rows[:1])
+def heard(label: str, name: str, *windows: tuple[float, float]) -> tuple[Clip, NDArray[np.float32]]:
+    """A clip and the scores of its windows."""
+    return Clip(Path(f"{name}.wav"), label, 1, name), np.array(windows, np.float32)
 
 
 def scored(label: str, fold: int, *scores: float, thresholds: tuple[float, ...] = (0.0,)) -> Answers:
@@ -26,33 +26,25 @@ def scored(label: str, fold: int, *scores: float, thresholds: tuple[float, ...] 
     return Answers(NAMES, (clip,), values, values, np.array(thresholds, np.float32))
 
 
-def test_a_heads_answers_are_of_the_first_window_and_of_the_mean_of_all() -> None:
-    features = dict(
+def test_answers_are_of_the_first_window_and_of_the_mean_of_all() -> None:
+    scores = dict(
         [
-            heard("a", "both", (5, 0)),
-            heard("a", "only-later", (0, 1), (9, 0), (9, 0)),
-            heard("b", "only-first", (0, 1), (9, 0), (9, 0)),
+            heard("a", "both", (0.9, 0.1)),
+            heard("a", "only-later", (0.4, 0.6), (1, 0), (1, 0)),
+            heard("b", "only-first", (0.4, 0.6), (1, 0), (1, 0)),
         ]
     )
-    answers = Answers.of(SAME, features, NAMES)
+    answers = Answers.of(scores, NAMES)
     assert [clip.path.stem for clip in answers.clips] == ["both", "only-later", "only-first"]
     assert answers.segment.dtype == answers.whole.dtype == np.float32
     assert answers.answered.tolist() == [0, 1, 1]
     assert answers.right.tolist() == [True, False, True]
     assert answers.whole.argmax(axis=1).tolist() == [0, 0, 0]
-    np.testing.assert_allclose(answers.whole[1], SAME.scores(np.array([[0, 1], [9, 0], [9, 0]], np.float32)).mean(0))
-
-
-def test_the_window_after_silence_is_for_training_only() -> None:
-    clip = Clip(Path("x.wav"), "a", 1, "x")
-    misleading = Features(np.array([[3.0, 0.0]], np.float32), np.array([[0.0, 99.0]], np.float32))
-    answers = Answers.of(SAME, {clip: misleading}, NAMES)
-    assert answers.right.all()
-    assert answers.whole.argmax(axis=1).tolist() == [0]
+    np.testing.assert_allclose(answers.whole[1], [0.8, 0.2])
 
 
 def test_no_clip_at_all_is_no_answer() -> None:
-    answers = Answers.of(SAME, {}, NAMES)
+    answers = Answers.of({}, NAMES)
     assert len(answers) == 0
     assert answers.right.tolist() == answers.unknown.tolist() == []
 

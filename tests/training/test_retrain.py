@@ -69,8 +69,8 @@ def test_the_report_names_classes_clips_and_those_that_cannot_be_read(trained: T
     assert len(report["unreadable"]) == len(BROKEN)
     assert all(any(name in line for line in report["unreadable"]) for name in BROKEN)
     assert report["weights"] == "random_u8.npz"
-    assert set(report["seconds"]) >= {"bottlenecks", "evaluation"}
-    assert report["settings"]["taps"] == "mixed0"
+    assert set(report["seconds"]) >= {"features", "evaluation"}
+    assert report["architecture"]["taps"] == ["mixed0"]
 
 
 def test_every_clip_is_judged_once_in_its_own_fold(trained: Trained, data: Path) -> None:
@@ -87,11 +87,11 @@ def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypa
     """Recorded on the way into the real training: which recordings each head was trained on."""
     seen: list[set[str]] = []
 
-    def recording(features: Any, targets: Any, groups: list[str], classes: int, seed: int) -> Any:
+    def recording(features: Any, targets: Any, groups: list[str], *others: Any) -> Any:
         seen.append({Path(source).name for source in groups})
-        return train_head(features, targets, groups, classes, seed)
+        return train_head(features, targets, groups, *others)
 
-    monkeypatch.setattr("training.retrain.train_head", recording)
+    monkeypatch.setattr("training.frozen.train_head", recording)
     again = {**trained.settings, "model_dir": None, "compact": None}
     report = retrain(RetrainSettings.read(again), QUIET)
     assert len(seen) == len(report["folds"]) > 1
@@ -133,7 +133,9 @@ def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(traine
     assert (record["clips"], record["hold_out"], record["held_out"], record["data"]) == (CLIPS, [], None, [data.name])
     figures = {fold: (one["clips"], one["accuracy"]) for fold, one in trained.report["folds"].items()}
     assert {fold: (one["clips"], one["accuracy"]) for fold, one in record["folds"].items()} == figures
-    assert record["settings"] == {"taps": "mixed0", "bands": 2, "batch": 16, "seed": 0, "evaluate": "all"}
+    assert record["settings"] == {"batch": 16, "seed": 0, "evaluate": "all"}
+    assert record["recipe"] == "logistic regression on frozen features"
+    assert (record["architecture"]["taps"], record["architecture"]["bands"]) == (["mixed0"], 2)
     assert record["packages"] == trained.report["packages"]
     assert str(data) not in json.dumps(record)  # a model goes elsewhere, and there no one needs paths of this machine
     (listed,) = [version for version in versions(trained.model_dir) if version.number == 1]
@@ -197,7 +199,7 @@ def test_a_report_that_cannot_be_written_in_the_end_is_printed(
         (tmp_path / "out").rmdir()
         return train_head(*arguments)
 
-    monkeypatch.setattr("training.retrain.train_head", meanwhile)
+    monkeypatch.setattr("training.frozen.train_head", meanwhile)
     fold, report = next(iter(trained.report["folds"])), tmp_path / "out" / "report.json"
     own = {**trained.settings, "model_dir": None, "compact": None, "report": report, "evaluate": fold}
     with pytest.raises(typer.Exit) as ended:
@@ -311,3 +313,30 @@ def _some(folder: Path, into: Path, kinds: tuple[str, ...], each: int) -> int:
         for clip in (folder / place).glob(f"{Path(row['slice_file_name']).stem}.*"):
             (into / place / clip.name).symlink_to(clip)
     return sum(map(len, taken.values()))
+
+
+def test_fine_tuning_is_judged_calibrated_and_published_like_a_head(
+    data: Path, weights_file: Path, tmp_path: Path
+) -> None:
+    settings = {
+        "data": str(data),
+        "weights": str(weights_file),
+        "cache": tmp_path / "cache",
+        "method": "finetune",
+        "taps": "mixed0",
+        "bands": 1,
+        "shrink": "2,4",
+        "epochs": 2,
+        "learning_rate": 1e-3,
+        "evaluate": "1",
+        "model_dir": tmp_path / "models" / "earshot",
+    }
+    report = retrain(RetrainSettings.read(settings), QUIET)
+    assert report["recipe"] == "all blocks fine-tuned for 2 epochs"
+    assert report["architecture"]["shrink"] == (2, 4)
+    assert [one["epoch"] for one in report["learning_curves"]] == [1, 2]
+    assert report["folds"]["1"]["temperature"] > 0
+    served = tf.saved_model.load(str(tmp_path / "models" / "earshot" / "1")).signatures["pcm"]
+    answer = served(pcm=tf.constant(fit_segment(load_clip(data / "whistle" / "whistle-0.wav"))[None]))
+    assert answer["scores"].shape == (1, len(CLASSES))
+    assert float(tf.reduce_sum(answer["scores"])) == pytest.approx(1, abs=1e-5)

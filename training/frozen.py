@@ -1,0 +1,60 @@
+"""The recipe for a CPU: the network stays as it is, only a head on its features is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.bottlenecks import Bottlenecks
+from training.head import train_head
+from training.recipe import Trained
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from serving.network import Architecture
+    from training.clips import Clip
+    from training.weights import Weights
+
+
+class FrozenRecipe:
+    """Logistic regression on bottleneck features (a `Recipe`)."""
+
+    about = "logistic regression on frozen features"
+
+    def __init__(
+        self,
+        clips: list[Clip],
+        weights: Weights,
+        architecture: Architecture,
+        *,
+        cache: Path,
+        batch: int,
+        precision: float,
+        seed: int,
+    ) -> None:
+        """Compute the features of all `clips`, or read them from the cache."""
+        self.architecture = architecture
+        self._blocks, self._precision, self._seed = weights.blocks, precision, seed
+        self._features, unreadable = Bottlenecks(weights, architecture, cache, batch).of(clips)
+        self.clips, self.unreadable = tuple(self._features), tuple(unreadable)
+
+    def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
+        """A head trained on every window of `clips`."""
+        rows, targets, groups = [], [], []
+        for clip in clips:
+            one = self._features[clip]
+            own = [*one.heard, *one.pre_rolled]
+            rows += own
+            targets += [class_names.index(clip.label)] * len(own)
+            groups += [clip.source] * len(own)
+        head = train_head(np.stack(rows), np.array(targets), groups, len(class_names), self._seed, self._precision)
+        return Trained(self._blocks, head.head, head.temperature, head.thresholds, {"strength": head.strength})
+
+    def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
+        """Scores of each clip's windows."""
+        return {clip: trained.head.scores(self._features[clip].heard) for clip in clips}

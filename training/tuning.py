@@ -1,0 +1,117 @@
+"""The recipe that trains the whole network further; some recordings of the training clips are kept out to calibrate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.model_selection import StratifiedGroupKFold
+
+from serving.network import build_network
+from training.calibration import choose_thresholds, cooled, fit_temperature
+from training.finetune import Examples, Schedule, finetune
+from training.recipe import Trained
+from training.windows import write_windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from serving.network import Architecture, Head
+    from training.clips import Clip
+    from training.finetune import Tuned
+    from training.weights import Weights
+
+CALIBRATION_PARTS = 8
+"""One part of so many of the recordings is not trained on, but tells temperature and thresholds."""
+_BATCH = 64
+
+
+class TuningRecipe:
+    """Fine-tuning (a `Recipe`)."""
+
+    def __init__(
+        self,
+        clips: list[Clip],
+        weights: Weights,
+        architecture: Architecture,
+        schedule: Schedule,
+        *,
+        folder: Path,
+        precision: float,
+        seed: int,
+    ) -> None:
+        """Cut all `clips` into windows, in `folder`; what each training reaches is kept there too."""
+        self.architecture = architecture
+        self.about = f"all blocks fine-tuned for {schedule.epochs} epochs"
+        self._weights, self._schedule, self._precision, self._seed = weights, schedule, precision, seed
+        self._folder = folder
+        self._windows = write_windows(clips, folder / "windows")
+        self.clips, self.unreadable = tuple(self._windows.rows), self._windows.unreadable
+
+    def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
+        """A network trained on `clips`, but for those that calibrate it."""
+        classes = np.array([class_names.index(clip.label) for clip in clips])
+        learnt, kept_out = _parts(classes, [clip.source for clip in clips], self._seed)
+        rows = self._windows.rows
+        examples = Examples(
+            self._windows.images, tuple(tuple(rows[clips[number]].trained) for number in learnt), classes[learnt]
+        )
+        about = [self._weights.digest, self.architecture.to_json(), [[one.label, one.path.name] for one in clips]]
+        name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+        tuned = finetune(
+            examples,
+            len(class_names),
+            self.architecture,
+            self._weights.blocks,
+            self._schedule,
+            self._seed,
+            self._folder / name,
+        )
+        return self._calibrated(tuned, [clips[number] for number in kept_out], classes[kept_out])
+
+    def _calibrated(self, tuned: Tuned, kept_out: list[Clip], classes: NDArray[np.int64]) -> Trained:
+        if not kept_out:
+            return Trained(tuned.blocks, tuned.head, 1.0, (0.0,) * tuned.head.classes, {}, tuned.history)
+        rows = [list(self._windows.rows[clip].trained) for clip in kept_out]
+        scores = self._answer(tuned, tuned.head, [row for own in rows for row in own])
+        logits = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
+        targets = np.repeat(classes, [len(own) for own in rows])
+        temperature = fit_temperature(logits, targets)
+        thresholds = choose_thresholds(softmax(logits / temperature, axis=1), targets, self._precision)
+        head = cooled(tuned.head, temperature)
+        return Trained(tuned.blocks, head, temperature, thresholds, {}, tuned.history)
+
+    def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
+        """Scores of each clip's windows."""
+        clips = list(clips)
+        rows = [list(self._windows.rows[clip].judged) for clip in clips]
+        scores = self._answer(trained, trained.head, [row for own in rows for row in own])
+        ends = np.cumsum([len(own) for own in rows])
+        return dict(zip(clips, np.split(scores, ends[:-1]), strict=True)) if clips else {}
+
+    def _answer(self, model: Tuned | Trained, head: Head, rows: list[int]) -> NDArray[np.float32]:
+        network = build_network(self.architecture, model.blocks, head)
+        parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+        return np.concatenate(
+            [np.asarray(network.predict_on_batch(self._windows.images[part].astype(np.float32))) for part in parts]
+        )
+
+
+def _parts(
+    classes: NDArray[np.int64], sources: Sequence[str], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which clips are learnt from and which calibrate, by their recordings; each class is learnt from."""
+    recordings: dict[int, set[str]] = {}
+    for number, source in zip(classes.tolist(), sources, strict=True):
+        recordings.setdefault(number, set()).add(source)
+    count = max(2, min(CALIBRATION_PARTS, *(len(own) for own in recordings.values())))
+    split = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    learnt, kept_out = next(split.split(classes, classes, sources))
+    only_there = ~np.isin(classes[kept_out], classes[learnt])
+    return np.sort(np.concatenate([learnt, kept_out[only_there]])), kept_out[~only_there]
