@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 _TILT_KNOTS = 5
@@ -42,12 +40,9 @@ class Augmentation:
 
 
 def augment(
-    images: NDArray[np.uint8],
-    targets: Sequence[NDArray[np.float32]],
-    how: Augmentation,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
-    """`images` uint8 [batch, mels, frames, channels] as float32 of 0 to 255, and each of `targets` [batch, n].
+    images: NDArray[np.uint8], targets: NDArray[np.float32], how: Augmentation, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`images` uint8 [batch, mels, frames, channels] as float32 of 0 to 255, and their `targets` [batch, classes].
 
     Low mel bands come first, and 0 is silence, as `earshot.spectrogram` has it.
     """
@@ -60,17 +55,15 @@ def augment(
     knots = rng.normal(0.0, 255 * how.tilt, (count, _TILT_KNOTS)).astype(np.float32)
     tilted = np.clip(sound + (knots @ _hats(mels))[:, :, None, None], 0, 255)
     sound = np.where(sound > 0, tilted, sound)
-    mixed = [sound, *targets]
     if how.mixup:
         drawn = rng.beta(how.mixup_alpha, how.mixup_alpha, count)
         share = np.where(rng.random(count) < how.mixup, np.minimum(drawn, 1 - drawn), 0).astype(np.float32)
         other = rng.permutation(count)
-        mixed = [_blend(values, values[other], share) for values in mixed]
-    sound, *targets = mixed
+        sound, targets = (_blend(values, values[other], share) for values in (sound, targets))
     for _ in range(how.masks):
         sound *= _stripes(count, mels, how.mask_bands, rng)[:, :, None, None]
         sound *= _stripes(count, frames, how.mask_frames, rng)[:, None, :, None]
-    return sound, list(targets)
+    return sound, targets
 
 
 def _moved(sound: NDArray[np.float32], axis: int, by: NDArray[Any]) -> NDArray[np.float32]:

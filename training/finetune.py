@@ -61,8 +61,6 @@ class Schedule:
     """Share of the epochs, the last ones, whose weights are averaged (Izmailov et al. 2018)."""
     least_rate: float = 0.05
     """What the cosine ends at, as a share of `rate`: where it is 0, weights that are averaged hardly differ."""
-    teacher: float = 1.0
-    """Weight of the loss of teacher targets, where there are any, against the labels' own."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -76,8 +74,6 @@ class Examples:
     """Windows of each clip: each clip is heard once an epoch, through one of its windows."""
     classes: NDArray[np.int64]
     """Class of each clip."""
-    teacher: NDArray[np.float32] | None = None
-    """[windows, values] that the network learns to predict as well, standardised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +83,7 @@ class Tuned:
     blocks: tuple[ConvBlock, ...]
     head: Head
     history: tuple[dict[str, float], ...]
-    """Of each epoch: `epoch`, `rate`, and means of `loss` and of its parts."""
+    """Of each epoch: `epoch`, `rate` at its end, and mean `loss`."""
 
 
 def finetune(
@@ -148,26 +144,21 @@ class _Trainer:
             "seed": seed,
             "groups": examples.groups,
             "classes": examples.classes.tolist(),
-            "teacher": examples.teacher is not None,
         }
         self.run = hashlib.sha256(json.dumps(run).encode()).hexdigest()
         for layer in self.features.get_layer(INCEPTION).layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = NORM_MOMENTUM
         values = keras.layers.Dropout(schedule.dropout, seed=seed)(self.features.output)
-        outputs = [keras.layers.Dense(class_count, name="classes", dtype="float32")(values)]
-        losses: list[Any] = [keras.losses.CategoricalCrossentropy(from_logits=True)]
-        if examples.teacher is not None:
-            outputs.append(keras.layers.Dense(examples.teacher.shape[1], name="teacher", dtype="float32")(values))
-            losses.append(keras.losses.MeanSquaredError())
-        self.model = keras.Model(self.features.input, outputs)
+        logits = keras.layers.Dense(class_count, name="classes", dtype="float32")(values)
+        self.model = keras.Model(self.features.input, logits)
         optimizer = _Layerwise(self._shares(), weight_decay=schedule.weight_decay, global_clipnorm=5.0)
         vectors = [variable for variable in self.model.trainable_variables if len(variable.shape) < 2]
         optimizer.exclude_from_weight_decay(var_list=vectors)
-        weights = [1.0, schedule.teacher][: len(losses)]
         # TensorFlow's own compiler takes longer for it on a CPU, and adds up in another order each time.
         compiled = keras.backend.backend() != "tensorflow"
-        self.model.compile(optimizer, losses, loss_weights=weights, jit_compile=compiled)
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        self.model.compile(optimizer, loss, jit_compile=compiled)
         optimizer.build(self.model.trainable_variables)
 
     def _shares(self) -> list[float]:
@@ -186,16 +177,17 @@ class _Trainer:
 
     def run_epoch(self, epoch: int, after_step: Callable[[], None]) -> dict[str, float]:
         """Train for one epoch; returns what goes into the history."""
-        sums: dict[str, float] = {}
+        losses = []
         for number, (images, targets) in enumerate(self._batches(epoch)):
             self.model.optimizer.learning_rate = self.rate(epoch * self.steps + number)
-            logs = self.model.train_on_batch(images, targets, return_dict=True)
-            self.model.reset_metrics()  # else the next step's are means over both
-            for name, value in logs.items():
-                sums[name] = sums.get(name, 0.0) + float(value)
+            losses.append(float(self.model.train_on_batch(images, targets)))
+            self.model.reset_metrics()  # else the next step's loss is the mean of both
             after_step()
-        means = {name: total / self.steps for name, total in sums.items()}
-        return {"epoch": epoch + 1, "rate": self.rate((epoch + 1) * self.steps - 1), **means}
+        return {
+            "epoch": epoch + 1,
+            "rate": self.rate((epoch + 1) * self.steps - 1),
+            "loss": float(np.mean(losses)),
+        }
 
     def settle_norms(self) -> None:
         """Let batch normalisation measure its means and variances anew: averaged weights have others."""
@@ -214,15 +206,13 @@ class _Trainer:
         """Images and targets of each step of an epoch: all chance in them comes from seed, epoch and step."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._examples.groups))
 
-        def made(step: int) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
+        def made(step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             rng = np.random.default_rng([self._seed, epoch, step])
             clips = order[step * self._schedule.batch : (step + 1) * self._schedule.batch]
             windows = np.array([rng.choice(self._examples.groups[clip]) for clip in clips])
             smoothing = self._schedule.label_smoothing
             classes = np.eye(self._class_count, dtype=np.float32)[self._examples.classes[clips]]
-            targets = [np.asarray((1 - smoothing) * classes + smoothing / self._class_count, dtype=np.float32)]
-            if self._examples.teacher is not None:
-                targets.append(self._examples.teacher[windows])
+            targets = np.asarray((1 - smoothing) * classes + smoothing / self._class_count, dtype=np.float32)
             return augment(self._examples.images[windows], targets, self._schedule.augmentation, rng)
 
         with ThreadPoolExecutor(max_workers=4) as pool:

@@ -58,3 +58,6 @@ class FrozenRecipe:
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         """Scores of each clip's windows."""
         return {clip: trained.head.scores(self._features[clip].heard) for clip in clips}
+
+    def done(self) -> None:
+        """Features stay for the next run."""

@@ -49,3 +49,7 @@ class Recipe(Protocol):
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[Any]]:
         """Scores of the back-to-back windows of each clip, float32 [windows, classes]."""
         ...
+
+    def done(self) -> None:
+        """All models are trained and published: remove what was only kept for a run that is killed."""
+        ...

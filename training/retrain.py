@@ -123,6 +123,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         seen = [clip for clip in recipe.clips if clip.fold not in held_out]
         publish(settings, model, training_record(report, settings, weights, seen, held_out), console)
         seconds["publishing"] = round(time.monotonic() - started, 1)
+    recipe.done()
     return report
 
 

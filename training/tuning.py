@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,12 +47,13 @@ class TuningRecipe:
         precision: float,
         seed: int,
     ) -> None:
-        """Cut all `clips` into windows, in `folder`; what each training reaches is kept there too."""
+        """Cut all `clips` into windows; what each training has reached is kept in `folder`."""
         self.architecture = architecture
         self.about = f"all blocks fine-tuned for {schedule.epochs} epochs"
         self._weights, self._schedule, self._precision, self._seed = weights, schedule, precision, seed
         self._folder = folder
-        self._windows = write_windows(clips, folder / "windows")
+        self._kept: list[Path] = []
+        self._windows = write_windows(clips, folder)
         self.clips, self.unreadable = tuple(self._windows.rows), self._windows.unreadable
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
@@ -63,7 +65,7 @@ class TuningRecipe:
             self._windows.images, tuple(tuple(rows[clips[number]].trained) for number in learnt), classes[learnt]
         )
         about = [self._weights.digest, self.architecture.to_json(), [[one.label, one.path.name] for one in clips]]
-        name = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+        self._kept.append(self._folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16])
         tuned = finetune(
             examples,
             len(class_names),
@@ -71,7 +73,7 @@ class TuningRecipe:
             self._weights.blocks,
             self._schedule,
             self._seed,
-            self._folder / name,
+            self._kept[-1],
         )
         return self._calibrated(tuned, [clips[number] for number in kept_out], classes[kept_out])
 
@@ -94,6 +96,11 @@ class TuningRecipe:
         scores = self._answer(trained, trained.head, [row for own in rows for row in own])
         ends = np.cumsum([len(own) for own in rows])
         return dict(zip(clips, np.split(scores, ends[:-1]), strict=True)) if clips else {}
+
+    def done(self) -> None:
+        """The models are published: what was kept for going on is removed."""
+        for folder in self._kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _answer(self, model: Tuned | Trained, head: Head, rows: list[int]) -> NDArray[np.float32]:
         network = build_network(self.architecture, model.blocks, head)

@@ -1,4 +1,4 @@
-"""The windows of all clips, sound and images, in files that are read as they are needed: they need not fit in memory.
+"""The windows of all clips as images, in a file that is read as it is needed: clips need not fit in memory.
 
 Of each clip there are the windows that a live segment may be: back to back from its beginning, as the agent cuts
 continuous sound; the first after the agent's pre-roll; and for training further ones in between.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,12 +57,10 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Images of all windows, and the sound of each."""
+    """Images of all windows, and whose they are."""
 
     images: NDArray[np.uint8]
     """[windows, mels, frames, channels], on disk."""
-    pcm: NDArray[np.int16]
-    """[windows, samples], on disk."""
     rows: dict[Clip, Rows]
     unreadable: tuple[str, ...]
     """A line for each clip that holds no sound."""
@@ -81,38 +80,33 @@ def cut(pcm: NDArray[np.int16]) -> tuple[list[NDArray[np.int16]], int]:
 
 
 def write_windows(clips: Sequence[Clip], folder: Path, params: SpectrogramParams = DEFAULT_PARAMS) -> Windows:
-    """Cut all `clips` into `folder`, which is made; a clip that cannot be read is named in the log and left out."""
+    """Cut all `clips`; one that cannot be read is named in the log and left out.
+
+    The images are in a file without a name on the disk of `folder`: it is gone with the process, however that ends.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[Clip, Rows] = {}
     unreadable: list[str] = []
     total = 0
 
-    def made(clip: Clip) -> tuple[NDArray[np.int16], NDArray[np.uint8], int] | ClipUnreadable:
+    def made(clip: Clip) -> tuple[NDArray[np.uint8], int] | ClipUnreadable:
         try:
             cuts, heard = cut(load_clip(clip.path))
         except ClipUnreadable as error:
             return error
-        return np.stack(cuts), np.stack([spectrogram(window, params) for window in cuts]), heard
+        return np.stack([spectrogram(window, params) for window in cuts]), heard
 
     shape = (params.mels, params.frames(), params.channels)
-    with (
-        ThreadPoolExecutor(max_workers=2) as pool,
-        (folder / "images.u8").open("wb") as images,
-        (folder / "pcm.i16").open("wb") as pcm,
-    ):
+    with ThreadPoolExecutor(max_workers=2) as pool, TemporaryFile(dir=folder) as file:
         for clip, one in track(ahead(pool, clips, made), "spectrograms", total=len(clips)):
             if isinstance(one, ClipUnreadable):
                 log.warning("clip skipped", reason=str(one))
                 unreadable.append(str(one))
                 continue
-            sound, image, heard = one
-            pcm.write(sound.tobytes())
-            images.write(image.tobytes())
-            rows[clip] = Rows(total, heard, len(sound))
-            total += len(sound)
-    return Windows(
-        np.memmap(folder / "images.u8", np.uint8, "r", shape=(total, *shape)),
-        np.memmap(folder / "pcm.i16", np.int16, "r", shape=(total, SEGMENT_SAMPLES)),
-        rows,
-        tuple(unreadable),
-    )
+            images, heard = one
+            file.write(images.tobytes())
+            rows[clip] = Rows(total, heard, len(images))
+            total += len(images)
+        file.flush()
+        on_disk = np.memmap(file, np.uint8, "r", shape=(total, *shape)) if total else np.zeros((0, *shape), np.uint8)
+    return Windows(on_disk, rows, tuple(unreadable))

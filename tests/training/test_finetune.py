@@ -35,8 +35,7 @@ def examples() -> Examples:
     for window in range(32):
         half = slice(0, 32) if classes[window // 2] else slice(32, 64)
         images[window, half] += 150
-    teacher = np.stack([np.repeat(classes, 2), 1 - np.repeat(classes, 2)], axis=1).astype(np.float32)
-    return Examples(images, tuple((2 * clip, 2 * clip + 1) for clip in range(16)), classes, teacher)
+    return Examples(images, tuple((2 * clip, 2 * clip + 1) for clip in range(16)), classes)
 
 
 def tune(examples: Examples, weights: Weights, folder: Path, schedule: Schedule = SCHEDULE, seed: int = 0) -> Tuned:
@@ -111,10 +110,8 @@ def test_a_broken_state_is_begun_anew(examples: Examples, weights: Weights, tmp_
     assert len(tune(examples, weights, tmp_path, replace(SCHEDULE, epochs=1)).history) == 1
 
 
-def test_without_a_teacher_and_without_augmentation_it_learns_too(
-    examples: Examples, weights: Weights, tmp_path: Path
-) -> None:
+def test_without_augmentation_it_learns_too(examples: Examples, weights: Weights, tmp_path: Path) -> None:
     none = Augmentation(shift=0, pitch_bands=0, tilt=0, masks=0, mixup=0)
     schedule = replace(SCHEDULE, augmentation=none, epochs=2)
-    tuned = tune(replace(examples, teacher=None), weights, tmp_path, schedule)
+    tuned = tune(examples, weights, tmp_path, schedule)
     assert tuned.history[-1]["loss"] < tuned.history[0]["loss"]

@@ -333,6 +333,7 @@ def test_fine_tuning_is_judged_calibrated_and_published_like_a_head(
     }
     report = retrain(RetrainSettings.read(settings), QUIET)
     assert report["recipe"] == "all blocks fine-tuned for 2 epochs"
+    assert list((tmp_path / "cache" / "finetuning").iterdir()) == []
     assert report["architecture"]["shrink"] == (2, 4)
     assert [one["epoch"] for one in report["learning_curves"]] == [1, 2]
     assert report["folds"]["1"]["temperature"] > 0
