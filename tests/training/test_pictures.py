@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from earshot.audio import fit_segment
+from earshot.spectrogram import spectrogram
+from tests.training.sounds import tone
+from training.clips import Clip, load_clip
+from training.pictures import write_pictures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_picture_is_what_a_model_is_shown_with_the_low_frequencies_at_the_bottom(tmp_path: Path) -> None:
+    path = tone(tmp_path / "hum.wav", seconds=4.0)
+    assert write_pictures([Clip(path, "hum", 1, "hum")], tmp_path / "out") == 1
+    with Image.open(tmp_path / "out" / "hum" / "hum.png") as picture:
+        pixels = np.asarray(picture)
+    np.testing.assert_array_equal(pixels[::-1], spectrogram(fit_segment(load_clip(path))))
+    assert pixels[-40:].mean() > pixels[:40].mean()  # 440 Hz
+
+
+def test_clips_of_one_name_have_a_picture_each_and_one_that_holds_no_sound_has_none(tmp_path: Path) -> None:
+    clips = [Clip(tone(tmp_path / folder / "1.wav"), "hum", 1, folder) for folder in "ab"]
+    (tmp_path / "2.wav").write_bytes(b"no sound")
+    assert write_pictures([*clips, Clip(tmp_path / "2.wav", "hum", 1, "c")], tmp_path / "out") == 2
+    assert sorted(path.name for path in (tmp_path / "out" / "hum").iterdir()) == ["1-2.png", "1.png"]

@@ -1,0 +1,46 @@
+"""The tutorial's first step: spectrograms as pictures, one of each clip, in a folder for each class.
+
+python -m training.spectrograms UrbanSound8K pictures
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from earshot.command import APP, fail, needs
+from earshot.logs import configure_logs
+
+app = typer.Typer(**APP)
+
+
+@app.command()
+def main(
+    data: Annotated[str, typer.Argument(help="Labelled clips, as `earshot retrain --data` takes them.")],
+    out: Annotated[Path, typer.Argument(help="Folder that gets a folder for each class.")],
+    class_map: Annotated[Path | None, typer.Option(help="Table of their names, as for `earshot retrain`.")] = None,
+) -> None:
+    """Write a spectrogram of each clip's first three seconds as a PNG picture.
+
+    It is what a model is shown, with the low frequencies at the bottom: red, green and blue are the windows of 25, 50
+    and 100 ms.
+    """
+    configure_logs("info")
+    with needs("training"):
+        from training.datasets import DataError, find_clips, read_class_map
+        from training.pictures import write_pictures
+    try:
+        names = read_class_map(class_map) if class_map else None
+        clips = find_clips(*(Path(part) for part in data.split(",")), class_map=names, least_classes=1)
+        written = write_pictures(clips, out)
+    except DataError as error:
+        raise fail(error) from None
+    except OSError as error:
+        raise fail(f"{error}; name a folder that you may write to, or make room") from None
+    typer.echo(f"{written} pictures of {len(clips)} clips in {out}")
+
+
+if __name__ == "__main__":
+    app()
