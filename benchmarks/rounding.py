@@ -22,7 +22,6 @@ from serving.compact import CompactModel, load_compact, save_compact
 from training.answers import Answers
 from training.datasets import find_clips
 from training.frozen import FrozenRecipe
-from training.retrain import train
 from training.settings import RetrainSettings
 from training.weights import load_weights
 
@@ -47,14 +46,14 @@ def main() -> None:
     )
     names = tuple(sorted({clip.label for clip in recipe.clips}))
     for fold in options.folds:
-        trained = train(recipe, {fold}, names)
+        unseen = [clip for clip in recipe.clips if clip.fold == fold]
+        trained = recipe.train([clip for clip in recipe.clips if clip.fold != fold], names)
         with TemporaryDirectory() as folder:
             path = Path(folder) / "model.npz"
             save_compact(
                 CompactModel(recipe.architecture, trained.blocks, trained.head, names, DEFAULT_PARAMS, ""), path
             )
             rounded = replace(trained, head=load_compact(path).head)
-        unseen = [clip for clip in recipe.clips if clip.fold == fold]
         exact, coarse = (recipe.scores(one, unseen) for one in (trained, rounded))
         before, after = Answers.of(exact, names), Answers.of(coarse, names)
         changed = (before.answered != after.answered) | (before.whole.argmax(axis=1) != after.whole.argmax(axis=1))

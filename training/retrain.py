@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any
 if __name__ == "__main__":  # as a file, this folder would come before the project's
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.special import softmax
 
 from earshot.command import fail
 from earshot.folders import NotWritable, cache_folder, require_writable
@@ -26,10 +24,10 @@ from earshot.spectrogram import DEFAULT_PARAMS
 from serving.catalogue import next_version
 from serving.compact import CompactModel
 from serving.network import NetworkError
-from training.answers import Answers
 from training.datasets import DataError, chosen_folds, clips_of, thin_classes
 from training.frozen import FrozenRecipe
-from training.metrics import calibration, judge, rows
+from training.judging import judged_without, pooled, random_split
+from training.page import WHY_RANDOM_IS_HIGHER
 from training.publishing import model_card, publish, training_record
 from training.report import package_versions, report_files, write_report
 from training.weights import WeightsError, load_weights
@@ -79,17 +77,17 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
             why = recipe.unreadable[0]
             raise DataError(f"no clip of fold {fold} can be read, so nothing can be judged on it: {why}")
 
-    folds, answers, before, curves = {}, [], [], []
+    for left_out in ({fold} for fold in judged):
+        _require_two_classes(recipe.clips, left_out)
+    judgements, curves = {}, []
     started = time.monotonic()
     for fold in judged:
-        trained = train(recipe, {fold}, class_names)
-        curves += [
-            {f"{name}, fold {fold}" if name != "epoch" else name: one[name] for name in one} for one in trained.history
-        ]
-        unseen, uncalibrated = _answers(recipe, trained, {fold}, class_names)
-        answers.append(unseen)
-        before.append(uncalibrated)
-        folds[str(fold)] = {**_chosen(trained), **_judged(unseen, uncalibrated), "answers": rows(unseen)}
+        judgements[str(fold)] = judged_without(recipe, _of_folds(recipe, {fold}), class_names)
+        curves += _curves(judgements[str(fold)].trained, f"fold {fold}")
+    tested = random_split(recipe.clips) if settings.protocol == "random" else []
+    if settings.protocol == "random" and not tested:
+        console.print("There are too few clips for a random split")
+    split = judged_without(recipe, tested, class_names).figures() if tested else None
     seconds["evaluation"] = round(time.monotonic() - started, 1)
 
     report: dict[str, Any] = {
@@ -102,8 +100,9 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         "clips": len(recipe.clips),
         "unreadable": list(recipe.unreadable),
         "thin_classes": thin,
-        "folds": folds,
-        "pooled": _judged(Answers.pooled(answers), Answers.pooled(before)) if answers else None,
+        "folds": {fold: one.figures() for fold, one in judgements.items()},
+        "pooled": pooled(list(judgements.values())) if judgements else None,
+        "random_split": split,
         "learning_curves": curves,
         "seconds": seconds,
         "packages": package_versions(),
@@ -111,10 +110,11 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     _print(console, report)
     if settings.model_dir or settings.compact:
         started = time.monotonic()
-        trained = train(recipe, set(held_out), class_names)
+        _require_two_classes(recipe.clips, set(held_out))
+        unseen = judged_without(recipe, _of_folds(recipe, set(held_out)), class_names)
+        trained = unseen.trained
         if held_out:
-            unseen, uncalibrated = _answers(recipe, trained, set(held_out), class_names)
-            report["held_out"] = {**_chosen(trained), **_judged(unseen, uncalibrated), "answers": rows(unseen)}
+            report["held_out"] = unseen.figures()
             console.print(f"published model on folds {settings.hold_out}: {report['held_out']['accuracy']:.1%}")
         card = model_card(report, held_out)
         model = CompactModel(
@@ -178,35 +178,16 @@ def _recipe(settings: RetrainSettings, clips: list[Clip], weights: Weights) -> R
     return TuningRecipe(clips, weights, architecture, schedule, folder=folder, precision=precision, seed=seed)
 
 
-def _answers(
-    recipe: Recipe, trained: Trained, folds: set[int], class_names: tuple[str, ...]
-) -> tuple[Answers, Answers]:
-    """What a model answers for the clips of `folds`, and what it would have answered before it was calibrated."""
-    scores = recipe.scores(trained, (clip for clip in recipe.clips if clip.fold in folds))
-    least = np.finfo(np.float32).tiny
-    before = {
-        clip: softmax(np.log(np.maximum(one, least)) * trained.temperature, axis=1) for clip, one in scores.items()
-    }
-    return Answers.of(scores, class_names, trained.thresholds), Answers.of(before, class_names)
+def _of_folds(recipe: Recipe, folds: set[int]) -> list[Clip]:
+    return [clip for clip in recipe.clips if clip.fold in folds]
 
 
-def _judged(answers: Answers, before: Answers) -> dict[str, Any]:
-    return {**judge(answers), "calibration_before": calibration(before)}
-
-
-def _chosen(trained: Trained) -> dict[str, Any]:
-    """What training chose on its own clips, for the report."""
-    return {
-        **trained.chosen,
-        "temperature": round(trained.temperature, 3),
-        "thresholds": [round(threshold, 4) for threshold in trained.thresholds],
-    }
-
-
-def train(recipe: Recipe, without: set[int], class_names: tuple[str, ...]) -> Trained:
-    """A model trained on all clips that are not in the folds `without`; raises DataError where these are too few."""
-    _require_two_classes(recipe.clips, without)
-    return recipe.train([clip for clip in recipe.clips if clip.fold not in without], class_names)
+def _curves(trained: Trained, whose: str) -> list[dict[str, float]]:
+    """The history of a training under names of its own, for the page's plot."""
+    return [
+        {name if name == "epoch" else f"{name}, {whose}": value for name, value in one.items()}
+        for one in trained.history
+    ]
 
 
 def _write(report: dict[str, Any], path: Path) -> None:
@@ -234,7 +215,12 @@ def _print(console: Console, report: dict[str, Any]) -> None:
             f"{one['calibration']['ece']:.3f}",
             f"{one['unknown']['share'] if one['unknown'] else 0:.1%}",
         )
+    if report["random_split"]:
+        one = report["random_split"]
+        table.add_row("random", str(one["clips"]), f"{one['accuracy']:.1%}", f"{one['clip_accuracy']:.1%}")
     console.print(table)
+    if report["random_split"]:
+        console.print(WHY_RANDOM_IS_HIGHER)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,10 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     evaluate: str = Field(
         "all", description="Folds to judge the recipe on, each unseen by the model that it judges: all, none, or 1,2."
     )
+    protocol: Literal["folds", "random"] = Field(
+        "folds",
+        description="random: also judge a random split of the clips, as the tutorial did, beside the whole folds.",
+    )
     hold_out: str = Field("", description="Folds that the published model never sees, as 1,2; empty: it sees all.")
     model_dir: Path | None = Field(None, description="Model base path for the new version; none: nothing is published.")
     compact: Path | None = Field(None, description="Write the model as one small file here too.")

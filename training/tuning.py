@@ -92,10 +92,12 @@ class TuningRecipe:
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         """Scores of each clip's windows."""
         clips = list(clips)
+        if not clips:
+            return {}
         rows = [list(self._windows.rows[clip].judged) for clip in clips]
         scores = self._answer(trained, trained.head, [row for own in rows for row in own])
         ends = np.cumsum([len(own) for own in rows])
-        return dict(zip(clips, np.split(scores, ends[:-1]), strict=True)) if clips else {}
+        return dict(zip(clips, np.split(scores, ends[:-1]), strict=True))
 
     def done(self) -> None:
         """The models are published: what was kept for going on is removed."""

@@ -53,6 +53,7 @@ def trained(data: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFac
         "weights": str(weights_file),
         "taps": "mixed0",
         "bands": 2,
+        "protocol": "random",
         "cache": folder / "cache",
         "report": folder / "report.json",
         "model_dir": folder / "models" / "earshot",
@@ -83,6 +84,12 @@ def test_every_clip_is_judged_once_in_its_own_fold(trained: Trained, data: Path)
     assert right / CLIPS > 0.8
 
 
+def test_a_random_split_is_judged_beside_the_folds(trained: Trained) -> None:
+    split = trained.report["random_split"]
+    assert split["clips"] == 1
+    assert [answer["clip"] for answer in split["answers"]] == ["whistle-2.wav"]
+
+
 def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """Recorded on the way into the real training: which recordings each head was trained on."""
     seen: list[set[str]] = []
@@ -92,7 +99,7 @@ def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypa
         return train_head(features, targets, groups, *others)
 
     monkeypatch.setattr("training.frozen.train_head", recording)
-    again = {**trained.settings, "model_dir": None, "compact": None}
+    again = {**trained.settings, "model_dir": None, "compact": None, "protocol": "folds"}
     report = retrain(RetrainSettings.read(again), QUIET)
     assert len(seen) == len(report["folds"]) > 1
     for sources, one in zip(seen, report["folds"].values(), strict=True):
@@ -201,7 +208,14 @@ def test_a_report_that_cannot_be_written_in_the_end_is_printed(
 
     monkeypatch.setattr("training.frozen.train_head", meanwhile)
     fold, report = next(iter(trained.report["folds"])), tmp_path / "out" / "report.json"
-    own = {**trained.settings, "model_dir": None, "compact": None, "report": report, "evaluate": fold}
+    own = {
+        **trained.settings,
+        "model_dir": None,
+        "compact": None,
+        "report": report,
+        "evaluate": fold,
+        "protocol": "folds",
+    }
     with pytest.raises(typer.Exit) as ended:
         run(RetrainSettings.read(own))
     assert ended.value.exit_code == 2
