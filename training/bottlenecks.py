@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from rich.progress import track
 
-from earshot.audio import SAMPLE_RATE_HZ, fit_segment, windows
+from earshot.audio import windows
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
 from serving.wholefile import whole_file
 from training.ahead import ahead
 from training.clips import Clip, ClipUnreadable, load_clip
+from training.windows import PRE_ROLL_S, pre_rolled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from training.weights import Weights
 
 log = get_log(__name__)
-
-PRE_ROLL_S = 0.5
-"""Silence before the sound in a further training window: a live segment begins with the agent's pre-roll."""
 
 HEARING = 2
 """Counts the ways in which clips were ever turned into windows: raise it where that changes the sound of any clip, so
@@ -108,8 +106,7 @@ class Bottlenecks:
             pcm = load_clip(clip.path)
         except ClipUnreadable as error:
             return error
-        silence = np.zeros(round(PRE_ROLL_S * SAMPLE_RATE_HZ), dtype=np.int16)
-        heard = [*windows(pcm), fit_segment(np.concatenate([silence, pcm]))]
+        heard = [*windows(pcm), pre_rolled(pcm)]
         return np.stack([spectrogram(window, self._params) for window in heard])
 
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

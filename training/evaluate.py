@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,37 +17,24 @@ if __name__ == "__main__":  # as a file, this folder would come before the proje
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
-from earshot.audio import windows
 from earshot.command import fail
 from earshot.folders import NotWritable, require_writable
-from earshot.logs import get_log
-from earshot.spectrogram import spectrogram
 from processors.predictor import PredictError
-from training.ahead import ahead
-from training.answers import Answers
-from training.clips import ClipUnreadable, load_clip
+from training.asking import ask
 from training.datasets import DataError, chosen_folds, clips_of
 from training.judged import NoModel, saved_model, served_model
 from training.metrics import judge, rows
 from training.report import package_versions, report_files, write_report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
-
-    from numpy.typing import NDArray
 
     from training.clips import Clip
     from training.judged import Judged
     from training.settings import EvaluateSettings
-
-log = get_log(__name__)
-
-THREADS = 2
-"""Clips that are decoded at once."""
 
 
 def run(settings: EvaluateSettings) -> None:
@@ -97,44 +82,6 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
         "seconds": seconds,
         "packages": package_versions(),
     }
-
-
-def ask(model: Judged, clips: Sequence[Clip], batch: int, console: Console) -> tuple[Answers, list[str]]:
-    """The model's scores for every window of every clip that can be read, and a line for each that cannot.
-
-    What is in memory is a few clips, and their windows of one batch. Raises DataError where no clip can be read.
-    """
-    unreadable: list[str] = []
-    scores: dict[Clip, list[NDArray[np.float32]]] = {}
-    with ThreadPoolExecutor(THREADS) as pool:
-        heard = ahead(pool, _windows(pool, clips, unreadable, console), lambda item: spectrogram(item[1]))
-        while some := list(islice(heard, batch)):
-            answered = model.scores(np.stack([image for _, image in some]))
-            for ((clip, _), _), row in zip(some, answered, strict=True):
-                scores.setdefault(clip, []).append(row)
-    if not scores:
-        raise DataError(f"none of {len(clips)} clips can be read: {unreadable[0]}")
-    first, whole = [each[0] for each in scores.values()], [np.mean(each, axis=0) for each in scores.values()]
-    return Answers(model.class_names, tuple(scores), np.stack(first), np.stack(whole)), unreadable
-
-
-def _windows(
-    pool: ThreadPoolExecutor, clips: Sequence[Clip], unreadable: list[str], console: Console
-) -> Iterator[tuple[Clip, NDArray[np.int16]]]:
-    """Each clip with each of its windows; a line is added to `unreadable` for a clip that has none."""
-    for clip, pcm in track(ahead(pool, clips, _load), "clips", total=len(clips), console=console):
-        if isinstance(pcm, ClipUnreadable):
-            log.warning("clip skipped", reason=str(pcm))
-            unreadable.append(str(pcm))
-        else:
-            yield from ((clip, window) for window in windows(pcm))
-
-
-def _load(clip: Clip) -> NDArray[np.int16] | ClipUnreadable:
-    try:
-        return load_clip(clip.path)
-    except ClipUnreadable as error:
-        return error
 
 
 def _model(settings: EvaluateSettings) -> AbstractContextManager[Judged]:

@@ -14,19 +14,25 @@ from processors.predictor import PredictError, WrongModel, check_signature
 from serving.catalogue import CatalogueError, NotWhole, draft, require_whole, versions
 from serving.inspection import Version, timestamp
 from serving.layout import TRAINING_FILE
+from training.asking import NoClipReadable, ask
 from training.datasets import DataError, chosen_folds, find_clips, read_class_map
 from training.fairness import FairClips, NotComparable, fair_clips
 from training.gate import TooFewRecordings, compare
+from training.judged import NoModel, served_model
 from training.outcome import Compared, NotCompared, reservations
-from training.scoring import NoClipReadable, first_segment_scores
 from training.trial import MODEL_NAME, Inputs, NotServable, Trial
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from training.answers import Answers
+    from training.clips import Clip
+
+BATCH = 16
+"""Spectrograms in one request."""
 UNCOMPARED = (NotComparable, TooFewRecordings, NoClipReadable)
 """Why a candidate is not compared; it may be published by force."""
-FAILURES = (CatalogueError, DataError, PredictError, *UNCOMPARED)
+FAILURES = (CatalogueError, DataError, NoModel, PredictError, *UNCOMPARED)
 """What ends a promotion with a message of its own, beside a refusal."""
 
 
@@ -163,15 +169,19 @@ def _compare(
     if isinstance(contest.fair, NotCompared):
         return contest.fair
     try:
-        ours, theirs = (
-            first_segment_scores(one.address, contest.fair.clips, MODEL_NAME, title=one.name, console=console)
-            for one in (trial, current)
-        )
-        figures = compare(ours.hits(), theirs.hits(), [clip.source for clip in ours.clips])
+        ours, theirs = (_answers(one, contest.fair.clips, console) for one in (trial, current))
+        figures = compare(ours.right, theirs.right, [clip.source for clip in ours.clips])
     except (NoClipReadable, TooFewRecordings) as error:
         return _if_forced(error, order)
     data = [folder.absolute().name for folder in order.data]
     return Compared(figures, contest.fair, contest.newest.number, data, order.folds)
+
+
+def _answers(trial: Trial, clips: list[Clip], console: Console) -> Answers:
+    """What a version says of the first three seconds of each clip."""
+    with served_model(trial.address, MODEL_NAME) as model:
+        answers, _ = ask(model, clips, BATCH, console, title=trial.name, windows_each=1)
+    return answers
 
 
 def _if_forced(error: ValueError, order: Promotion) -> NotCompared:

@@ -66,17 +66,22 @@ class Windows:
     """A line for each clip that holds no sound."""
 
 
+def pre_rolled(pcm: NDArray[np.int16]) -> NDArray[np.int16]:
+    """The first window of a clip as a live segment would have it, int16 [48000]."""
+    silence = np.zeros(round(PRE_ROLL_S * SAMPLE_RATE_HZ), dtype=np.int16)
+    return fit_segment(np.concatenate([silence, pcm]))
+
+
 def cut(pcm: NDArray[np.int16]) -> tuple[list[NDArray[np.int16]], int]:
     """The windows of a clip, int16 [48000] each, and how many of them, which come first, are back to back."""
     heard = list(windows(pcm))
-    silence = np.zeros(round(PRE_ROLL_S * SAMPLE_RATE_HZ), dtype=np.int16)
     step = round(STEP_S * SAMPLE_RATE_HZ)
     between = [
         pcm[start : start + SEGMENT_SAMPLES]
         for start in range(step, pcm.size - SEGMENT_SAMPLES + 1, step)
         if start % SEGMENT_SAMPLES
     ]
-    return [*heard, fit_segment(np.concatenate([silence, pcm])), *between], len(heard)
+    return [*heard, pre_rolled(pcm), *between], len(heard)
 
 
 def write_windows(clips: Sequence[Clip], folder: Path, params: SpectrogramParams = DEFAULT_PARAMS) -> Windows:
