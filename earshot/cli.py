@@ -90,9 +90,9 @@ def serve(settings: ServerSettings) -> None:
 def retrain(settings: RetrainSettings) -> None:
     """Retrain the model on labelled clips.
 
-    Clips are turned into bottleneck features once (the cache makes a second run quick, and a killed one go on). A new
-    head on them is judged on whole unseen folds, then trained on all, and with --model-dir the model appears there as
-    the next numeric version.
+    The recipe is judged on whole unseen folds, then trained on all clips, and with --model-dir the model appears there
+    as the next numeric version. It is a new head on features that are computed once and kept, or with --method finetune
+    the whole network. A run that was killed goes on where it was.
     """
     with needs("training"):
         from training.retrain import run

@@ -49,7 +49,7 @@ class Version:
             number=number,
             folder=folder,
             lacks=missing_files(folder),
-            made=datetime.fromisoformat(training["made"]) if "made" in training else written,
+            made=_made(training) or written,
             classes=len(classes.read_text(encoding="utf-8").splitlines()) if classes.is_file() else None,
             accuracy=accuracy,
             judged_on=judged_on,
@@ -91,9 +91,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
+def _made(training: Mapping[str, Any]) -> datetime | None:
+    try:
+        return datetime.fromisoformat(training["made"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
 def _accuracy(training: Mapping[str, Any]) -> tuple[float | None, str]:
-    if held_out := training.get("held_out"):
-        return held_out["accuracy"], "held out"
-    folds = list(training.get("folds", {}).values())
-    clips = sum(one["clips"] for one in folds)
-    return (sum(one["accuracy"] * one["clips"] for one in folds) / clips, "folds") if clips else (None, "")
+    try:
+        if held_out := training.get("held_out"):
+            return float(held_out["accuracy"]), "held out"
+        folds = list(training.get("folds", {}).values())
+        clips = sum(one["clips"] for one in folds)
+        return (sum(one["accuracy"] * one["clips"] for one in folds) / clips, "folds") if clips else (None, "")
+    except (AttributeError, KeyError, TypeError, ValueError):  # another's file, or an older one
+        return None, ""

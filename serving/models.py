@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from earshot.command import APP, fail, needs
+from training.settings import folders_of
 
 if TYPE_CHECKING:
     from serving.inspection import Version
@@ -105,8 +106,7 @@ def promote(
     configure_logs(shared.log_level, json=shared.log_json)
     try:
         with Interrupts():
-            folders = tuple(Path(part) for part in data.split(",") if part)
-            order = Promotion(candidate, model_base_path, folders, class_map, folds, force)
+            order = Promotion(candidate, model_base_path, folders_of(data), class_map, folds, force)
             published = judge_and_publish(order, Console(highlight=False, soft_wrap=True))
     except Refused as error:
         typer.secho(f"earshot: {error}", fg="red", err=True)

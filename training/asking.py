@@ -61,8 +61,7 @@ def ask(
                 scores.setdefault(clip, []).append(row)
     if not scores:
         raise NoClipReadable(f"none of {len(clips)} clips can be read: {unreadable[0]}")
-    first, whole = [each[0] for each in scores.values()], [np.mean(each, axis=0) for each in scores.values()]
-    return Answers(model.class_names, tuple(scores), np.stack(first), np.stack(whole)), unreadable
+    return Answers.of({clip: np.stack(each) for clip, each in scores.items()}, model.class_names), unreadable
 
 
 def _windows(

@@ -92,7 +92,7 @@ def chosen_folds(text: str, clips: list[Clip]) -> list[int]:
     absent = [fold for fold in folds if fold not in present]
     if absent:
         raise DataError(f"there is no clip in fold {absent[0]}; the folds here are {present}")
-    return folds
+    return sorted(set(folds))
 
 
 def read_class_map(path: Path) -> dict[str, str]:
@@ -102,12 +102,16 @@ def read_class_map(path: Path) -> dict[str, str]:
     all that are not in the table, which keep their names without it. Raises DataError.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as table:
-            return {row["label"].strip(): (row["class"] or "").strip() for row in csv.DictReader(table)}
+        with path.open(newline="", encoding="utf-8-sig") as table:
+            names = {row["label"].strip(): (row["class"] or "").strip() for row in csv.DictReader(table)}
     except OSError as error:
         raise DataError(f"the class map {path} cannot be read: {error.strerror}") from error
     except (KeyError, AttributeError, UnicodeDecodeError) as error:
         raise DataError(f"the class map {path} is no CSV table with the columns label and class ({error!r})") from error
+    for name in names.values():
+        if "/" in name or name in {".", ".."}:
+            raise DataError(f"the class map {path} names a class {name!r}; a class is no path")
+    return names
 
 
 def _mapped(clips: Iterable[Clip], class_map: Mapping[str, str]) -> list[Clip]:

@@ -42,7 +42,7 @@ def run(settings: EvaluateSettings) -> None:
     console = Console()
     try:
         report = evaluate(settings, console)
-    except (DataError, NoModel, PredictError, NotWritable) as error:
+    except (DataError, NoModel, PredictError, NotWritable, OSError) as error:
         raise fail(error) from None
     _print(console, report)
     if settings.report:

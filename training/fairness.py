@@ -51,5 +51,5 @@ def fair_clips(clips: Sequence[Clip], candidate: Path, current: Path) -> FairCli
 
 def recordings_seen(version_dir: Path) -> frozenset[str] | None:
     """Recordings that a version was trained on; None where it does not say."""
-    record = read_json(version_dir / TRAINING_FILE)
-    return frozenset(record["recordings"]) if "recordings" in record else None
+    recordings = read_json(version_dir / TRAINING_FILE).get("recordings")
+    return frozenset(map(str, recordings)) if isinstance(recordings, list) else None

@@ -71,7 +71,8 @@ class Examples:
     images: NDArray[np.uint8]
     """[windows, mels, frames, channels]; may lie on disk."""
     groups: tuple[tuple[int, ...], ...]
-    """Windows of each clip: each clip is heard once an epoch, through one of its windows."""
+    """Windows of each clip: a clip is heard once an epoch at most, through one of its windows. What is left over of the
+    last batch waits for another epoch, which has another order."""
     classes: NDArray[np.int64]
     """Class of each clip."""
 

@@ -44,7 +44,7 @@ def clips_in(folder: Path) -> list[Clip]:
     for table, layout in ((URBANSOUND8K, _urbansound8k), (ESC50, _esc50)):
         if (folder / table).is_file():
             try:
-                with (folder / table).open(newline="", encoding="utf-8") as lines:
+                with (folder / table).open(newline="", encoding="utf-8-sig") as lines:
                     return list(layout(folder, csv.DictReader(lines)))
             except (KeyError, ValueError) as error:  # UnicodeDecodeError is one
                 name = "UrbanSound8K" if layout is _urbansound8k else "ESC-50"

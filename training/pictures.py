@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -56,11 +56,10 @@ def write_pictures(clips: Sequence[Clip], out: Path) -> int:
 
 
 def _targets(clips: Sequence[Clip], out: Path) -> list[Path]:
-    names: Counter[tuple[str, str]] = Counter()
-    targets = []
+    """A file of its own for each clip."""
+    taken: dict[Path, None] = {}
     for clip in clips:
-        names[clip.label, clip.path.stem] += 1
-        number = names[clip.label, clip.path.stem]
-        again = f"-{number}" if number > 1 else ""
-        targets.append(out / clip.label / f"{clip.path.stem}{again}.png")
-    return targets
+        again = (f"-{number}" if number > 1 else "" for number in itertools.count(1))
+        paths = (out / clip.label / f"{clip.path.stem}{end}.png" for end in again)
+        taken[next(path for path in paths if path not in taken)] = None
+    return list(taken)

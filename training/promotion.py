@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from earshot.spectrogram import DEFAULT_PARAMS
 from processors.predictor import PredictError, WrongModel, check_signature
 from serving.catalogue import CatalogueError, NotWhole, draft, require_whole, versions
 from serving.inspection import Version, timestamp
@@ -18,7 +17,7 @@ from training.asking import NoClipReadable, ask
 from training.datasets import DataError, chosen_folds, find_clips, read_class_map
 from training.fairness import FairClips, NotComparable, fair_clips
 from training.gate import TooFewRecordings, compare
-from training.judged import NoModel, served_model
+from training.judged import IMAGE_SHAPE, NoModel, served_model
 from training.outcome import Compared, NotCompared, reservations
 from training.trial import MODEL_NAME, Inputs, NotServable, Trial
 
@@ -125,7 +124,10 @@ def _fair_clips(order: Promotion, newest: Version, console: Console) -> FairClip
         class_map = read_class_map(order.class_map) if order.class_map else None
         clips = find_clips(*order.data, class_map=class_map, least_classes=1)
         folds = chosen_folds(order.folds, clips)
-        fair = fair_clips([clip for clip in clips if clip.fold in folds], order.candidate, newest.folder)
+        chosen = [clip for clip in clips if clip.fold in folds]
+        if not chosen:
+            raise DataError(f"--folds {order.folds} leaves no clip; name folds as 1,2, or all")
+        fair = fair_clips(chosen, order.candidate, newest.folder)
     except NotComparable as error:
         return _if_forced(error, order)
     if not fair.known and not order.force:
@@ -142,8 +144,7 @@ def _require_servable(trial: Trial) -> Inputs:
     """What the candidate takes; raises Refused where a server cannot serve it, or a worker would not ask it."""
     try:
         trial.wait_until_served()
-        image_shape = (DEFAULT_PARAMS.mels, DEFAULT_PARAMS.frames(), DEFAULT_PARAMS.channels)
-        check_signature(trial.metadata(), image_shape, model="of the candidate")
+        check_signature(trial.metadata(), IMAGE_SHAPE, model="of the candidate")
         return trial.inputs()
     except (NotServable, WrongModel) as error:
         raise Refused(f"{error}\nnothing was published") from error

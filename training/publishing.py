@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from training.settings import RetrainSettings
     from training.weights import Weights
 
+SAID = {"method", "epochs", "learning_rate", "precision", "batch", "seed", "evaluate"}
+"""Settings that a version tells of its training."""
+
 
 def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, Any], console: Console) -> None:
     """Write `model` where the settings say, a version together with `record`, which says what it was made from.
@@ -64,7 +67,9 @@ def training_record(
         "weights": {"name": weights.name, "digest": weights.digest},
         "architecture": report["architecture"],
         "recipe": report["recipe"],
-        "settings": settings.model_dump(mode="json", include={"batch", "seed", "evaluate"}),
+        "settings": settings.model_dump(
+            mode="json", include={"method", "epochs", "learning_rate", "precision", "batch", "seed", "evaluate"}
+        ),
         "packages": report["packages"],
     }
 

@@ -1,4 +1,4 @@
-"""Retrains the model: clips to bottlenecks to a new head, judged on whole unseen folds, published as the next version.
+"""Retrains the model: a new head or the whole network, judged on whole unseen folds, published as the next version.
 
 Runs as `python training/retrain.py`, `python -m training.retrain` and `earshot retrain`.
 """
@@ -33,7 +33,7 @@ from training.report import package_versions, report_files, write_report
 from training.weights import WeightsError, load_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from training.clips import Clip
     from training.recipe import Recipe, Trained
@@ -72,21 +72,16 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     recipe = _recipe(settings, clips, weights)
     seconds["features"] = round(time.monotonic() - started, 1)
     class_names = tuple(sorted({clip.label for clip in recipe.clips}))
-    for fold in (*judged, *held_out):
-        if not any(clip.fold == fold for clip in recipe.clips):
-            why = recipe.unreadable[0]
-            raise DataError(f"no clip of fold {fold} can be read, so nothing can be judged on it: {why}")
-
-    for left_out in ({fold} for fold in judged):
-        _require_two_classes(recipe.clips, left_out)
+    _check_what_is_readable(recipe, held_out, judged)
     judgements, curves = {}, []
     started = time.monotonic()
     for fold in judged:
         judgements[str(fold)] = judged_without(recipe, _of_folds(recipe, {fold}), class_names)
         curves += _curves(judgements[str(fold)].trained, f"fold {fold}")
     tested = random_split(recipe.clips) if settings.protocol == "random" else []
-    if settings.protocol == "random" and not tested:
+    if settings.protocol == "random" and not (tested and _tells_apart(set(recipe.clips) - set(tested))):
         console.print("There are too few clips for a random split")
+        tested = []
     split = judged_without(recipe, tested, class_names).figures() if tested else None
     seconds["evaluation"] = round(time.monotonic() - started, 1)
 
@@ -110,7 +105,6 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     _print(console, report)
     if settings.model_dir or settings.compact:
         started = time.monotonic()
-        _require_two_classes(recipe.clips, set(held_out))
         unseen = judged_without(recipe, _of_folds(recipe, set(held_out)), class_names)
         trained = unseen.trained
         if held_out:
@@ -144,16 +138,31 @@ def _check_before_the_work(
         require_writable(target)
 
 
+def _check_what_is_readable(recipe: Recipe, held_out: list[int], judged: list[int]) -> None:
+    """Raise DataError where clips that cannot be read leave nothing to train on, or to judge."""
+    for fold in (*judged, *held_out):
+        if not any(clip.fold == fold for clip in recipe.clips):
+            why = recipe.unreadable[0]
+            raise DataError(f"no clip of fold {fold} can be read, so nothing can be judged on it: {why}")
+    for without in (*({fold} for fold in judged), set(held_out)):
+        _require_two_classes(recipe.clips, without)
+
+
 def _require_two_classes(clips: Iterable[Clip], without: set[int]) -> None:
     """Raise DataError where the clips that are not in the folds `without` leave nothing to tell apart."""
     left = [clip for clip in clips if clip.fold not in without]
-    classes, recordings = len({clip.label for clip in left}), len({clip.source for clip in left})
-    if min(classes, recordings) < 2:
+    if not _tells_apart(left):
         outside = f" outside fold {', '.join(map(str, sorted(without)))}" if without else ""
+        recordings, classes = len({clip.source for clip in left}), len({clip.label for clip in left})
         raise DataError(
             f"there are {recordings} recordings of {classes} classes{outside}, training needs two of two: "
             "add clips, or name fewer folds with --evaluate and --hold-out"
         )
+
+
+def _tells_apart(clips: Collection[Clip]) -> bool:
+    """Whether there are two recordings of two classes, the least that can be trained on."""
+    return min(len({clip.label for clip in clips}), len({clip.source for clip in clips})) >= 2
 
 
 def _recipe(settings: RetrainSettings, clips: list[Clip], weights: Weights) -> Recipe:
@@ -201,12 +210,13 @@ def _write(report: dict[str, Any], path: Path) -> None:
 def _print(console: Console, report: dict[str, Any]) -> None:
     if report["unreadable"]:
         console.print(f"{len(report['unreadable'])} clips could not be read; they are in the report")
-    if not report["folds"]:
+    if not report["folds"] and not report["random_split"]:
         return
     table = Table(title="Whole folds, each unseen by the head that it judges", title_justify="left")
     for name in ("fold", "clips", "first 3 s", "whole clip", "ECE", "unknown"):
         table.add_column(name, justify="right")
-    for fold, one in report["folds"].items():
+    split = {"random": report["random_split"]} if report["random_split"] else {}
+    for fold, one in (report["folds"] | split).items():
         table.add_row(
             fold,
             str(one["clips"]),
@@ -215,11 +225,8 @@ def _print(console: Console, report: dict[str, Any]) -> None:
             f"{one['calibration']['ece']:.3f}",
             f"{one['unknown']['share'] if one['unknown'] else 0:.1%}",
         )
-    if report["random_split"]:
-        one = report["random_split"]
-        table.add_row("random", str(one["clips"]), f"{one['accuracy']:.1%}", f"{one['clip_accuracy']:.1%}")
     console.print(table)
-    if report["random_split"]:
+    if split:
         console.print(WHY_RANDOM_IS_HIGHER)
 
 

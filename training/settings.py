@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from serving.network import Architecture
 
 
+def folders_of(text: str) -> tuple[Path, ...]:
+    """Folders that are separated by commas."""
+    return tuple(Path(part) for part in text.split(",") if part)
+
+
 class DataSettings(Settings):
     """Base of the settings of what hears labelled clips."""
 
@@ -30,7 +35,7 @@ class DataSettings(Settings):
     @property
     def folders(self) -> tuple[Path, ...]:
         """The data sets' folders."""
-        return tuple(Path(part) for part in self.data.split(",") if part)
+        return folders_of(self.data)
 
 
 class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):

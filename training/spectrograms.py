@@ -5,13 +5,14 @@ python -m training.spectrograms UrbanSound8K pictures
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads the annotation
 from typing import Annotated
 
 import typer
 
 from earshot.command import APP, fail, needs
 from earshot.logs import configure_logs
+from training.settings import folders_of
 
 app = typer.Typer(**APP)
 
@@ -33,7 +34,7 @@ def main(
         from training.pictures import write_pictures
     try:
         names = read_class_map(class_map) if class_map else None
-        clips = find_clips(*(Path(part) for part in data.split(",")), class_map=names, least_classes=1)
+        clips = find_clips(*folders_of(data), class_map=names, least_classes=1)
         written = write_pictures(clips, out)
     except DataError as error:
         raise fail(error) from None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import softmax
 from sklearn.model_selection import StratifiedGroupKFold
 
-from serving.network import build_network
+from serving.network import build_network, feature_network
 from training.calibration import choose_thresholds, cooled, fit_temperature
 from training.finetune import Examples, Schedule, finetune
 from training.recipe import Trained
@@ -53,6 +55,7 @@ class TuningRecipe:
         self._weights, self._schedule, self._precision, self._seed = weights, schedule, precision, seed
         self._folder = folder
         self._kept: list[Path] = []
+        feature_network(architecture, weights.blocks)  # raises NetworkError now, not after all clips are cut
         self._windows = write_windows(clips, folder)
         self.clips, self.unreadable = tuple(self._windows.rows), self._windows.unreadable
 
@@ -64,7 +67,10 @@ class TuningRecipe:
         examples = Examples(
             self._windows.images, tuple(tuple(rows[clips[number]].trained) for number in learnt), classes[learnt]
         )
-        about = [self._weights.digest, self.architecture.to_json(), [[one.label, one.path.name] for one in clips]]
+        about = [
+            *(self._weights.digest, self._windows.digest, self.architecture.to_json(), asdict(self._schedule)),
+            *(self._seed, [[one.label, list(rows[one].trained)] for one in clips]),
+        ]
         self._kept.append(self._folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16])
         tuned = finetune(
             examples,
@@ -116,11 +122,16 @@ def _parts(
     classes: NDArray[np.int64], sources: Sequence[str], seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Which clips are learnt from and which calibrate, by their recordings; each class is learnt from."""
+    everything = np.arange(len(classes))
     recordings: dict[int, set[str]] = {}
     for number, source in zip(classes.tolist(), sources, strict=True):
         recordings.setdefault(number, set()).add(source)
-    count = max(2, min(CALIBRATION_PARTS, *(len(own) for own in recordings.values())))
+    count = min(CALIBRATION_PARTS, max(len(own) for own in recordings.values()))
+    if count < 2:
+        return everything, everything[:0]
     split = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    learnt, kept_out = next(split.split(classes, classes, sources))
-    only_there = ~np.isin(classes[kept_out], classes[learnt])
-    return np.sort(np.concatenate([learnt, kept_out[only_there]])), kept_out[~only_there]
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that a class has fewer clips than parts
+        learnt, kept_out = next(split.split(classes, classes, sources))
+    needed = {sources[number] for number in kept_out[~np.isin(classes[kept_out], classes[learnt])]}
+    calibrates = np.isin(everything, kept_out) & ~np.isin(sources, list(needed))
+    return everything[~calibrates], everything[calibrates]

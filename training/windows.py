@@ -6,6 +6,7 @@ continuous sound; the first after the agent's pre-roll; and for training further
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from tempfile import TemporaryFile
@@ -64,6 +65,8 @@ class Windows:
     rows: dict[Clip, Rows]
     unreadable: tuple[str, ...]
     """A line for each clip that holds no sound."""
+    digest: str
+    """Of all images."""
 
 
 def pre_rolled(pcm: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -93,6 +96,7 @@ def write_windows(clips: Sequence[Clip], folder: Path, params: SpectrogramParams
     rows: dict[Clip, Rows] = {}
     unreadable: list[str] = []
     total = 0
+    digest = hashlib.sha256()
 
     def made(clip: Clip) -> tuple[NDArray[np.uint8], int] | ClipUnreadable:
         try:
@@ -110,8 +114,9 @@ def write_windows(clips: Sequence[Clip], folder: Path, params: SpectrogramParams
                 continue
             images, heard = one
             file.write(images.tobytes())
+            digest.update(images.tobytes())
             rows[clip] = Rows(total, heard, len(images))
             total += len(images)
         file.flush()
         on_disk = np.memmap(file, np.uint8, "r", shape=(total, *shape)) if total else np.zeros((0, *shape), np.uint8)
-    return Windows(on_disk, rows, tuple(unreadable))
+    return Windows(on_disk, rows, tuple(unreadable), digest.hexdigest())

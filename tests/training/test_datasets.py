@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.training.sounds import tone
-from training.datasets import DataError, find_clips, read_class_map, thin_classes
+from training.datasets import DataError, chosen_folds, find_clips, read_class_map, thin_classes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,3 +93,18 @@ def test_classes_of_few_recordings_are_counted_by_recording_not_by_clip(tmp_path
         tone(tmp_path / "dog" / f"{number}.wav")
         tone(tmp_path / "siren" / "one" / f"{number}.wav")
     assert thin_classes(find_clips(tmp_path)) == {"siren": 1}
+
+
+def test_a_table_as_spreadsheets_write_it_is_read_and_a_class_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "map").write_bytes(b"\xef\xbb\xbflabel,class\r\nhound,dog\r\n")
+    assert read_class_map(tmp_path / "map") == {"hound": "dog"}
+    with pytest.raises(DataError, match=r"'\.\./dog'; a class is no path"):
+        read_class_map(class_map(tmp_path / "map", "hound,../dog"))
+
+
+def test_folds_are_named_once_each(tmp_path: Path) -> None:
+    for name in ("dog/1.wav", "siren/2.wav"):
+        tone(tmp_path / name)
+    clips = find_clips(tmp_path)
+    fold = clips[0].fold
+    assert chosen_folds(f"{fold},{fold}", clips) == [fold]

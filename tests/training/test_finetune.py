@@ -95,9 +95,7 @@ def test_a_run_that_is_cut_off_ends_with_the_same_weights(
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_state_of_another_run_is_not_gone_on_from(
-    whole: Tuned, examples: Examples, weights: Weights, tmp_path: Path
-) -> None:
+def test_the_state_of_another_run_is_not_gone_on_from(examples: Examples, weights: Weights, tmp_path: Path) -> None:
     one = replace(SCHEDULE, epochs=1)
     first = tune(examples, weights, tmp_path, one, seed=1)
     second = tune(examples, weights, tmp_path, one, seed=2)

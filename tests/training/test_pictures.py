@@ -29,3 +29,9 @@ def test_clips_of_one_name_have_a_picture_each_and_one_that_holds_no_sound_has_n
     (tmp_path / "2.wav").write_bytes(b"no sound")
     assert write_pictures([*clips, Clip(tmp_path / "2.wav", "hum", 1, "c")], tmp_path / "out") == 2
     assert sorted(path.name for path in (tmp_path / "out" / "hum").iterdir()) == ["1-2.png", "1.png"]
+
+
+def test_no_picture_takes_the_name_of_another(tmp_path: Path) -> None:
+    clips = [Clip(tone(tmp_path / name), "hum", 1, name) for name in ("a/1.wav", "b/1.wav", "c/1-2.wav")]
+    assert write_pictures(clips, tmp_path / "out") == 3
+    assert len(list((tmp_path / "out" / "hum").iterdir())) == 3

@@ -140,7 +140,15 @@ def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(traine
     assert (record["clips"], record["hold_out"], record["held_out"], record["data"]) == (CLIPS, [], None, [data.name])
     figures = {fold: (one["clips"], one["accuracy"]) for fold, one in trained.report["folds"].items()}
     assert {fold: (one["clips"], one["accuracy"]) for fold, one in record["folds"].items()} == figures
-    assert record["settings"] == {"batch": 16, "seed": 0, "evaluate": "all"}
+    assert record["settings"] == {
+        "method": "bottlenecks",
+        "epochs": 30,
+        "learning_rate": 4e-4,
+        "precision": 0.5,
+        "batch": 16,
+        "seed": 0,
+        "evaluate": "all",
+    }
     assert record["recipe"] == "logistic regression on frozen features"
     assert (record["architecture"]["taps"], record["architecture"]["bands"]) == (["mixed0"], 2)
     assert record["packages"] == trained.report["packages"]
@@ -350,7 +358,9 @@ def test_fine_tuning_is_judged_calibrated_and_published_like_a_head(
     assert list((tmp_path / "cache" / "finetuning").iterdir()) == []
     assert report["architecture"]["shrink"] == (2, 4)
     assert [one["epoch"] for one in report["learning_curves"]] == [1, 2]
-    assert report["folds"]["1"]["temperature"] > 0
+    judged = report["folds"]["1"]
+    assert judged["temperature"] != 1.0
+    assert judged["calibration_before"]["nll"] != judged["calibration"]["nll"]
     served = tf.saved_model.load(str(tmp_path / "models" / "earshot" / "1")).signatures["pcm"]
     answer = served(pcm=tf.constant(fit_segment(load_clip(data / "whistle" / "whistle-0.wav"))[None]))
     assert answer["scores"].shape == (1, len(CLASSES))
