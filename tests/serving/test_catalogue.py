@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -245,13 +244,3 @@ def test_the_highest_number_that_there_is_has_none_after_it(tmp_path: Path) -> N
     make(tmp_path, 2**63 - 1)
     with pytest.raises(CannotPublish, match="nothing can come after it"):
         roll_back(tmp_path)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_base_path_that_may_not_be_written_is_said(tmp_path: Path) -> None:
-    make(tmp_path, 1)
-    make(tmp_path, 2)
-    tmp_path.chmod(0o500)
-    with pytest.raises(CannotPublish, match="Permission denied"):
-        roll_back(tmp_path)
-    tmp_path.chmod(0o700)
