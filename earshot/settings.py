@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 PREFIX = "EARSHOT_"
 
+GRPC_ADDRESS = r"(dns:///|ipv4:|ipv6:)?[^\s/]+:\d+"
+"""Pattern of a gRPC server's address: host:port, or one of gRPC's own kinds; a URL is none."""
+
 
 class SettingsError(ValueError):
     """A setting is unknown or its value is out of bounds; the message names the variable and what it takes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from earshot.settings import KafkaSettings
+from earshot.settings import GRPC_ADDRESS, KafkaSettings
 from earshot.topics import DEAD_LETTERS, LABELS, SEGMENTS
 
 
@@ -23,7 +23,7 @@ class ProcessorSettings(KafkaSettings, env_prefix="EARSHOT_PROCESSOR_"):
     )
     model_server: str = Field(
         "localhost:8500",
-        pattern=r"^(dns:///|ipv4:|ipv6:)?[^\s/]+:\d+$",
+        pattern=f"^{GRPC_ADDRESS}$",
         description="gRPC address of the model server, as host:port; dns:///host:port balances over all its addresses.",
     )
     model_name: str = Field("earshot", min_length=1, description="Name of the model on that server.")

@@ -1,7 +1,7 @@
 """Fine-tuning: the whole network goes on learning, its lower blocks more slowly than its upper ones.
 
 What a run has reached is kept after each epoch, so one that was killed goes on from there and ends with the same
-weights. It runs on whatever Keras runs on; nothing here knows the backend.
+weights, on TensorFlow, the only backend of Keras's that it was tried on.
 """
 
 from __future__ import annotations

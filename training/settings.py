@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from earshot.settings import Settings
+from earshot.settings import GRPC_ADDRESS, Settings
 
 if TYPE_CHECKING:
     from serving.network import Architecture
@@ -113,7 +113,7 @@ class EvaluateSettings(DataSettings, env_prefix="EARSHOT_EVALUATE_"):
     )
     model_server: str = Field(
         "",
-        pattern=r"^$|^(dns:///|ipv4:|ipv6:)?[^\s/]+:\d+$",
+        pattern=f"^$|^{GRPC_ADDRESS}$",
         description="Judge the model of this server instead: its gRPC address, as host:port.",
     )
     model_name: str = Field("earshot", min_length=1, description="Name of the model on that server.")

@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaProducer
 
 from earshot.deadletters import dead_letter
-from earshot.segments import Record, Segment
 from earshot.topics import DEAD_LETTERS, SEGMENTS
+from tests.integration.reading import first_segments
 from tests.processors.segments import segment
 
 if TYPE_CHECKING:
     from earshot.deadletters import Stage
+    from earshot.segments import Record, Segment
     from local.broker import Broker
 
 pytestmark = pytest.mark.integration
@@ -45,12 +45,6 @@ def test_segments_that_met_no_model_are_sent_back_as_they_were(broker: Broker) -
     program = program.replace("localhost:9092", broker.bootstrap_servers)
     subprocess.run([sys.executable, "-c", program], check=True, timeout=WAIT_S)
 
-    consumer = KafkaConsumer(SEGMENTS, bootstrap_servers=broker.bootstrap_servers, auto_offset_reset="earliest")
-    found: list[Segment] = []
-    give_up_at = time.monotonic() + WAIT_S
-    while not found and time.monotonic() < give_up_at:
-        for records in consumer.poll(timeout_ms=200).values():
-            found += [Segment.from_record(one.key, one.value, one.headers) for one in records if one.key == b"buried"]
-    consumer.close()
+    found = first_segments(broker.bootstrap_servers, b"buried", WAIT_S)
     assert [one.segment_id for one in found] == [lost.segment_id]
     assert found[0].to_record() == lost.to_record()

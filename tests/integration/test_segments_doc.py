@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from kafka import KafkaConsumer
 
-from earshot.segments import Segment
-from earshot.topics import SEGMENTS
+from tests.integration.reading import first_segments
 from tests.processors.segments import segment
 
 if TYPE_CHECKING:
@@ -34,14 +31,6 @@ def test_the_program_sends_a_segment_that_is_one(broker: Broker) -> None:
     program = program.replace("localhost:9092", broker.bootstrap_servers)
     subprocess.run([sys.executable, "-c", program], check=True, timeout=WAIT_S)
 
-    consumer = KafkaConsumer(SEGMENTS, bootstrap_servers=broker.bootstrap_servers, auto_offset_reset="earliest")
-    found: list[Segment] = []
-    give_up_at = time.monotonic() + WAIT_S
-    while not found and time.monotonic() < give_up_at:
-        for records in consumer.poll(timeout_ms=200).values():
-            found += [
-                Segment.from_record(one.key, one.value, one.headers) for one in records if one.key == b"tuning-fork"
-            ]
-    consumer.close()
+    found = first_segments(broker.bootstrap_servers, b"tuning-fork", WAIT_S)
     assert [one.device_id for one in found] == ["tuning-fork"]
     assert found[0].level_dbfs == pytest.approx(-3.01, abs=0.01)
