@@ -212,7 +212,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
         console.print(f"{len(report['unreadable'])} clips could not be read; they are in the report")
     if not report["folds"] and not report["random_split"]:
         return
-    table = Table(title="Whole folds, each unseen by the head that it judges", title_justify="left")
+    table = Table(title="Clips that the model which is judged never saw", title_justify="left")
     for name in ("fold", "clips", "first 3 s", "whole clip", "ECE", "unknown"):
         table.add_column(name, justify="right")
     split = {"random": report["random_split"]} if report["random_split"] else {}
