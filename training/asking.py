@@ -7,28 +7,20 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.progress import track
 
-from earshot.audio import windows
-from earshot.logs import get_log
-from earshot.spectrogram import spectrogram
 from training.ahead import ahead
 from training.answers import Answers
-from training.clips import Clip, ClipUnreadable, load_clip
 from training.datasets import DataError
+from training.hearing import THREADS, each_heard, hear
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from rich.console import Console
 
+    from training.clips import Clip
     from training.judged import Judged
-
-log = get_log(__name__)
-
-THREADS = 2
-"""Clips that are decoded at once."""
 
 
 class NoClipReadable(DataError):
@@ -51,33 +43,14 @@ def ask(
     """
     unreadable: list[str] = []
     scores: dict[Clip, list[NDArray[np.float32]]] = {}
+    heard = each_heard(clips, lambda clip: hear(clip.path), unreadable, title, console=console)
+    sounds = ((clip, window) for clip, one in heard for window in one.back_to_back[:windows_each])
     with ThreadPoolExecutor(THREADS) as pool:
-        loaded = track(ahead(pool, clips, _load), title, total=len(clips), console=console)
-        sounds = _windows(loaded, unreadable, windows_each)
-        heard = ahead(pool, sounds, lambda item: spectrogram(item[1]))
-        while some := list(islice(heard, batch)):
+        images = ahead(pool, sounds, lambda item: item[1]())
+        while some := list(islice(images, batch)):
             answered = model.scores(np.stack([image for _, image in some]))
             for ((clip, _), _), row in zip(some, answered, strict=True):
                 scores.setdefault(clip, []).append(row)
     if not scores:
         raise NoClipReadable(f"none of {len(clips)} clips can be read: {unreadable[0]}")
     return Answers.of({clip: np.stack(each) for clip, each in scores.items()}, model.class_names), unreadable
-
-
-def _windows(
-    loaded: Iterable[tuple[Clip, NDArray[np.int16] | ClipUnreadable]], unreadable: list[str], most: int | None
-) -> Iterator[tuple[Clip, NDArray[np.int16]]]:
-    """Each clip with each of its windows; a line is added to `unreadable` for a clip that has none."""
-    for clip, pcm in loaded:
-        if isinstance(pcm, ClipUnreadable):
-            log.warning("clip skipped", reason=str(pcm))
-            unreadable.append(str(pcm))
-        else:
-            yield from ((clip, window) for window in windows(pcm)[:most])
-
-
-def _load(clip: Clip) -> NDArray[np.int16] | ClipUnreadable:
-    try:
-        return load_clip(clip.path)
-    except ClipUnreadable as error:
-        return error

@@ -8,20 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from rich.progress import track
 
-from earshot.audio import windows
-from earshot.logs import get_log
-from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
+from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams
 from serving.wholefile import whole_file
-from training.ahead import ahead
-from training.clips import Clip, ClipUnreadable, load_clip
-from training.windows import PRE_ROLL_S, pre_rolled
+from training.hearing import PRE_ROLL_S, each_heard, hear
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from serving.network import Architecture
+    from training.clips import Clip
     from training.weights import Weights
-
-log = get_log(__name__)
 
 HEARING = 2
 """Counts the ways in which clips were ever turned into windows: raise it where that changes the sound of any clip, so
@@ -85,29 +78,19 @@ class Bottlenecks:
                 missing.append(clip)
             else:
                 features[clip] = kept
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            work = ahead(pool, missing, self._images)
-            for clip, images in track(work, "bottlenecks", total=len(missing), disable=not missing):
-                if isinstance(images, ClipUnreadable):
-                    log.warning("clip skipped", reason=str(images))
-                    unreadable.append(str(images))
-                    continue
-                rows = self._compute(images).astype(np.float16)  # a run that goes on reads the same as it is on disk
-                _write(self._path(clip), rows)
-                features[clip] = Features.of(rows)
+        for clip, images in each_heard(missing, self._images, unreadable, "bottlenecks"):
+            rows = self._compute(images).astype(np.float16)  # a run that goes on reads the same as it is on disk
+            _write(self._path(clip), rows)
+            features[clip] = Features.of(rows)
         return {clip: features[clip] for clip in clips if clip in features}, unreadable
 
     def _path(self, clip: Clip) -> Path:
         name = hashlib.sha256(self._depends + clip.path.read_bytes()).hexdigest()
         return self._cache / name[:2] / f"{name}.npy"
 
-    def _images(self, clip: Clip) -> NDArray[np.uint8] | ClipUnreadable:
-        try:
-            pcm = load_clip(clip.path)
-        except ClipUnreadable as error:
-            return error
-        heard = [*windows(pcm), pre_rolled(pcm)]
-        return np.stack([spectrogram(window, self._params) for window in heard])
+    def _images(self, clip: Clip) -> NDArray[np.uint8]:
+        one = hear(clip.path, self._params)
+        return np.stack([image() for image in (*one.back_to_back, one.pre_rolled)])
 
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._network is None:

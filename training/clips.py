@@ -1,4 +1,4 @@
-"""One labelled clip, and the sound in it."""
+"""One labelled clip, and the sound in it, or the picture of its spectrogram."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from producers.recordings import RecordingSource, RecordingUnreadable
 
@@ -14,9 +15,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from earshot.spectrogram import SpectrogramParams
+
+PICTURE = ".png"
+"""Suffix of a clip that is a picture of its spectrogram."""
+
 
 class ClipUnreadable(ValueError):
-    """A clip is empty, silent or corrupt; the message names it."""
+    """A clip is empty, silent, corrupt or no spectrogram; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +48,21 @@ def load_clip(path: Path) -> NDArray[np.int16]:
     if not pcm.any():
         raise ClipUnreadable(f"{path} is silent")
     return pcm
+
+
+def load_picture(path: Path, params: SpectrogramParams) -> NDArray[np.uint8]:
+    """A spectrogram that `training.spectrograms` wrote: uint8 [mels, frames, channels], the lowest band first.
+
+    Raises ClipUnreadable where it is corrupt, of another size or black.
+    """
+    try:
+        with Image.open(path) as picture:
+            image = np.asarray(picture)
+    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ClipUnreadable(f"{path} is no picture ({error})") from error
+    shape = (params.mels, params.frames(), params.channels)
+    if image.shape != shape or image.dtype != np.uint8:
+        raise ClipUnreadable(f"{path} is a picture of {image.shape}, not of {shape} as `training.spectrograms` writes")
+    if not image.any():
+        raise ClipUnreadable(f"{path} is silent")
+    return image[::-1]

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from producers.recordings import SUFFIXES
-from training.clips import Clip
+from training.clips import PICTURE, Clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,8 +73,10 @@ def _there(named: Path) -> Path | None:
 
 
 def _folders(folder: Path) -> Iterator[Clip]:
-    """A folder for each class; in it files, each a recording, or a folder for each recording."""
-    for path in sorted(path for path in folder.glob("*/**/*") if path.suffix.lower() in SUFFIXES and path.is_file()):
+    """A folder for each class; in it files, each a recording or its picture, or a folder for each recording."""
+    for path in sorted(
+        path for path in folder.glob("*/**/*") if path.suffix.lower() in {*SUFFIXES, PICTURE} and path.is_file()
+    ):
         source = _source(path, folder)
         fold = 1 + hashlib.sha256(source.encode()).digest()[0] % OWN_FOLDS
         yield Clip(path, path.relative_to(folder).parts[0], fold, source)

@@ -8,7 +8,8 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from training import plots
-from training.clips import ClipUnreadable, load_clip
+from training.clips import ClipUnreadable
+from training.hearing import hear
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -157,7 +158,7 @@ def _mistakes(worst: Sequence[Mapping[str, Any]]) -> str:
 
 def _mistake(one: Mapping[str, Any]) -> str:
     try:
-        picture = f'<img alt="spectrogram" src="{plots.sound(load_clip(Path(one["path"])))}">'
+        picture = f'<img alt="spectrogram" src="{plots.sound(hear(Path(one["path"])).back_to_back[0]())}">'
     except ClipUnreadable:
         picture = '<div class="gone">the clip can no longer be read</div>'
     truth = _number(one["score_of_truth"]) if one["score_of_truth"] is not None else "not one of the model's"

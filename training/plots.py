@@ -19,8 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.patches import Rectangle
 
-from earshot.audio import SEGMENT_S, fit_segment
-from earshot.spectrogram import spectrogram
+from earshot.audio import SEGMENT_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,9 +169,9 @@ def durations(seconds: Mapping[str, float]) -> str:
         return _svg(figure, "seconds of each stage")
 
 
-def sound(pcm: NDArray[np.int16]) -> str:
-    """The spectrogram of a clip's first segment (int16 [n]), low frequencies at the bottom: a PNG as a data URI."""
-    image = spectrogram(fit_segment(pcm)).mean(axis=2)  # [mels, frames]; a channel is one window length
+def sound(spectrogram: NDArray[np.uint8]) -> str:
+    """A spectrogram (uint8 [mels, frames, channels]), low frequencies at the bottom: a PNG as a data URI."""
+    image = spectrogram.mean(axis=2)  # a channel is one window length
     file = io.BytesIO()
     imsave(file, image, origin="lower", cmap="magma", vmin=0, vmax=255, format="png")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,25 +1,16 @@
-"""The windows of all clips as images, in a file that is read as it is needed: clips need not fit in memory.
-
-Of each clip there are the windows that a live segment may be: back to back from its beginning, as the agent cuts
-continuous sound; the first after the agent's pre-roll; and for training further ones in between.
-"""
+"""The windows of all clips as images, in a file that is read as it is needed: clips need not fit in memory."""
 
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.progress import track
 
-from earshot.audio import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, fit_segment, windows
-from earshot.logs import get_log
-from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
-from training.ahead import ahead
-from training.clips import Clip, ClipUnreadable, load_clip
+from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams
+from training.hearing import each_heard, hear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,12 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-log = get_log(__name__)
-
-PRE_ROLL_S = 0.5
-"""Silence before the sound in one window: a live segment begins with the agent's pre-roll."""
-STEP_S = 0.5
-"""Between the starts of the further windows, which a clip longer than one has."""
+    from training.clips import Clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +55,6 @@ class Windows:
     """Of all images."""
 
 
-def pre_rolled(pcm: NDArray[np.int16]) -> NDArray[np.int16]:
-    """The first window of a clip as a live segment would have it, int16 [48000]."""
-    silence = np.zeros(round(PRE_ROLL_S * SAMPLE_RATE_HZ), dtype=np.int16)
-    return fit_segment(np.concatenate([silence, pcm]))
-
-
-def cut(pcm: NDArray[np.int16]) -> tuple[list[NDArray[np.int16]], int]:
-    """The windows of a clip, int16 [48000] each, and how many of them, which come first, are back to back."""
-    heard = list(windows(pcm))
-    step = round(STEP_S * SAMPLE_RATE_HZ)
-    between = [
-        pcm[start : start + SEGMENT_SAMPLES]
-        for start in range(step, pcm.size - SEGMENT_SAMPLES + 1, step)
-        if start % SEGMENT_SAMPLES
-    ]
-    return [*heard, pre_rolled(pcm), *between], len(heard)
-
-
 def write_windows(clips: Sequence[Clip], folder: Path, params: SpectrogramParams = DEFAULT_PARAMS) -> Windows:
     """Cut all `clips`; one that cannot be read is named in the log and left out.
 
@@ -98,21 +66,14 @@ def write_windows(clips: Sequence[Clip], folder: Path, params: SpectrogramParams
     total = 0
     digest = hashlib.sha256()
 
-    def made(clip: Clip) -> tuple[NDArray[np.uint8], int] | ClipUnreadable:
-        try:
-            cuts, heard = cut(load_clip(clip.path))
-        except ClipUnreadable as error:
-            return error
-        return np.stack([spectrogram(window, params) for window in cuts]), heard
+    def images_of(clip: Clip) -> tuple[NDArray[np.uint8], int]:
+        one = hear(clip.path, params)
+        windows = (*one.back_to_back, one.pre_rolled, *one.between)
+        return np.stack([image() for image in windows]), len(one.back_to_back)
 
     shape = (params.mels, params.frames(), params.channels)
-    with ThreadPoolExecutor(max_workers=2) as pool, TemporaryFile(dir=folder) as file:
-        for clip, one in track(ahead(pool, clips, made), "spectrograms", total=len(clips)):
-            if isinstance(one, ClipUnreadable):
-                log.warning("clip skipped", reason=str(one))
-                unreadable.append(str(one))
-                continue
-            images, heard = one
+    with TemporaryFile(dir=folder) as file:
+        for clip, (images, heard) in each_heard(clips, images_of, unreadable, "spectrograms"):
             file.write(images.tobytes())
             digest.update(images.tobytes())
             rows[clip] = Rows(total, heard, len(images))

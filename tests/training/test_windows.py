@@ -3,33 +3,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 
-from earshot.audio import SEGMENT_SAMPLES, windows
+from earshot.audio import windows
 from earshot.spectrogram import DEFAULT_PARAMS, spectrogram
 from tests.training.sounds import tone
 from training.clips import Clip, load_clip
-from training.windows import cut, write_windows
+from training.windows import write_windows
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-@pytest.mark.parametrize(
-    ("seconds", "starts_s", "heard"),
-    [(1.0, [0.0, -0.5], 1), (4.0, [0.0, 3.0, -0.5, 0.5, 1.0], 2), (6.5, [0, 3, 6, -0.5, 0.5, 1, 1.5, 2, 2.5, 3.5], 3)],
-)
-def test_a_clip_is_cut_as_an_agent_cuts_it_then_after_silence_and_in_between(
-    seconds: float, starts_s: list[float], heard: int
-) -> None:
-    pcm = np.arange(1, 1 + int(16_000 * seconds)).astype(np.int16)
-    cuts, back_to_back = cut(pcm)
-    assert back_to_back == heard
-    for window, start_s in zip(cuts, starts_s, strict=True):
-        assert window.shape == (SEGMENT_SAMPLES,)
-        whole = np.concatenate([np.zeros(8_000, np.int16), pcm, np.zeros(SEGMENT_SAMPLES, np.int16)])
-        start = 8_000 + int(16_000 * start_s)
-        np.testing.assert_array_equal(window, whole[start : start + SEGMENT_SAMPLES])
 
 
 def test_rows_say_where_the_windows_of_each_clip_are(tmp_path: Path) -> None:

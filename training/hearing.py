@@ -1,0 +1,104 @@
+"""What a model is shown of a clip: its windows, as images that are made when they are needed.
+
+Of each clip there are the windows that a live segment may be: back to back from its beginning, as the agent cuts
+continuous sound; the first after the agent's pre-roll; and for training further ones in between. A spectrogram that is
+a picture already has no sound to cut: it is its own only window, and is moved where the sound would be.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from rich.progress import track
+
+from earshot.audio import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, fit_segment, windows
+from earshot.logs import get_log
+from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
+from training.ahead import ahead
+from training.clips import PICTURE, Clip, ClipUnreadable, load_clip, load_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    Window = Callable[[], NDArray[np.uint8]]
+    """Gives the image of one window, uint8 [mels, frames, channels]."""
+
+log = get_log(__name__)
+
+PRE_ROLL_S = 0.5
+"""Silence before the sound in one window: a live segment begins with the agent's pre-roll."""
+STEP_S = 0.5
+"""Between the starts of the further windows, which a clip longer than one has."""
+THREADS = 2
+"""Clips that are heard at once."""
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The windows of one clip."""
+
+    back_to_back: Sequence[Window]
+    """At least one; the first is the clip's first three seconds."""
+    pre_rolled: Window
+    between: Sequence[Window]
+
+
+def hear(path: Path, params: SpectrogramParams = DEFAULT_PARAMS) -> Heard:
+    """The windows of the clip at `path`, a recording or a picture of one; raises ClipUnreadable."""
+    if path.suffix.lower() == PICTURE:
+        image = load_picture(path, params)
+        frames = round(PRE_ROLL_S * SAMPLE_RATE_HZ / params.hop_samples)
+        return Heard([lambda: image], lambda: np.pad(image, ((0, 0), (frames, 0), (0, 0)))[:, :-frames], ())
+
+    def image_of(window: NDArray[np.int16]) -> Window:
+        return partial(spectrogram, window, params)
+
+    pcm = load_clip(path)
+    silence = np.zeros(round(PRE_ROLL_S * SAMPLE_RATE_HZ), dtype=np.int16)
+    step = round(STEP_S * SAMPLE_RATE_HZ)
+    starts = [start for start in range(step, pcm.size - SEGMENT_SAMPLES + 1, step) if start % SEGMENT_SAMPLES]
+    return Heard(
+        [image_of(window) for window in windows(pcm)],
+        image_of(fit_segment(np.concatenate([silence, pcm[:SEGMENT_SAMPLES]]))),
+        [image_of(pcm[start : start + SEGMENT_SAMPLES]) for start in starts],
+    )
+
+
+def each_heard(
+    clips: Sequence[Clip],
+    make: Callable[[Clip], Made],
+    unreadable: list[str],
+    title: str,
+    *,
+    console: Console | None = None,
+    most: int = 4,
+) -> Iterator[tuple[Clip, Made]]:
+    """Each of `clips` with what `make` makes of it, under a progress bar; threads make up to `most` of them ahead.
+
+    A clip for which `make` raises ClipUnreadable is named in the log, left out, and a line is added to `unreadable`.
+    """
+
+    def made(clip: Clip) -> Made | ClipUnreadable:
+        try:
+            return make(clip)
+        except ClipUnreadable as error:
+            return error
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        work = ahead(pool, clips, made, most)
+        for clip, one in track(work, title, total=len(clips), console=console, disable=not clips):
+            if isinstance(one, ClipUnreadable):
+                log.warning("clip skipped", reason=str(one))
+                unreadable.append(str(one))
+            else:
+                yield clip, one
