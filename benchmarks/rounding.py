@@ -22,6 +22,7 @@ from serving.compact import CompactModel, load_compact, save_compact
 from training.answers import Answers
 from training.datasets import find_clips
 from training.frozen import FrozenRecipe
+from training.head import STEPS
 from training.settings import RetrainSettings
 from training.weights import load_weights
 
@@ -39,9 +40,10 @@ def main() -> None:
         find_clips(options.data),
         weights,
         settings.architecture(weights.input_range),
-        cache=cache_folder() / "bottlenecks",
+        folder=cache_folder() / "bottlenecks",
         batch=settings.batch,
         precision=settings.precision,
+        steps=STEPS,
         seed=settings.seed,
     )
     names = tuple(sorted({clip.label for clip in recipe.clips}))

@@ -19,7 +19,12 @@ APP: dict[str, Any] = {
     "pretty_exceptions_enable": False,
     # Plain text: in 80 columns Rich's tables cut the names of variables, which people copy from there.
     "rich_markup_mode": None,
-    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    "context_settings": {
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        # --model_base_path is --model-base-path: TensorFlow's own programs spell theirs so.
+        "token_normalize_func": lambda name: name.replace("_", "-"),
+    },
 }
 """What every `typer.Typer` of the project is made with."""
 

@@ -6,7 +6,7 @@ Runs as `python training/evaluate.py`, `python -m training.evaluate` and `earsho
 from __future__ import annotations
 
 import sys
-import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from training.datasets import DataError, chosen_folds, clips_of
 from training.judged import NoModel, saved_model, served_model
 from training.metrics import judge, rows
 from training.report import package_versions, report_files, write_report
+from training.stages import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,13 +63,13 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
         raise DataError(f"--folds {settings.folds} leaves no clip; name folds as 1,2, or all")
     for file in report_files(settings.report) if settings.report else ():
         require_writable(file)
-    started = time.monotonic()
-    with _model(settings) as model:
-        _require_common_class(model, chosen)
-        seconds = {"model": round(time.monotonic() - started, 1)}
-        started = time.monotonic()
-        answers, unreadable = ask(model, chosen, settings.batch, console)
-    seconds["answers"] = round(time.monotonic() - started, 1)
+    stages = Stages()
+    with ExitStack() as stack:
+        with stages.stage("model"):
+            model = stack.enter_context(_model(settings))
+            _require_common_class(model, chosen)
+        with stages.stage("answers"):
+            answers, unreadable = ask(model, chosen, settings.batch, console)
     answers = replace(answers, thresholds=np.maximum(model.thresholds, np.float32(settings.threshold)))
     parts = {fold: answers.of_fold(fold) for fold in folds}
     return {
@@ -79,7 +80,8 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
         "unreadable": unreadable,
         "folds": {str(fold): {**judge(part), "answers": rows(part)} for fold, part in parts.items() if len(part)},
         "pooled": judge(answers),
-        "seconds": seconds,
+        "seconds": stages.seconds,
+        "peak_memory_mb": stages.peak_memory_mb,
         "packages": package_versions(),
     }
 

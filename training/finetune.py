@@ -63,6 +63,10 @@ class Schedule:
     """What the cosine ends at, as a share of `rate`: where it is 0, weights that are averaged hardly differ."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
+    def steps(self, clips: int) -> int:
+        """Batches of an epoch of so many clips."""
+        return max(1, clips // self.batch)
+
 
 @dataclass(frozen=True, slots=True)
 class Examples:
@@ -139,7 +143,7 @@ class _Trainer:
     ) -> None:
         self.features = feature_network(architecture, blocks, params)
         self._examples, self._schedule, self._seed, self._class_count = examples, schedule, seed, class_count
-        self.steps = max(1, len(examples.groups) // schedule.batch)
+        self.steps = schedule.steps(len(examples.groups))
         run = {
             "schedule": asdict(schedule),
             "seed": seed,

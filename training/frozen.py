@@ -32,15 +32,16 @@ class FrozenRecipe:
         weights: Weights,
         architecture: Architecture,
         *,
-        cache: Path,
+        folder: Path,
         batch: int,
         precision: float,
+        steps: int,
         seed: int,
     ) -> None:
-        """Compute the features of all `clips`, or read them from the cache."""
+        """Compute the features of all `clips`, or read those that are in `folder`."""
         self.architecture = architecture
-        self._blocks, self._precision, self._seed = weights.blocks, precision, seed
-        self._features, unreadable = Bottlenecks(weights, architecture, cache, batch).of(clips)
+        self._blocks, self._precision, self._steps, self._seed = weights.blocks, precision, steps, seed
+        self._features, unreadable = Bottlenecks(weights, architecture, folder, batch).of(clips)
         self.clips, self.unreadable = tuple(self._features), tuple(unreadable)
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
@@ -52,7 +53,9 @@ class FrozenRecipe:
             rows += own
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)
-        head = train_head(np.stack(rows), np.array(targets), groups, len(class_names), self._seed, self._precision)
+        head = train_head(
+            np.stack(rows), np.array(targets), groups, len(class_names), self._seed, self._precision, self._steps
+        )
         return Trained(self._blocks, head.head, head.temperature, head.thresholds, {"strength": head.strength})
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:

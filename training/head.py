@@ -31,6 +31,7 @@ _NEVER = -1e9
 """Logit of a class that training never saw."""
 
 COMPONENTS = 512
+STEPS = 1000
 INNER_FOLDS = 4
 
 
@@ -55,11 +56,13 @@ def train_head(
     classes: int,
     seed: int = 0,
     precision: float = 0.0,
+    steps: int = STEPS,
 ) -> TrainedHead:
     """Train on features float32 [n, features] with class indices `targets` [n].
 
     groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
-    different classes are the least. precision: of the thresholds, see `choose_thresholds`.
+    different classes are the least. precision: of the thresholds, see `choose_thresholds`. steps: the most that the
+    solver takes.
     """
     inner = GroupKFold(min(INNER_FOLDS, len(set(groups))))
     logits = np.full((len(STRENGTHS), len(targets), classes), _NEVER, dtype=np.float32)
@@ -71,13 +74,13 @@ def train_head(
         project = _Projection(features[train], seed)
         rows, unseen = project(features[train]), project(features[test])
         for number, strength in enumerate(STRENGTHS):
-            regression = _regression(strength).fit(rows, targets[train])
+            regression = _regression(strength, steps).fit(rows, targets[train])
             logits[number][np.ix_(test, known)] = regression.predict_log_proba(unseen)
         judged[test] = np.isin(targets[test], known)  # of a class that it never saw a model can say nothing
     hits = (logits.argmax(axis=2) == targets)[:, judged].sum(axis=1)
     best = int(hits.argmax())
     project = _Projection(features, seed)
-    regression = _regression(STRENGTHS[best]).fit(project(features), targets)
+    regression = _regression(STRENGTHS[best], steps).fit(project(features), targets)
     unseen, truth = logits[best][judged], targets[judged]
     temperature = fit_temperature(unseen, truth) if judged.any() else 1.0
     return TrainedHead(
@@ -88,8 +91,8 @@ def train_head(
     )
 
 
-def _regression(strength: float) -> LogisticRegression:
-    return LogisticRegression(C=strength, tol=1e-3, max_iter=1000)
+def _regression(strength: float, steps: int) -> LogisticRegression:
+    return LogisticRegression(C=strength, tol=1e-3, max_iter=steps)
 
 
 class _Projection:

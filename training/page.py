@@ -52,7 +52,9 @@ def page(run: Mapping[str, Any]) -> str:
     if run.get("learning_curves"):
         curves = plots.learning_curves(run["learning_curves"])
         parts += ["<h2>Learning curves</h2>", f'<div class="wide">{curves}</div>']
-    parts += ["<h2>The run</h2>", "<h3>Time</h3>", plots.durations(run["seconds"])]
+    parts += ["<h2>The run</h2>", "<h3>Time and memory</h3>", plots.durations(run["seconds"])]
+    most = max(run["peak_memory_mb"].values())
+    parts += [f"<p>{most:,} MB of memory at most. {_reached(run['peak_memory_mb'])}</p>"]
     parts += [_unreadable(run["unreadable"]), _answers(run), _pairs("Settings", run["settings"])]
     parts += [_pairs("Versions", run["packages"])]
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
@@ -154,6 +156,10 @@ def _mistakes(worst: Sequence[Mapping[str, Any]]) -> str:
         f"{plots.SOUND_CAPTION}.</p>\n"
         f'<div class="mistakes">{"".join(map(_mistake, worst))}</div>'
     )
+
+
+def _reached(peaks: Mapping[str, int]) -> str:
+    return "By the end of " + ", ".join(f"{escape(stage)}: {peak:,} MB" for stage, peak in peaks.items()) + "."
 
 
 def _mistake(one: Mapping[str, Any]) -> str:

@@ -33,10 +33,10 @@ def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, An
     if settings.compact:
         save_compact(model, settings.compact)
         console.print(f"wrote {settings.compact} ({settings.compact.stat().st_size / 1e6:.1f} MB)")
-    if settings.model_dir:
+    if settings.model_base_path:
         from serving.export import ExportError, export_saved_model
 
-        target = next_version(settings.model_dir)
+        target = next_version(settings.model_base_path)
         try:
             extra = {TRAINING_FILE: json.dumps(record, indent=1) + "\n"}
             export_saved_model(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,23 +18,25 @@ from rich.console import Console
 from rich.table import Table
 
 from earshot.command import fail
-from earshot.folders import NotWritable, cache_folder, require_writable
+from earshot.folders import NotWritable, cache_folder
 from earshot.spectrogram import DEFAULT_PARAMS
-from serving.catalogue import next_version
 from serving.compact import CompactModel
 from serving.network import NetworkError
 from training.datasets import DataError, chosen_folds, clips_of, thin_classes
 from training.frozen import FrozenRecipe
+from training.head import STEPS
 from training.judging import judged_without, pooled, random_split
 from training.page import WHY_RANDOM_IS_HIGHER
+from training.preflight import check_before, check_readable, tells_apart
 from training.publishing import model_card, publish, training_record
-from training.report import package_versions, report_files, write_report
+from training.report import package_versions, write_report
+from training.stages import Stages
+from training.summaries import write_summary
 from training.weights import WeightsError, load_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
     from training.clips import Clip
+    from training.judging import Judgement
     from training.recipe import Recipe, Trained
     from training.settings import RetrainSettings
     from training.weights import Weights
@@ -56,34 +57,35 @@ def run(settings: RetrainSettings) -> None:
 
 def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     """The whole job; returns the report as JSON values. Raises DataError, WeightsError, NetworkError or NotWritable."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if settings.method == "finetune":  # TensorFlow leaves oneDNN off on some CPUs, where it trains up to twice as fast
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    _set_up_libraries(settings)
     clips = clips_of(settings)
     thin = thin_classes(clips)
     if thin:
         few = ", ".join(f"{label} ({sources})" for label, sources in thin.items())
         console.print(f"Classes of few recordings, whose figures say little: {few}")
     held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
-    _check_before_the_work(settings, clips, held_out, judged)
-    weights = load_weights(settings.weights)
-    seconds = {}
-    started = time.monotonic()
-    recipe = _recipe(settings, clips, weights)
-    seconds["features"] = round(time.monotonic() - started, 1)
+    check_before(settings, clips, held_out, judged)
+    stages = Stages()
+    with stages.stage("weights"):
+        weights = load_weights(settings.weights)
+    with stages.stage("features"):
+        recipe = _recipe(settings, clips, weights)
     class_names = tuple(sorted({clip.label for clip in recipe.clips}))
-    _check_what_is_readable(recipe, held_out, judged)
-    judgements, curves = {}, []
-    started = time.monotonic()
-    for fold in judged:
-        judgements[str(fold)] = judged_without(recipe, _of_folds(recipe, {fold}), class_names)
-        curves += _curves(judgements[str(fold)].trained, f"fold {fold}")
-    tested = random_split(recipe.clips) if settings.protocol == "random" else []
-    if settings.protocol == "random" and not (tested and _tells_apart(set(recipe.clips) - set(tested))):
-        console.print("There are too few clips for a random split")
-        tested = []
-    split = judged_without(recipe, tested, class_names).figures() if tested else None
-    seconds["evaluation"] = round(time.monotonic() - started, 1)
+    check_readable(settings, recipe, held_out, judged)
+
+    def judge(name: str, unseen: list[Clip]) -> Judgement:
+        judgement = judged_without(recipe, unseen, class_names)
+        if settings.summaries_dir:
+            write_summary(settings.summaries_dir, name, judgement.trained, judgement.figures())
+        return judgement
+
+    with stages.stage("evaluation"):
+        judgements = {str(fold): judge(f"fold-{fold}", _of_folds(recipe, {fold})) for fold in judged}
+        tested = random_split(recipe.clips) if settings.protocol == "random" else []
+        if settings.protocol == "random" and not (tested and tells_apart(set(recipe.clips) - set(tested))):
+            console.print("There are too few clips for a random split")
+            tested = []
+        split = judge("random-split", tested).figures() if tested else None
 
     report: dict[str, Any] = {
         "title": f"Retraining on {', '.join(folder.name for folder in settings.folders)}",
@@ -98,71 +100,53 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         "folds": {fold: one.figures() for fold, one in judgements.items()},
         "pooled": pooled(list(judgements.values())) if judgements else None,
         "random_split": split,
-        "learning_curves": curves,
-        "seconds": seconds,
+        "learning_curves": [
+            curve for fold, one in judgements.items() for curve in _curves(one.trained, f"fold {fold}")
+        ],
+        "seconds": stages.seconds,
+        "peak_memory_mb": stages.peak_memory_mb,
         "packages": package_versions(),
     }
     _print(console, report)
-    if settings.model_dir or settings.compact:
-        started = time.monotonic()
-        unseen = judged_without(recipe, _of_folds(recipe, set(held_out)), class_names)
-        trained = unseen.trained
-        if held_out:
-            report["held_out"] = unseen.figures()
-            console.print(f"published model on folds {settings.hold_out}: {report['held_out']['accuracy']:.1%}")
-        card = model_card(report, held_out)
-        model = CompactModel(
-            recipe.architecture, trained.blocks, trained.head, class_names, DEFAULT_PARAMS, card, trained.thresholds
-        )
-        seen = [clip for clip in recipe.clips if clip.fold not in held_out]
-        publish(settings, model, training_record(report, settings, weights, seen, held_out), console)
-        seconds["publishing"] = round(time.monotonic() - started, 1)
+    if settings.output_labels:
+        settings.output_labels.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+    if settings.model_base_path or settings.compact:
+        with stages.stage("publishing"):
+            _publish(settings, recipe, class_names, held_out, weights, report, console)
     recipe.done()
     return report
 
 
-def _check_before_the_work(
-    settings: RetrainSettings, clips: list[Clip], held_out: list[int], judged: list[int]
-) -> None:
-    """Find now what would else end the run after minutes or hours; raises DataError, NetworkError or NotWritable."""
-    settings.architecture((0.0, 1.0))  # before weights are fetched
-    for fold in judged:
-        _require_two_classes(clips, {fold})
-    if settings.model_dir or settings.compact:
-        _require_two_classes(clips, set(held_out))
-    targets = [settings.compact, *(report_files(settings.report) if settings.report else ())]
+def _set_up_libraries(settings: RetrainSettings) -> None:
+    """What TensorFlow and Keras read when they are imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if settings.method == "finetune":  # TensorFlow leaves oneDNN off on some CPUs, where it trains up to twice as fast
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if settings.model_dir:
-        settings.model_dir.mkdir(parents=True, exist_ok=True)
-        targets.append(next_version(settings.model_dir))
-    for target in filter(None, targets):
-        require_writable(target)
+        os.environ["KERAS_HOME"] = str(settings.model_dir.absolute())
 
 
-def _check_what_is_readable(recipe: Recipe, held_out: list[int], judged: list[int]) -> None:
-    """Raise DataError where clips that cannot be read leave nothing to train on, or to judge."""
-    for fold in (*judged, *held_out):
-        if not any(clip.fold == fold for clip in recipe.clips):
-            why = recipe.unreadable[0]
-            raise DataError(f"no clip of fold {fold} can be read, so nothing can be judged on it: {why}")
-    for without in (*({fold} for fold in judged), set(held_out)):
-        _require_two_classes(recipe.clips, without)
-
-
-def _require_two_classes(clips: Iterable[Clip], without: set[int]) -> None:
-    """Raise DataError where the clips that are not in the folds `without` leave nothing to tell apart."""
-    left = [clip for clip in clips if clip.fold not in without]
-    if not _tells_apart(left):
-        outside = f" outside fold {', '.join(map(str, sorted(without)))}" if without else ""
-        recordings, classes = len({clip.source for clip in left}), len({clip.label for clip in left})
-        raise DataError(
-            f"there are {recordings} recordings of {classes} classes{outside}, training needs two of two: "
-            "add clips, or name fewer folds with --evaluate and --hold-out"
-        )
-
-
-def _tells_apart(clips: Collection[Clip]) -> bool:
-    """Whether there are two recordings of two classes, the least that can be trained on."""
-    return min(len({clip.label for clip in clips}), len({clip.source for clip in clips})) >= 2
+def _publish(
+    settings: RetrainSettings,
+    recipe: Recipe,
+    class_names: tuple[str, ...],
+    held_out: list[int],
+    weights: Weights,
+    report: dict[str, Any],
+    console: Console,
+) -> None:
+    """Train the model that is to be served, and write it where the settings say."""
+    unseen = judged_without(recipe, _of_folds(recipe, set(held_out)), class_names)
+    trained = unseen.trained
+    if held_out:
+        report["held_out"] = unseen.figures()
+        console.print(f"published model on folds {settings.hold_out}: {report['held_out']['accuracy']:.1%}")
+    card = model_card(report, held_out)
+    model = CompactModel(
+        recipe.architecture, trained.blocks, trained.head, class_names, DEFAULT_PARAMS, card, trained.thresholds
+    )
+    seen = [clip for clip in recipe.clips if clip.fold not in held_out]
+    publish(settings, model, training_record(report, settings, weights, seen, held_out), console)
 
 
 def _recipe(settings: RetrainSettings, clips: list[Clip], weights: Weights) -> Recipe:
@@ -174,17 +158,26 @@ def _recipe(settings: RetrainSettings, clips: list[Clip], weights: Weights) -> R
             clips,
             weights,
             architecture,
-            cache=cache / "bottlenecks",
+            folder=settings.bottleneck_dir or cache / "bottlenecks",
             batch=settings.batch,
             precision=settings.precision,
+            steps=settings.how_many_training_steps or STEPS,
             seed=settings.seed,
         )
     from training.finetune import Schedule
     from training.tuning import TuningRecipe
 
     schedule = Schedule(settings.epochs, rate=settings.learning_rate)
-    folder, precision, seed = cache / "finetuning", settings.precision, settings.seed
-    return TuningRecipe(clips, weights, architecture, schedule, folder=folder, precision=precision, seed=seed)
+    return TuningRecipe(
+        clips,
+        weights,
+        architecture,
+        schedule,
+        folder=cache / "finetuning",
+        precision=settings.precision,
+        steps=settings.how_many_training_steps,
+        seed=settings.seed,
+    )
 
 
 def _of_folds(recipe: Recipe, folds: set[int]) -> list[Clip]:

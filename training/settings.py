@@ -41,9 +41,17 @@ class DataSettings(Settings):
 class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     """What to train on, how it is judged, and where the model goes."""
 
+    image_dir: Path | None = Field(
+        None,
+        description="Spectrograms as `python -m training.spectrograms` writes them, a folder for each class; with or "
+        "without --data.",
+    )
     weights: str = Field(
         "imagenet",
         description="Inception V3 to start from: imagenet (Keras downloads it), its .h5 file, or one of 8 bit weights.",
+    )
+    model_dir: Path | None = Field(
+        None, description="Folder that keeps what Keras downloads of Inception V3; none: Keras's own, ~/.keras."
     )
     evaluate: str = Field(
         "all", description="Folds to judge the recipe on, each unseen by the model that it judges: all, none, or 1,2."
@@ -53,15 +61,22 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         description="random: also judge a random split of the clips, as the tutorial did, beside the whole folds.",
     )
     hold_out: str = Field("", description="Folds that the published model never sees, as 1,2; empty: it sees all.")
-    model_dir: Path | None = Field(None, description="Model base path for the new version; none: nothing is published.")
+    model_base_path: Path | None = Field(
+        None, description="Folder that gets the model as its next numeric version; none: nothing is published."
+    )
     compact: Path | None = Field(None, description="Write the model as one small file here too.")
     report: Path | None = Field(
         None, description="Write what was measured here, FILE.json for programs and FILE.html for people."
     )
+    output_labels: Path | None = Field(None, description="Write the class names here, one a line.")
+    summaries_dir: Path | None = Field(None, description="Write summaries for TensorBoard below this folder.")
     cache: Path | None = Field(
         None,
         description="Folder for what can be computed again, bottlenecks and unfinished runs; none: one in "
         "~/.cache/earshot.",
+    )
+    bottleneck_dir: Path | None = Field(
+        None, description="Folder for bottlenecks; none: the folder bottlenecks of the cache."
     )
     method: Literal["bottlenecks", "finetune"] = Field(
         "bottlenecks",
@@ -83,6 +98,12 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         "fine-tuning.",
     )
     epochs: int = Field(30, ge=1, le=1000, description="Epochs of fine-tuning.")
+    how_many_training_steps: int = Field(
+        0,
+        ge=0,
+        description="Most steps of the head's solver, or batches of fine-tuning in the stead of --epochs; 0: 1000, or "
+        "as --epochs says.",
+    )
     learning_rate: float = Field(4e-4, gt=0, le=1, description="Highest learning rate of fine-tuning.")
     batch: int = Field(16, ge=1, le=256, description="Images at once through the network.")
     precision: float = Field(
@@ -92,6 +113,11 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         description="Share of right answers from which on a class is believed; below that score a label is unknown.",
     )
     seed: int = Field(0, ge=0, description="Seed of everything that is random.")
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The data sets' folders."""
+        return (*super().folders, *([self.image_dir] if self.image_dir else ()))
 
     def architecture(self, input_range: tuple[float, float]) -> Architecture:
         """The network that these settings ask for; raises NetworkError."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,11 +48,16 @@ class TuningRecipe:
         *,
         folder: Path,
         precision: float,
+        steps: int,
         seed: int,
     ) -> None:
-        """Cut all `clips` into windows; what each training has reached is kept in `folder`."""
+        """Cut all `clips` into windows; what each training has reached is kept in `folder`.
+
+        steps: batches that each training takes, to a whole epoch; 0 is as many as the schedule's epochs have.
+        """
         self.architecture = architecture
-        self.about = f"all blocks fine-tuned for {schedule.epochs} epochs"
+        self.about = f"all blocks fine-tuned for {f'{steps} steps' if steps else f'{schedule.epochs} epochs'}"
+        self._steps = steps
         self._weights, self._schedule, self._precision, self._seed = weights, schedule, precision, seed
         self._folder = folder
         self._kept: list[Path] = []
@@ -67,8 +73,11 @@ class TuningRecipe:
         examples = Examples(
             self._windows.images, tuple(tuple(rows[clips[number]].trained) for number in learnt), classes[learnt]
         )
+        schedule = self._schedule
+        if self._steps:
+            schedule = replace(schedule, epochs=math.ceil(self._steps / schedule.steps(len(learnt))))
         about = [
-            *(self._weights.digest, self._windows.digest, self.architecture.to_json(), asdict(self._schedule)),
+            *(self._weights.digest, self._windows.digest, self.architecture.to_json(), asdict(schedule)),
             *(self._seed, [[one.label, list(rows[one].trained)] for one in clips]),
         ]
         self._kept.append(self._folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16])
@@ -77,7 +86,7 @@ class TuningRecipe:
             len(class_names),
             self.architecture,
             self._weights.blocks,
-            self._schedule,
+            schedule,
             self._seed,
             self._kept[-1],
         )

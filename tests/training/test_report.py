@@ -74,6 +74,7 @@ def run(answers: Answers) -> dict[str, Any]:
         "folds": {str(fold): {**judge(part), "answers": rows(part)} for fold, part in parts.items()},
         "pooled": judge(answers),
         "seconds": {"model": 1.5, "answers": 1234.5},
+        "peak_memory_mb": {"model": 900, "answers": 1_100},
         "settings": {"data": f"/data/{NASTY}", "batch": 16, "report": None},
         "packages": package_versions(),
     }
@@ -183,7 +184,8 @@ def test_one_clip_of_a_class_that_the_model_does_not_know_makes_a_page(tmp_path:
     scores = np.array([[0.7, 0.2, 0.1]], np.float32)
     judged = judge(Answers(CLASSES, (Clip(tmp_path / "gone.wav", "fox", 1, "x"),), scores, scores))
     run = {"title": "t", "class_names": CLASSES, "clips": 1, "unreadable": [], "folds": {}, "pooled": judged}
-    read = Read(page({**run, "seconds": {"answers": 0.0}, "settings": {"data": "d"}, "packages": {}}))
+    took = {"seconds": {"answers": 0.0}, "peak_memory_mb": {"answers": 1}}
+    read = Read(page({**run, **took, "settings": {"data": "d"}, "packages": {}}))
     assert "The model does not know fox: 1 clips count as wrong." in read.words
 
 

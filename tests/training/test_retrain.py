@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 class Trained:
     settings: dict[str, Any]
     report: dict[str, Any]
-    model_dir: Path
+    model_base_path: Path
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +56,7 @@ def trained(data: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFac
         "protocol": "random",
         "cache": folder / "cache",
         "report": folder / "report.json",
-        "model_dir": folder / "models" / "earshot",
+        "model_base_path": folder / "models" / "earshot",
         "compact": folder / "compact.npz",
     }
     run(RetrainSettings.read(settings))
@@ -70,7 +70,11 @@ def test_the_report_names_classes_clips_and_those_that_cannot_be_read(trained: T
     assert len(report["unreadable"]) == len(BROKEN)
     assert all(any(name in line for line in report["unreadable"]) for name in BROKEN)
     assert report["weights"] == "random_u8.npz"
-    assert set(report["seconds"]) >= {"features", "evaluation"}
+    assert list(report["seconds"]) == ["weights", "features", "evaluation", "publishing"]
+    peaks = list(report["peak_memory_mb"].values())
+    assert len(peaks) == 4
+    assert peaks == sorted(peaks)
+    assert 100 < peaks[0] < 20_000
     assert report["architecture"]["taps"] == ["mixed0"]
 
 
@@ -99,7 +103,7 @@ def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypa
         return train_head(features, targets, groups, *others)
 
     monkeypatch.setattr("training.frozen.train_head", recording)
-    again = {**trained.settings, "model_dir": None, "compact": None, "protocol": "folds"}
+    again = {**trained.settings, "model_base_path": None, "compact": None, "protocol": "folds"}
     report = retrain(RetrainSettings.read(again), QUIET)
     assert len(seen) == len(report["folds"]) > 1
     for sources, one in zip(seen, report["folds"].values(), strict=True):
@@ -115,12 +119,12 @@ def test_versions_count_up_a_run_that_reads_the_cache_says_the_same_and_plain_te
     again = retrain(RetrainSettings.read({**trained.settings, "compact": None}), QUIET)
     assert json.loads(json.dumps(again["folds"])) == trained.report["folds"]
     assert again["unreadable"] == trained.report["unreadable"]
-    assert sorted(path.name for path in trained.model_dir.iterdir()) == ["1", "2"]
+    assert sorted(path.name for path in trained.model_base_path.iterdir()) == ["1", "2"]
 
     segment = fit_segment(load_clip(data / "whistle" / "whistle-0.wav"))
     scores = []
     for version in ("1", "2"):
-        loaded = tf.saved_model.load(str(trained.model_dir / version))
+        loaded = tf.saved_model.load(str(trained.model_base_path / version))
         answer = loaded.signatures["serving_default"](spectrogram=tf.constant(spectrogram(segment)[np.newaxis]))
         names = [name.decode() for name in answer["classes"].numpy()[0]]
         assert tuple(names) == CLASSES
@@ -128,14 +132,14 @@ def test_versions_count_up_a_run_that_reads_the_cache_says_the_same_and_plain_te
         from_pcm = loaded.signatures["pcm"](pcm=tf.constant(segment[np.newaxis]))
         np.testing.assert_allclose(from_pcm["scores"].numpy(), answer["scores"].numpy(), atol=1e-2)
         scores.append(answer["scores"].numpy())
-        card = (trained.model_dir / version / "assets.extra" / "card.md").read_text()
+        card = (trained.model_base_path / version / "assets.extra" / "card.md").read_text()
         assert f"{CLIPS} clips of 3 classes. It was trained on every clip." in card
     np.testing.assert_allclose(scores[1], scores[0], atol=1e-5)
     assert load_compact(trained.settings["compact"]).class_names == CLASSES
 
 
 def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(trained: Trained, data: Path) -> None:
-    record = json.loads((trained.model_dir / "1" / TRAINING_FILE).read_text())
+    record = json.loads((trained.model_base_path / "1" / TRAINING_FILE).read_text())
     assert record["recordings"] == sorted(clip.source for clip in find_clips(data) if clip.source not in BROKEN)
     assert (record["clips"], record["hold_out"], record["held_out"], record["data"]) == (CLIPS, [], None, [data.name])
     figures = {fold: (one["clips"], one["accuracy"]) for fold, one in trained.report["folds"].items()}
@@ -153,14 +157,14 @@ def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(traine
     assert (record["architecture"]["taps"], record["architecture"]["bands"]) == (["mixed0"], 2)
     assert record["packages"] == trained.report["packages"]
     assert str(data) not in json.dumps(record)  # a model goes elsewhere, and there no one needs paths of this machine
-    (listed,) = [version for version in versions(trained.model_dir) if version.number == 1]
+    (listed,) = [version for version in versions(trained.model_base_path) if version.number == 1]
     assert listed.judged_on == "folds"
     assert listed.accuracy is not None
 
 
 def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Trained, data: Path, tmp_path: Path) -> None:
     fold = next(iter(trained.report["folds"]))
-    own = {**trained.settings, "evaluate": "none", "hold_out": fold, "model_dir": tmp_path}
+    own = {**trained.settings, "evaluate": "none", "hold_out": fold, "model_base_path": tmp_path}
     report = retrain(RetrainSettings.read(own), QUIET)
     assert report["folds"] == {}
     assert report["held_out"] == trained.report["folds"][fold]
@@ -186,8 +190,8 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
         ({"evaluate": "77", "weights": "nowhere.npz"}, "no clip in fold 77"),
         ({"report": Path("nowhere/report.json"), "weights": "nowhere.npz"}, "cannot write nowhere/report.json"),
         ({"compact": Path("nowhere/model.npz"), "weights": "nowhere.npz"}, "cannot write nowhere/model.npz"),
-        ({"model_dir": Path(__file__), "weights": "nowhere.npz"}, f"File exists: '{__file__}'"),
-        ({"model_dir": Path(__file__) / "models", "weights": "nowhere.npz"}, "Not a directory"),
+        ({"model_base_path": Path(__file__), "weights": "nowhere.npz"}, f"File exists: '{__file__}'"),
+        ({"model_base_path": Path(__file__) / "models", "weights": "nowhere.npz"}, "Not a directory"),
         ({"hold_out": "1,2,3,4,5", "weights": "nowhere.npz"}, "name fewer folds with --evaluate and --hold-out"),
         ({"taps": "mixed99"}, "not mixed99"),
     ],
@@ -199,7 +203,7 @@ def test_what_a_user_can_mend_ends_with_status_2_and_says_how(
     if "hold_out" in options:
         options = {**options, "hold_out": ",".join(map(str, folds))}
     with pytest.raises(typer.Exit) as ended:
-        run(RetrainSettings.read({**trained.settings, "model_dir": None, "evaluate": "none", **options}))
+        run(RetrainSettings.read({**trained.settings, "model_base_path": None, "evaluate": "none", **options}))
     assert ended.value.exit_code == 2
     assert words in capsys.readouterr().err
 
@@ -218,7 +222,7 @@ def test_a_report_that_cannot_be_written_in_the_end_is_printed(
     fold, report = next(iter(trained.report["folds"])), tmp_path / "out" / "report.json"
     own = {
         **trained.settings,
-        "model_dir": None,
+        "model_base_path": None,
         "compact": None,
         "report": report,
         "evaluate": fold,
@@ -348,13 +352,14 @@ def test_fine_tuning_is_judged_calibrated_and_published_like_a_head(
         "taps": "mixed0",
         "bands": 1,
         "shrink": "2,4",
-        "epochs": 2,
+        "epochs": 9,
+        "how_many_training_steps": 2,  # an epoch has one
         "learning_rate": 1e-3,
         "evaluate": "1",
-        "model_dir": tmp_path / "models" / "earshot",
+        "model_base_path": tmp_path / "models" / "earshot",
     }
     report = retrain(RetrainSettings.read(settings), QUIET)
-    assert report["recipe"] == "all blocks fine-tuned for 2 epochs"
+    assert report["recipe"] == "all blocks fine-tuned for 2 steps"
     assert list((tmp_path / "cache" / "finetuning").iterdir()) == []
     assert report["architecture"]["shrink"] == (2, 4)
     assert [one["epoch"] for one in report["learning_curves"]] == [1, 2]

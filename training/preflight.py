@@ -1,0 +1,72 @@
+"""What can be found wrong with a retraining before the long work, and with its clips once they have been read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from earshot.folders import require_writable
+from serving.catalogue import next_version
+from serving.versions import version_folders
+from training.datasets import DataError
+from training.report import report_files
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from training.clips import Clip
+    from training.recipe import Recipe
+    from training.settings import RetrainSettings
+
+
+def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[int], judged: list[int]) -> None:
+    """Find now what would else end the run after minutes or hours; raises DataError, NetworkError or NotWritable."""
+    settings.architecture((0.0, 1.0))  # before weights are fetched
+    for without in _trainings(settings, held_out, judged):
+        _require_two_classes(clips, without)
+    if settings.model_dir and settings.model_dir.is_dir() and version_folders(settings.model_dir):
+        raise DataError(
+            f"{settings.model_dir} holds versions of a model: --model-base-path names where the next one goes, and "
+            "--model-dir where Inception V3 is kept"
+        )
+    if settings.summaries_dir:
+        settings.summaries_dir.mkdir(parents=True, exist_ok=True)
+        require_writable(settings.summaries_dir / "events")
+    targets = [settings.compact, settings.output_labels, *(report_files(settings.report) if settings.report else ())]
+    if settings.model_base_path:
+        settings.model_base_path.mkdir(parents=True, exist_ok=True)
+        targets.append(next_version(settings.model_base_path))
+    for target in filter(None, targets):
+        require_writable(target)
+
+
+def check_readable(settings: RetrainSettings, recipe: Recipe, held_out: list[int], judged: list[int]) -> None:
+    """Raise DataError where clips that cannot be read leave nothing to train on, or to judge."""
+    for fold in (*judged, *held_out):
+        if not any(clip.fold == fold for clip in recipe.clips):
+            why = recipe.unreadable[0]
+            raise DataError(f"no clip of fold {fold} can be read, so nothing can be judged on it: {why}")
+    for without in _trainings(settings, held_out, judged):
+        _require_two_classes(recipe.clips, without)
+
+
+def tells_apart(clips: Collection[Clip]) -> bool:
+    """Whether there are two recordings of two classes, the least that can be trained on."""
+    return min(len({clip.label for clip in clips}), len({clip.source for clip in clips})) >= 2
+
+
+def _trainings(settings: RetrainSettings, held_out: Sequence[int], judged: Sequence[int]) -> list[set[int]]:
+    """The folds that each model of the run is trained without."""
+    published = [set(held_out)] if settings.model_base_path or settings.compact else []
+    return [*({fold} for fold in judged), *published]
+
+
+def _require_two_classes(clips: Iterable[Clip], without: set[int]) -> None:
+    """Raise DataError where the clips that are not in the folds `without` leave nothing to tell apart."""
+    left = [clip for clip in clips if clip.fold not in without]
+    if not tells_apart(left):
+        outside = f" outside fold {', '.join(map(str, sorted(without)))}" if without else ""
+        recordings, classes = len({clip.source for clip in left}), len({clip.label for clip in left})
+        raise DataError(
+            f"there are {recordings} recordings of {classes} classes{outside}, training needs two of two: "
+            "add clips, or name fewer folds with --evaluate and --hold-out"
+        )
