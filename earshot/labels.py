@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from earshot.segments import Segment
 
 LABEL_TYPE = "earshot.label.v1"
+UNKNOWN = "unknown"
+"""Label of a sound that is of no class; a model may have it as a class of its own, learnt from background sounds."""
 SCHEMA_PATH = Path(__file__).with_name("label.schema.json")
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "earshot/labels")
@@ -36,7 +38,7 @@ class Label(BaseModel):
     device_id: str = Field(description="Name of the microphone host.")
     start: AwareDatetime = Field(description="When the segment's first sample was heard.")
     duration_s: float = Field(gt=0, description="Seconds of sound.")
-    label: str = Field(description="The most likely class, or `unknown` where its score is below its threshold.")
+    label: str = Field(description="The most likely class; `unknown` where that is background, or its score too low.")
     score: float = Field(ge=0, le=1, description="Score of the most likely class.")
     scores: dict[str, float] = Field(description="The most likely classes and their scores, the highest first.")
     trigger: Trigger = Field(description="What opened the segment.")
@@ -69,7 +71,7 @@ class Label(BaseModel):
             device_id=segment.device_id,
             start=segment.start,
             duration_s=segment.duration_s,
-            label=best if score >= least else "unknown",
+            label=best if score >= least else UNKNOWN,
             score=round(min(score, 1.0), 6),
             scores={name: round(value, 6) for name, value in ranked},
             trigger=segment.trigger,

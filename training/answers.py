@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from earshot.labels import UNKNOWN
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -45,12 +47,20 @@ class Answers:
         class_names: Sequence[str],
         thresholds: Sequence[float] = (0.0,),
     ) -> Self:
-        """The answers of a model from the `scores` of each clip's back-to-back windows, [windows, classes]."""
-        each = list(scores.values())
+        """The answers of a model from the `scores` of each clip's back-to-back windows, [windows, classes].
+
+        Of background each window is a clip: all of it is to be heard rightly, and not only how it begins.
+        """
+        every = [
+            (clip, part)
+            for clip, one in scores.items()
+            for part in (np.split(one, len(one)) if clip.label == UNKNOWN else [one])
+        ]
+        each = [one for _, one in every]
         none = np.zeros((0, len(class_names)), np.float32)
         return cls(
             tuple(class_names),
-            tuple(scores),
+            tuple(clip for clip, _ in every),
             np.stack([one[0] for one in each]) if each else none,
             np.stack([one.mean(axis=0) for one in each]) if each else none,
             np.array(thresholds, np.float32),
@@ -74,10 +84,24 @@ class Answers:
 
     def of_fold(self, fold: int) -> Answers:
         """The answers for the clips of one fold."""
-        inside = np.array([clip.fold == fold for clip in self.clips], dtype=bool)
+        return self.where(lambda clip: clip.fold == fold)
+
+    @property
+    def of_classes(self) -> Answers:
+        """The answers for all that is not background."""
+        return self.where(lambda clip: clip.label != UNKNOWN)
+
+    @property
+    def of_background(self) -> Answers:
+        """The answers for the windows of sounds of no class."""
+        return self.where(lambda clip: clip.label == UNKNOWN)
+
+    def where(self, wanted: Callable[[Clip], bool]) -> Answers:
+        """The answers for the clips that are `wanted`."""
+        inside = np.array([wanted(clip) for clip in self.clips], dtype=bool)
         return Answers(
             self.class_names,
-            tuple(clip for clip in self.clips if clip.fold == fold),
+            tuple(clip for clip in self.clips if wanted(clip)),
             self.segment[inside],
             self.whole[inside],
             self.thresholds[inside] if self.thresholds.ndim == 2 else self.thresholds,
@@ -109,6 +133,8 @@ class Answers:
 
     @property
     def unknown(self) -> NDArray[np.bool_]:
-        """Whether the label would be `unknown`, [n]: its score is below its class's threshold."""
+        """Whether the label would be `unknown`, [n]: that class, or a score below its class's threshold."""
         thresholds = np.broadcast_to(self.thresholds, self.segment.shape)
-        return np.asarray(self.confidence < thresholds[np.arange(len(self)), self.answered])
+        unsure = self.confidence < thresholds[np.arange(len(self)), self.answered]
+        background = np.array([name == UNKNOWN for name in self.class_names])
+        return np.asarray(unsure | background[self.answered])

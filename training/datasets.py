@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from earshot.logs import get_log
-from training.layouts import NotThisLayout, clips_in
+from training.layouts import NotThisLayout, background_in, clips_in
+from training.settings import folders_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from training.clips import Clip
@@ -33,7 +34,20 @@ def clips_of(settings: DataSettings, least_classes: int = 2) -> list[Clip]:
     if not settings.folders:
         raise DataError("no clips: --data names UrbanSound8K's or ESC-50's folder, or one with a folder for each class")
     class_map = read_class_map(settings.class_map) if settings.class_map else None
-    return find_clips(*settings.folders, class_map=class_map, least_classes=least_classes)
+    background = folders_of(settings.background)
+    clips = find_clips(*settings.folders, class_map=class_map, least_classes=1 if background else least_classes)
+    return [*clips, *find_background(background, sorted({clip.fold for clip in clips}))]
+
+
+def find_background(folders: Sequence[Path], folds: Sequence[int]) -> list[Clip]:
+    """Every recording of `folders` as a clip of no class, dealt into `folds`; raises DataError where one has none."""
+    clips: list[Clip] = []
+    for folder in folders:
+        own = list(background_in(folder, folds))
+        if not own:
+            raise DataError(f"{folder} holds no recording; --background names folders of sounds that are of no class")
+        clips += own
+    return clips
 
 
 def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least_classes: int = 2) -> list[Clip]:

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from earshot.command import fail
 from earshot.folders import NotWritable, require_writable
+from earshot.labels import UNKNOWN
 from processors.predictor import PredictError
 from training.asking import ask
 from training.datasets import DataError, chosen_folds, clips_of
@@ -70,13 +71,15 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
             _require_common_class(model, chosen)
         with stages.stage("answers"):
             answers, unreadable = ask(model, chosen, settings.batch, console)
+    if not len(answers.of_classes):
+        raise DataError(f"no clip of a class can be read, only {UNKNOWN} ones; --data names labelled clips")
     answers = replace(answers, thresholds=np.maximum(model.thresholds, np.float32(settings.threshold)))
     parts = {fold: answers.of_fold(fold) for fold in folds}
     return {
         "title": f"Evaluation of {model.name}, version {model.version}",
         "settings": settings.model_dump(mode="json"),
         "class_names": model.class_names,
-        "clips": len(answers),
+        "clips": len(set(answers.clips)),
         "unreadable": unreadable,
         "folds": {str(fold): {**judge(part), "answers": rows(part)} for fold, part in parts.items() if len(part)},
         "pooled": judge(answers),
@@ -126,7 +129,15 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     if pooled["unknown"]:
         right = pooled["unknown"]["accuracy_of_answered"]
         others = "" if right is None else f", {right:.1%} of the others right"
-        console.print(f"below the threshold: {pooled['unknown']['share']:.1%}{others}")
+        console.print(f"labelled {UNKNOWN}: {pooled['unknown']['share']:.1%}{others}")
+    if pooled["background"]:
+        heard = pooled["background"]
+        named = ", ".join(f"{count} {name}" for name, count in heard["named"].items())
+        console.print(
+            f"{heard['false_accepts_per_hour']} false accepts an hour of background, of which there are "
+            f"{heard['hours'] * 60:.0f} minutes{named and f': {named}'}",
+            soft_wrap=True,
+        )
 
 
 if __name__ == "__main__":

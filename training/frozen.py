@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training.background import no_more_background
 from training.bottlenecks import Bottlenecks
 from training.head import train_head
 from training.recipe import Trained
@@ -47,9 +48,10 @@ class FrozenRecipe:
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A head trained on every window of `clips`."""
         rows, targets, groups = [], [], []
-        for clip in clips:
+        counts = {clip: len(self._features[clip].heard) for clip in clips}
+        for clip, windows in no_more_background(counts).items():
             one = self._features[clip]
-            own = [*one.heard, *one.pre_rolled]
+            own = [*one.heard[windows], *one.pre_rolled]
             rows += own
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)

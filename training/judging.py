@@ -74,4 +74,4 @@ def _share(name: str) -> float:
 
 
 def _figures(answers: Answers, before: Answers) -> dict[str, Any]:
-    return {**judge(answers), "calibration_before": calibration(before)}
+    return {**judge(answers), "calibration_before": calibration(before.of_classes)}

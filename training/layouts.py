@@ -11,11 +11,12 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
+from earshot.labels import UNKNOWN
 from producers.recordings import SUFFIXES
 from training.clips import PICTURE, Clip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 OWN_FOLDS = 5
@@ -74,12 +75,26 @@ def _there(named: Path) -> Path | None:
 
 def _folders(folder: Path) -> Iterator[Clip]:
     """A folder for each class; in it files, each a recording or its picture, or a folder for each recording."""
-    for path in sorted(
-        path for path in folder.glob("*/**/*") if path.suffix.lower() in {*SUFFIXES, PICTURE} and path.is_file()
-    ):
+    for path in _files(folder, "*/**/*"):
         source = _source(path, folder)
-        fold = 1 + hashlib.sha256(source.encode()).digest()[0] % OWN_FOLDS
-        yield Clip(path, path.relative_to(folder).parts[0], fold, source)
+        yield Clip(path, path.relative_to(folder).parts[0], 1 + _dealt(source) % OWN_FOLDS, source)
+
+
+def background_in(folder: Path, folds: Sequence[int]) -> Iterator[Clip]:
+    """Recordings of no class, dealt into `folds`: every file below `folder`, of the recordings that `_folders` has."""
+    for path in _files(folder, "**/*"):
+        source = _source(path, folder)
+        yield Clip(path, UNKNOWN, folds[_dealt(source) % len(folds)], f"background:{source}")
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    suffixes = {*SUFFIXES, PICTURE}
+    return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in suffixes and path.is_file())
+
+
+def _dealt(source: str) -> int:
+    """A number that is a recording's own, whatever others there are."""
+    return hashlib.sha256(source.encode()).digest()[0]
 
 
 def _source(path: Path, folder: Path) -> str:

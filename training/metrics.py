@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
+from earshot.audio import SEGMENT_S
+from earshot.labels import UNKNOWN
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -28,8 +31,9 @@ CURVE_POINTS = 200
 """Points of a curve that are kept, at most."""
 
 
-def judge(answers: Answers) -> dict[str, Any]:
-    """Every figure; `rows` has the answers that they are of."""
+def judge(everything: Answers) -> dict[str, Any]:
+    """Every figure; `rows` has the answers that they are of. Background counts in `background` alone."""
+    answers = everything.of_classes
     interval = accuracy_interval(answers)
     return {
         "clips": len(answers),
@@ -42,13 +46,15 @@ def judge(answers: Answers) -> dict[str, Any]:
         "confusion": confusion(answers),
         "calibration": calibration(answers),
         "unknown": unknown(answers),
+        "background": background(everything.of_background),
         "worst": worst(answers),
         "notes": _notes(answers, interval),
     }
 
 
-def rows(answers: Answers) -> list[dict[str, Any]]:
+def rows(everything: Answers) -> list[dict[str, Any]]:
     """A row a clip: its file, fold and truth, what was answered for its first segment and for all of it."""
+    answers = everything.of_classes
     names = answers.class_names
     return [
         {
@@ -140,12 +146,31 @@ def calibration(answers: Answers) -> dict[str, Any]:
 def unknown(answers: Answers) -> dict[str, Any] | None:
     """What thresholds do: the share of labels that are `unknown`, and how many of the others are right.
 
-    None where there are no thresholds.
+    None where there are no thresholds, and `unknown` is no class of the model's.
     """
-    if not answers.thresholds.any():
+    if not answers.thresholds.any() and UNKNOWN not in answers.class_names:
         return None
     kept = ~answers.unknown
     return {"share": _mean(~kept), "answered": int(kept.sum()), "accuracy_of_answered": _mean(answers.right[kept])}
+
+
+def background(answers: Answers) -> dict[str, Any] | None:
+    """What is made of sounds of no class, of which each window is a clip: whatever is not `unknown` is a false accept.
+
+    None where there is no background.
+    """
+    if not len(answers):
+        return None
+    wrong = ~answers.unknown
+    hours = len(answers) * SEGMENT_S / 3600
+    named = Counter(answers.class_names[best] for best in answers.answered[wrong])
+    return {
+        "recordings": len({clip.source for clip in answers.clips}),
+        "hours": _round(hours),
+        "false_accepts": int(wrong.sum()),
+        "false_accepts_per_hour": round(float(wrong.sum() / hours), 1),
+        "named": dict(named.most_common()),
+    }
 
 
 def worst(answers: Answers, most: int = WORST) -> list[dict[str, Any]]:
@@ -172,8 +197,9 @@ def worst(answers: Answers, most: int = WORST) -> list[dict[str, Any]]:
 
 
 def _labels(answers: Answers) -> list[str]:
-    """The model's classes, then the truths that are none of them."""
-    return [*answers.class_names, *sorted({clip.label for clip in answers.clips} - set(answers.class_names))]
+    """The model's classes but for `unknown`, then the truths that are none of them."""
+    classes = [name for name in answers.class_names if name != UNKNOWN]
+    return [*classes, *sorted({clip.label for clip in answers.clips} - set(classes))]
 
 
 def _counted(answers: Answers, name: str) -> dict[str, Any]:
@@ -212,7 +238,7 @@ def _of(answers: Answers, name: str) -> NDArray[np.bool_]:
 def _notes(answers: Answers, interval: list[float] | None) -> list[str]:
     """Why figures are missing or low that a reader would not expect to be."""
     support = Counter(clip.label for clip in answers.clips)
-    absent = [name for name in answers.class_names if not support[name]]
+    absent = [name for name in answers.class_names if not support[name] and name != UNKNOWN]
     strange = [name for name in _labels(answers) if name not in answers.class_names]
     notes = []
     if strange:

@@ -123,6 +123,15 @@ def _figures(judged: Mapping[str, Any]) -> str:
         tiles.insert(
             2, (_percent(judged["unknown"]["share"]), f"of labels are <i>unknown</i>; {right} of the others right")
         )
+    if heard := judged["background"]:
+        named = ", ".join(f"{count} {escape(name)}" for name, count in heard["named"].items())
+        tiles.insert(
+            3,
+            (
+                f"{heard['false_accepts_per_hour']:,}",
+                f"false accepts an hour of background, of {heard['hours'] * 60:,.0f} minutes{named and f': {named}'}",
+            ),
+        )
     return f'<div class="figures">{"".join(f"<div><b>{a}</b><span>{b}</span></div>" for a, b in tiles)}</div>'
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from earshot.folders import require_writable
+from earshot.labels import UNKNOWN
 from serving.catalogue import next_version
 from serving.versions import version_folders
 from training.datasets import DataError
@@ -42,9 +43,9 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
 def check_readable(settings: RetrainSettings, recipe: Recipe, held_out: list[int], judged: list[int]) -> None:
     """Raise DataError where clips that cannot be read leave nothing to train on, or to judge."""
     for fold in (*judged, *held_out):
-        if not any(clip.fold == fold for clip in recipe.clips):
-            why = recipe.unreadable[0]
-            raise DataError(f"no clip of fold {fold} can be read, so nothing can be judged on it: {why}")
+        if not any(clip.fold == fold and clip.label != UNKNOWN for clip in recipe.clips):
+            why = recipe.unreadable[0] if recipe.unreadable else f"all are {UNKNOWN}"
+            raise DataError(f"no clip of a class in fold {fold} can be read, so nothing can be judged on it: {why}")
     for without in _trainings(settings, held_out, judged):
         _require_two_classes(recipe.clips, without)
 

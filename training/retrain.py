@@ -206,7 +206,8 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     if not report["folds"] and not report["random_split"]:
         return
     table = Table(title="Clips that the model which is judged never saw", title_justify="left")
-    for name in ("fold", "clips", "first 3 s", "whole clip", "ECE", "unknown"):
+    background = any(one["background"] for one in report["folds"].values())
+    for name in ("fold", "clips", "first 3 s", "whole clip", "ECE", "unknown", *(["false/h"] if background else [])):
         table.add_column(name, justify="right")
     split = {"random": report["random_split"]} if report["random_split"] else {}
     for fold, one in (report["folds"] | split).items():
@@ -217,6 +218,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
             f"{one['clip_accuracy']:.1%}",
             f"{one['calibration']['ece']:.3f}",
             f"{one['unknown']['share'] if one['unknown'] else 0:.1%}",
+            *([f"{one['background']['false_accepts_per_hour']}" if one["background"] else "-"] if background else []),
         )
     console.print(table)
     if split:

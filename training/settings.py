@@ -32,6 +32,12 @@ class DataSettings(Settings):
         "label * is all others.",
     )
 
+    background: str = Field(
+        "",
+        description="Recordings of what is of no class, as speech or a room's own noise, to be labelled unknown: a "
+        "folder, or several separated by commas.",
+    )
+
     @property
     def folders(self) -> tuple[Path, ...]:
         """The data sets' folders."""

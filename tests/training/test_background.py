@@ -1,0 +1,134 @@
+"""Sounds of no class: how they are found, how many are learnt from, and what is said of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from rich.console import Console
+
+from earshot.labels import UNKNOWN
+from tests.training.sounds import tone
+from training.answers import Answers
+from training.background import no_more_background
+from training.clips import Clip
+from training.datasets import DataError, find_background
+from training.evaluate import evaluate
+from training.metrics import judge, rows
+from training.retrain import retrain
+from training.settings import EvaluateSettings, RetrainSettings
+
+QUIET = Console(quiet=True)
+
+
+def clip(label: str, name: str = "1.wav") -> Clip:
+    return Clip(Path(name), label, 1, name)
+
+
+def test_each_recording_below_a_folder_is_unknown_and_in_a_fold_that_the_clips_have(tmp_path: Path) -> None:
+    for name in ("a.wav", "kitchen/b.wav", "kitchen/night/c.wav", "kitchen/night/d.wav", "e.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    clips = find_background([tmp_path], [2, 7])
+    assert [one.path.name for one in clips] == ["a.wav", "b.wav", "c.wav", "d.wav"]
+    assert {one.label for one in clips} == {UNKNOWN}
+    assert {one.fold for one in clips} <= {2, 7}
+    assert clips[2].source == clips[3].source  # a folder within a folder is one recording
+    assert clips[2].fold == clips[3].fold
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="none holds no recording"):
+        find_background([tmp_path, tmp_path / "none"], [1])
+
+
+def test_of_background_no_more_is_learnt_than_of_a_class_and_that_from_all_of_each_recording() -> None:
+    counts = {clip("dog", "a"): 4, clip("dog", "b"): 6, clip("siren", "c"): 3, clip(UNKNOWN, "d"): 30}
+    chosen = no_more_background(counts)
+    windows = {one.path.name: list(range(count))[chosen[one]] for one, count in counts.items()}
+    assert [len(windows[name]) for name in "abc"] == [4, 6, 3]
+    assert windows["d"] == list(range(0, 30, 3))
+    few = no_more_background({clip("dog", "a"): 4, clip(UNKNOWN, "d"): 4})
+    assert list(few.values()) == [slice(None, None, 1)] * 2
+    assert list(no_more_background({clip(UNKNOWN, "d"): 4}).values()) == [slice(None, None, 1)]
+
+
+def test_every_window_of_background_is_heard_and_what_is_not_unknown_is_a_false_accept() -> None:
+    names = ("dog", "siren", UNKNOWN)
+    dog, siren, room = [0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7]
+    scores = {
+        clip("dog", "a"): np.array([dog, siren], np.float32),
+        clip("siren", "b"): np.array([room], np.float32),
+        clip(UNKNOWN, "c"): np.array([room, room, dog, siren, dog, room], np.float32),
+    }
+    answers = Answers.of(scores, names, [0.0, 0.6, 0.0])
+    assert len(answers) == 8
+    figures = judge(answers)
+    assert figures["background"] == {
+        "recordings": 1,
+        "hours": 0.005,
+        "false_accepts": 2,  # the siren is below its threshold
+        "false_accepts_per_hour": 400.0,
+        "named": {"dog": 2},
+    }
+    # All other figures are as if there were no background.
+    assert (figures["clips"], figures["accuracy"], figures["unknown"]["share"]) == (2, 0.5, 0.5)
+    assert figures["confusion"] == {"dog": {"dog": 1}, "siren": {UNKNOWN: 1}}
+    assert set(figures["classes"]) == {"dog", "siren"}
+    assert [row["clip"] for row in rows(answers)] == ["a", "b"]
+    assert judge(answers.of_classes)["background"] is None
+
+
+def test_a_model_that_learnt_background_calls_it_unknown(data: Path, weights_file: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for number in range(8):  # clicks, which none of the classes is
+        sound = 0.001 * rng.normal(size=16_000 * 6)
+        sound[:: 3_000 + 50 * number] = 0.9
+        (tmp_path / "room").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "room" / f"{number}.wav", sound, 16_000)
+    own = {
+        "data": str(data),
+        "background": str(tmp_path / "room"),
+        "weights": str(weights_file),
+        "taps": "mixed0",
+        "bands": 2,
+        "cache": tmp_path / "cache",
+        "evaluate": "1",
+        "hold_out": "1",
+        "model_base_path": tmp_path / "models",
+        "report": tmp_path / "report.json",
+    }
+    report = retrain(RetrainSettings.read(own), QUIET)
+    assert report["class_names"] == ("hiss", "hum", UNKNOWN, "whistle")
+    heard = report["folds"]["1"]["background"]
+    assert heard["recordings"] >= 1
+    assert heard["false_accepts"] == 0
+    assert report["folds"]["1"]["accuracy"] > 0.8
+
+    judged = {"data": str(data), "background": str(tmp_path / "room"), "model": tmp_path / "models", "folds": "1"}
+    again = evaluate(EvaluateSettings.read(judged), QUIET)
+    assert again["pooled"]["background"] == heard
+    assert again["pooled"]["accuracy"] == report["folds"]["1"]["accuracy"]
+
+
+def test_a_fold_whose_only_readable_clips_are_background_cannot_be_judged(
+    data: Path, weights_file: Path, tmp_path: Path
+) -> None:
+    for kind in ("hum", "hiss"):
+        for number in range(4):
+            tone(tmp_path / "data" / kind / f"{number}.wav", 0.5)
+    (tmp_path / "data" / "metadata").mkdir()
+    table = ["slice_file_name,fsID,fold,class"]
+    for fold, kind, number in ((1, "hum", 0), (1, "hiss", 1), (2, "hum", 2)):
+        name = f"{number}-0-0-0.wav"
+        path = tmp_path / "data" / "audio" / f"fold{fold}" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"broken" if fold == 2 else (tmp_path / "data" / kind / f"{number}.wav").read_bytes())
+        table.append(f"{name},{number},{fold},{kind}")
+    (tmp_path / "data" / "metadata" / "UrbanSound8K.csv").write_text("\n".join(table))
+    for number in range(6):
+        tone(tmp_path / "room" / f"{number}.wav", 0.5)
+    own = {"data": str(tmp_path / "data"), "background": str(tmp_path / "room"), "weights": str(weights_file)}
+    more = {"taps": "mixed0", "cache": tmp_path / "cache", "evaluate": "2"}
+    with pytest.raises(DataError, match="no clip of a class in fold 2 can be read"):
+        retrain(RetrainSettings.read(own | more), QUIET)
