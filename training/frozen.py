@@ -58,7 +58,13 @@ class FrozenRecipe:
         head = train_head(
             np.stack(rows), np.array(targets), groups, len(class_names), self._seed, self._precision, self._steps
         )
-        return Trained(self._blocks, head.head, head.temperature, head.thresholds, {"strength": head.strength})
+        return Trained(
+            self._blocks,
+            head.head,
+            head.temperature,
+            head.thresholds,
+            {"strength": head.strength, "inner_accuracy": round(head.accuracy, 4)},
+        )
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         """Scores of each clip's windows."""

@@ -43,6 +43,8 @@ class TrainedHead:
     """Its scores are calibrated."""
     strength: float
     """Inverse strength of the L2 penalty."""
+    accuracy: float
+    """Of the cross-validated answers that it was chosen by: what recipes can be compared by without a test fold."""
     temperature: float
     """What its logits were divided by."""
     thresholds: tuple[float, ...]
@@ -86,6 +88,7 @@ def train_head(
     return TrainedHead(
         cooled(project.fold(regression, classes), temperature),
         STRENGTHS[best],
+        float(hits[best] / judged.sum()) if judged.any() else 0.0,
         temperature,
         choose_thresholds(softmax(unseen / temperature, axis=1), truth, precision),
     )
