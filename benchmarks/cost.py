@@ -4,7 +4,7 @@
 chooses nothing. Images a second are of the network that would be served, TensorFlow in this process, batches of 16,
 medians of interleaved rounds.
 
-    python -m benchmarks.cost UrbanSound8K WEIGHTS [--shrink 1,1 1,2 2,2] [--taps mixed2,mixed3] [--seeds 1]
+    python -m benchmarks.cost UrbanSound8K WEIGHTS [--shrink 1,1 1,2 1,3] [--taps mixed2,mixed3] [--seeds 1]
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ ROUNDS = 15
 
 
 def main() -> None:
-    """Print a row for each size."""
+    """Print figures and speed of each size."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("weights")
-    parser.add_argument("--shrink", nargs="+", default=["1,1", "1,2", "2,2"])
+    parser.add_argument("--shrink", nargs="+", default=["1,1", "1,2", "1,3"])
     parser.add_argument("--taps", nargs="+", default=[""])
     parser.add_argument("--bands", type=int, nargs="+", default=[0])
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2])
@@ -62,6 +62,7 @@ def main() -> None:
                 architecture = settings.architecture(weights.input_range)
                 name = f"{','.join(architecture.taps)} x {architecture.bands}, shrink {shrink}"
                 rows[name], networks[name] = _judged(clips, weights, architecture, options.folds, options.seeds)
+                print(f"{name}: {rows[name]}", flush=True)
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(ROUNDS):
         for name, answer in networks.items():

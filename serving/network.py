@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import itertools
 import re
+from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -195,9 +197,7 @@ def _inception(taps: Sequence[str], blocks: Sequence[ConvBlock]) -> Any:
     """Inception V3 from a scaled image to the outputs of `taps`, filled with `blocks`."""
     import keras
 
-    # Of any size: Keras refuses sizes below 75, which are too small only for the last blocks.
-    whole = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(None, None, 3))
-    network = keras.Model(whole.input, [whole.get_layer(tap).output for tap in taps], name=INCEPTION)
+    network = keras.Model.from_config(deepcopy(cut_inception(tuple(taps))))  # it takes its argument apart
     convolutions, norms = _layers(network)
     if len(convolutions) != blocks_needed(taps) or len(norms) != len(convolutions):
         raise NetworkError(f"this Keras builds an Inception V3 of {len(convolutions)} blocks up to {taps[-1]}")
@@ -211,6 +211,17 @@ def _inception(taps: Sequence[str], blocks: Sequence[ConvBlock]) -> Any:
         convolution.set_weights([block.kernel])
         norm.set_weights([block.beta, block.mean, block.variance])
     return network
+
+
+@lru_cache(maxsize=8)
+def cut_inception(taps: tuple[str, ...]) -> dict[str, Any]:
+    """Keras's configuration of an Inception V3 that ends with its `taps`: building the whole of it takes seconds."""
+    import keras
+
+    # Of any size: Keras refuses sizes below 75, which are too small only for the last blocks.
+    whole = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(None, None, 3))
+    cut = keras.Model(whole.input, [whole.get_layer(tap).output for tap in taps], name=INCEPTION)
+    return dict(cut.get_config())
 
 
 def blocks_of(network: Any) -> tuple[ConvBlock, ...]:

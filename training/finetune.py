@@ -19,7 +19,7 @@ import numpy as np
 from rich.progress import Progress
 
 from earshot.spectrogram import DEFAULT_PARAMS
-from serving.network import INCEPTION, Architecture, ConvBlock, Head, blocks_of, feature_network
+from serving.network import INCEPTION, Architecture, ConvBlock, Head, blocks_of, cut_inception, feature_network
 from training.ahead import ahead
 from training.augment import Augmentation, augment
 from training.checkpoint import Checkpoint
@@ -105,7 +105,9 @@ def finetune(
 
     folder: keeps the state after each epoch; where it has one of this very run, the run goes on from it.
     """
-    # Layers are numbered from the start again: TensorFlow adds gradients up in the order of their names.
+    # Layers are numbered from the start again: TensorFlow adds gradients up in the order of their names. So those of
+    # the whole Inception V3, which is built once a process, must not be counted this time and not the next.
+    cut_inception(architecture.taps)
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":  # whose threads would add up gradients in another order each time
