@@ -119,7 +119,7 @@ def _print(how: str, answers: Sequence[Answers], named: Counter[str], folds: int
         kept = (1 - unknown["share"]) * unknown["accuracy_of_answered"] if unknown else fold["accuracy"]
         print(
             f"  a fold: {kept:.1%} of {fold['clips']} clips labelled right, {unknown['share'] if unknown else 0:.1%} "
-            f"unknown; {heard['false_accepts_per_hour']:.0f} false accepts an hour, {heard['hours'] * 60:.0f} minutes: "
+            f"unknown; {heard['false_accepts_per_hour']:.0f} false accepts an hour, {heard['segments']} segments: "
             f"{heard['named']}"
         )
     hours = folds * NOISE_S / 3600

@@ -52,5 +52,5 @@ def ask(
             for ((clip, _), _), row in zip(some, answered, strict=True):
                 scores.setdefault(clip, []).append(row)
     if not scores:
-        raise NoClipReadable(f"none of {len(clips)} clips can be read: {unreadable[0]}")
+        raise NoClipReadable(f"none of {len(clips)} clips can be read{f': {unreadable[0]}' if unreadable else ''}")
     return Answers.of({clip: np.stack(each) for clip, each in scores.items()}, model.class_names), unreadable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +14,19 @@ if TYPE_CHECKING:
     from training.clips import Clip
 
 
-def no_more_background(counts: Mapping[Clip, int]) -> dict[Clip, slice]:
-    """Which windows of each clip, that has so many, are learnt from: of background about as many as of all classes.
+def no_more_background(counts: Mapping[Clip, int]) -> dict[Clip, range | list[int]]:
+    """Which of each clip's windows, that has so many, are learnt from: of background no more than of all classes.
 
-    An hour of a quiet room would else be most of what there is. Each recording gives windows evenly over its time.
+    An hour of a quiet room would else be most of what there is. What is taken lies evenly over all of the background.
     """
-    each: Counter[str] = Counter()
+    total = sum(count for clip, count in counts.items() if clip.label == UNKNOWN)
+    most = sum(counts.values()) - total
+    taken = np.arange(most) * total // most if 0 < most < total else np.arange(total)
+    chosen: dict[Clip, range | list[int]] = {}
+    start = 0
     for clip, count in counts.items():
-        each[clip.label] += count
-    most = each.total() - each[UNKNOWN]
-    step = max(1, int(np.ceil(each[UNKNOWN] / most))) if most else 1
-    return {clip: slice(None, None, step if clip.label == UNKNOWN else 1) for clip in counts}
+        chosen[clip] = range(count)
+        if clip.label == UNKNOWN:
+            chosen[clip] = (taken[(taken >= start) & (taken < start + count)] - start).tolist()
+            start += count
+    return chosen

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from producers.recordings import RecordingSource, RecordingUnreadable
 
@@ -58,7 +58,7 @@ def load_picture(path: Path, params: SpectrogramParams) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as picture:
             image = np.asarray(picture)
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ClipUnreadable(f"{path} is no picture ({error})") from error
     shape = (params.mels, params.frames(), params.channels)
     if image.shape != shape or image.dtype != np.uint8:

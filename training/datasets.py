@@ -11,7 +11,7 @@ from training.layouts import NotThisLayout, background_in, clips_in
 from training.settings import folders_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from training.clips import Clip
@@ -36,18 +36,22 @@ def clips_of(settings: DataSettings, least_classes: int = 2) -> list[Clip]:
     class_map = read_class_map(settings.class_map) if settings.class_map else None
     background = folders_of(settings.background)
     clips = find_clips(*settings.folders, class_map=class_map, least_classes=1 if background else least_classes)
-    return [*clips, *find_background(background, sorted({clip.fold for clip in clips}))]
+    return [*clips, *find_background(background, clips)]
 
 
-def find_background(folders: Sequence[Path], folds: Sequence[int]) -> list[Clip]:
-    """Every recording of `folders` as a clip of no class, dealt into `folds`; raises DataError where one has none."""
-    clips: list[Clip] = []
+def find_background(folders: Iterable[Path], clips: Iterable[Clip] = ()) -> list[Clip]:
+    """Every recording of `folders` as a clip of no class, in the fold that `clips` have it in if they do.
+
+    Raises DataError where a folder has none.
+    """
+    fold_of = {clip.source: clip.fold for clip in clips}
+    found: list[Clip] = []
     for folder in folders:
-        own = list(background_in(folder, folds))
+        own = list(background_in(folder))
         if not own:
             raise DataError(f"{folder} holds no recording; --background names folders of sounds that are of no class")
-        clips += own
-    return clips
+        found += [replace(clip, fold=fold_of.get(clip.source, clip.fold)) for clip in own]
+    return found
 
 
 def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least_classes: int = 2) -> list[Clip]:
@@ -70,7 +74,7 @@ def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least
         clips = _mapped(clips, class_map)
     where = ", ".join(str(folder) for folder in folders)
     if not clips:
-        raise DataError(f"{where} holds no clips; --data names UrbanSound8K's, ESC-50's, or a folder for each class")
+        raise DataError(f"{where} holds no clips; name UrbanSound8K's, ESC-50's, or one with a folder for each class")
     if len({clip.label for clip in clips}) < least_classes:
         raise DataError(f"{where} holds {len(clips)} clips; training needs clips of two classes at least")
     return clips
@@ -78,9 +82,7 @@ def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least
 
 def _of_one(folder: Path) -> list[Clip]:
     if not folder.is_dir():
-        raise DataError(
-            f"{folder} is not a folder; --data names UrbanSound8K's, ESC-50's, or one with a folder for each class"
-        )
+        raise DataError(f"{folder} is not a folder; name UrbanSound8K's, ESC-50's, or one with a folder for each class")
     try:
         clips = clips_in(folder)
     except NotThisLayout as error:

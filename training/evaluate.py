@@ -96,7 +96,7 @@ def _model(settings: EvaluateSettings) -> AbstractContextManager[Judged]:
 
 
 def _require_common_class(model: Judged, clips: Sequence[Clip]) -> None:
-    labels = sorted({clip.label for clip in clips})
+    labels = sorted({clip.label for clip in clips} - {UNKNOWN})
     if not set(labels) & set(model.class_names):
         raise DataError(
             f"the clips are of {', '.join(labels)}, and {model.name} knows none of them but "
@@ -134,8 +134,8 @@ def _print(console: Console, report: dict[str, Any]) -> None:
         heard = pooled["background"]
         named = ", ".join(f"{count} {name}" for name, count in heard["named"].items())
         console.print(
-            f"{heard['false_accepts_per_hour']} false accepts an hour of background, of which there are "
-            f"{heard['hours'] * 60:.0f} minutes{named and f': {named}'}",
+            f"{heard['false_accepts_per_hour']} false accepts an hour of background, "
+            f"{heard['false_accepts']} of {heard['segments']} segments{named and f': {named}'}",
             soft_wrap=True,
         )
 

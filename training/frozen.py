@@ -46,12 +46,12 @@ class FrozenRecipe:
         self.clips, self.unreadable = tuple(self._features), tuple(unreadable)
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
-        """A head trained on every window of `clips`."""
+        """A head trained on the windows of `clips`; of background on no more than of all else."""
         rows, targets, groups = [], [], []
         counts = {clip: len(self._features[clip].heard) for clip in clips}
         for clip, windows in no_more_background(counts).items():
             one = self._features[clip]
-            own = [*one.heard[windows], *one.pre_rolled]
+            own = [*one.heard[list(windows)], *one.pre_rolled] if windows else []
             rows += own
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)

@@ -7,6 +7,7 @@ a picture already has no sound to cut: it is its own only window, and is moved w
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -37,8 +38,8 @@ PRE_ROLL_S = 0.5
 """Silence before the sound in one window: a live segment begins with the agent's pre-roll."""
 STEP_S = 0.5
 """Between the starts of the further windows, which a clip longer than one has."""
-THREADS = 2
-"""Clips that are heard at once."""
+THREADS = os.cpu_count() or 2
+"""Clips, or windows of clips, that are worked on at once: decoding and spectrograms leave Python's lock."""
 
 Made = TypeVar("Made")
 

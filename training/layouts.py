@@ -16,7 +16,7 @@ from producers.recordings import SUFFIXES
 from training.clips import PICTURE, Clip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
 OWN_FOLDS = 5
@@ -29,7 +29,7 @@ _NAMED_AFTER_RECORDING = (
     re.compile(r"^(?P<freesound>\d+)-\d+-\d+-\d+$"),  # UrbanSound8K: recording-class-occurrence-slice
     re.compile(r"^\d-(?P<freesound>\d+)-[A-Z]-\d+$"),  # ESC-50: fold-recording-take-class
 )
-_TAKE = "_nohash_"
+TAKE = "_nohash_"
 """What follows it in a file's name tells takes of one recording apart, as in TensorFlow's own retraining scripts."""
 
 
@@ -80,11 +80,12 @@ def _folders(folder: Path) -> Iterator[Clip]:
         yield Clip(path, path.relative_to(folder).parts[0], 1 + _dealt(source) % OWN_FOLDS, source)
 
 
-def background_in(folder: Path, folds: Sequence[int]) -> Iterator[Clip]:
-    """Recordings of no class, dealt into `folds`: every file below `folder`, of the recordings that `_folders` has."""
+def background_in(folder: Path) -> Iterator[Clip]:
+    """Recordings of no class: every file below `folder`, of the recordings that `_folders` has, in folds as there."""
     for path in _files(folder, "**/*"):
         source = _source(path, folder)
-        yield Clip(path, UNKNOWN, folds[_dealt(source) % len(folds)], f"background:{source}")
+        own = source if source.startswith("freesound:") else f"background:{source}"
+        yield Clip(path, UNKNOWN, 1 + _dealt(source) % OWN_FOLDS, own)
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -98,11 +99,10 @@ def _dealt(source: str) -> int:
 
 
 def _source(path: Path, folder: Path) -> str:
+    """The recording of a file, without its suffix: a picture is of the same one as the sound that it shows."""
+    stem, _, _ = path.stem.partition(TAKE)
     for pattern in _NAMED_AFTER_RECORDING:
-        if found := pattern.match(path.stem):
+        if found := pattern.match(stem):
             return f"freesound:{found['freesound']}"
-    inside = path.relative_to(folder)
-    if len(inside.parts) > 2:
-        return inside.parent.as_posix()
-    stem, take, _ = inside.name.partition(_TAKE)
-    return (inside.parent / stem).as_posix() if take else inside.as_posix()
+    inside = path.relative_to(folder).parent
+    return (inside if len(inside.parts) > 1 else inside / stem).as_posix()

@@ -157,7 +157,7 @@ def unknown(answers: Answers) -> dict[str, Any] | None:
 def background(answers: Answers) -> dict[str, Any] | None:
     """What is made of sounds of no class, of which each window is a clip: whatever is not `unknown` is a false accept.
 
-    None where there is no background.
+    An hour has 1200 segments; those that end a recording are padded with silence. None where there is no background.
     """
     if not len(answers):
         return None
@@ -166,7 +166,7 @@ def background(answers: Answers) -> dict[str, Any] | None:
     named = Counter(answers.class_names[best] for best in answers.answered[wrong])
     return {
         "recordings": len({clip.source for clip in answers.clips}),
-        "hours": _round(hours),
+        "segments": len(answers),
         "false_accepts": int(wrong.sum()),
         "false_accepts_per_hour": round(float(wrong.sum() / hours), 1),
         "named": dict(named.most_common()),

@@ -62,7 +62,7 @@ def page(run: Mapping[str, Any]) -> str:
 
 
 def _intro(run: Mapping[str, Any]) -> str:
-    data = escape(str(run["settings"]["data"]))
+    data = escape(", ".join(filter(None, (run["settings"].get(name) for name in ("data", "image_dir")))))
     skipped = f", {len(run['unreadable'])} could not be read" if run["unreadable"] else ""
     lines = [f"{run['clips']:,} clips of {data}{skipped}; {len(run['class_names'])} classes"]
     if run.get("thin_classes"):
@@ -129,7 +129,7 @@ def _figures(judged: Mapping[str, Any]) -> str:
             3,
             (
                 f"{heard['false_accepts_per_hour']:,}",
-                f"false accepts an hour of background, of {heard['hours'] * 60:,.0f} minutes{named and f': {named}'}",
+                f"false accepts an hour of background, of {heard['segments']:,} segments{named and f': {named}'}",
             ),
         )
     return f'<div class="figures">{"".join(f"<div><b>{a}</b><span>{b}</span></div>" for a, b in tiles)}</div>'

@@ -29,9 +29,9 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
             f"{settings.model_dir} holds versions of a model: --model-base-path names where the next one goes, and "
             "--model-dir where Inception V3 is kept"
         )
-    if settings.summaries_dir:
-        settings.summaries_dir.mkdir(parents=True, exist_ok=True)
-        require_writable(settings.summaries_dir / "events")
+    for folder in filter(None, (settings.summaries_dir, settings.model_dir, settings.bottleneck_dir)):
+        folder.mkdir(parents=True, exist_ok=True)
+        require_writable(folder / "file")
     targets = [settings.compact, settings.output_labels, *(report_files(settings.report) if settings.report else ())]
     if settings.model_base_path:
         settings.model_base_path.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from earshot.labels import UNKNOWN
 from processors.predictor import PredictError, WrongModel, check_signature
 from serving.catalogue import CatalogueError, NotWhole, draft, require_whole, versions
 from serving.inspection import Version, timestamp
@@ -179,9 +180,10 @@ def _compare(
 
 
 def _answers(trial: Trial, clips: list[Clip], console: Console) -> Answers:
-    """What a version says of the first three seconds of each clip."""
+    """What a version says of the first three seconds of each clip that is of a class."""
+    known = [clip for clip in clips if clip.label != UNKNOWN]
     with served_model(trial.address, MODEL_NAME) as model:
-        answers, _ = ask(model, clips, BATCH, console, title=trial.name, windows_each=1)
+        answers, _ = ask(model, known, BATCH, console, title=trial.name, windows_each=1)
     return answers
 
 

@@ -11,6 +11,7 @@ from serving.catalogue import next_version
 from serving.compact import CompactModel, save_compact
 from serving.inspection import timestamp
 from serving.layout import TRAINING_FILE
+from training.settings import folders_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from training.settings import RetrainSettings
     from training.weights import Weights
 
-SAID = {"method", "epochs", "learning_rate", "precision", "batch", "seed", "evaluate"}
+SAID = {"method", "epochs", "how_many_training_steps", "learning_rate", "precision", "batch", "seed", "evaluate"}
 """Settings that a version tells of its training."""
 
 
@@ -58,6 +59,7 @@ def training_record(
     return {
         "made": timestamp(datetime.now(UTC)),
         "data": [folder.absolute().name for folder in settings.folders],
+        "background": [folder.absolute().name for folder in folders_of(settings.background)],
         "class_map": settings.class_map.name if settings.class_map else None,
         "clips": len(seen),
         "recordings": sorted({clip.source for clip in seen}),
@@ -67,9 +69,7 @@ def training_record(
         "weights": {"name": weights.name, "digest": weights.digest},
         "architecture": report["architecture"],
         "recipe": report["recipe"],
-        "settings": settings.model_dump(
-            mode="json", include={"method", "epochs", "learning_rate", "precision", "batch", "seed", "evaluate"}
-        ),
+        "settings": settings.model_dump(mode="json", include=SAID),
         "packages": report["packages"],
     }
 

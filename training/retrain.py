@@ -19,6 +19,7 @@ from rich.table import Table
 
 from earshot.command import fail
 from earshot.folders import NotWritable, cache_folder
+from earshot.labels import UNKNOWN
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel
 from serving.network import NetworkError
@@ -65,6 +66,8 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         console.print(f"Classes of few recordings, whose figures say little: {few}")
     held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
     check_before(settings, clips, held_out, judged)
+    if not (settings.model_base_path or settings.compact):
+        console.print("Nothing will be published: --model-base-path names where the next version goes")
     stages = Stages()
     with stages.stage("weights"):
         weights = load_weights(settings.weights)
@@ -82,7 +85,8 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     with stages.stage("evaluation"):
         judgements = {str(fold): judge(f"fold-{fold}", _of_folds(recipe, {fold})) for fold in judged}
         tested = random_split(recipe.clips) if settings.protocol == "random" else []
-        if settings.protocol == "random" and not (tested and tells_apart(set(recipe.clips) - set(tested))):
+        known = any(clip.label != UNKNOWN for clip in tested)
+        if settings.protocol == "random" and not (known and tells_apart(set(recipe.clips) - set(tested))):
             console.print("There are too few clips for a random split")
             tested = []
         split = judge("random-split", tested).figures() if tested else None

@@ -107,8 +107,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     how_many_training_steps: int = Field(
         0,
         ge=0,
-        description="Most steps of the head's solver, or batches of fine-tuning in the stead of --epochs; 0: 1000, or "
-        "as --epochs says.",
+        description="Most steps of the head's solver, 0: 1000; batches of fine-tuning, to a whole epoch, instead of "
+        "--epochs.",
     )
     learning_rate: float = Field(4e-4, gt=0, le=1, description="Highest learning rate of fine-tuning.")
     batch: int = Field(16, ge=1, le=256, description="Images at once through the network.")

@@ -14,7 +14,9 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.model_selection import StratifiedGroupKFold
 
+from earshot.labels import UNKNOWN
 from serving.network import build_network, feature_network
+from training.background import no_more_background
 from training.calibration import choose_thresholds, cooled, fit_temperature
 from training.finetune import Examples, Schedule, finetune
 from training.recipe import Trained
@@ -56,7 +58,9 @@ class TuningRecipe:
         steps: batches that each training takes, to a whole epoch; 0 is as many as the schedule's epochs have.
         """
         self.architecture = architecture
-        self.about = f"all blocks fine-tuned for {f'{steps} steps' if steps else f'{schedule.epochs} epochs'}"
+        self.about = (
+            f"all blocks fine-tuned for {f'{steps} steps, to a whole epoch' if steps else f'{schedule.epochs} epochs'}"
+        )
         self._steps = steps
         self._weights, self._schedule, self._precision, self._seed = weights, schedule, precision, seed
         self._folder = folder
@@ -70,12 +74,11 @@ class TuningRecipe:
         classes = np.array([class_names.index(clip.label) for clip in clips])
         learnt, kept_out = _parts(classes, [clip.source for clip in clips], self._seed)
         rows = self._windows.rows
-        examples = Examples(
-            self._windows.images, tuple(tuple(rows[clips[number]].trained) for number in learnt), classes[learnt]
-        )
+        groups, labels = self._groups([clips[number] for number in learnt], class_names)
+        examples = Examples(self._windows.images, tuple(groups), labels)
         schedule = self._schedule
         if self._steps:
-            schedule = replace(schedule, epochs=math.ceil(self._steps / schedule.steps(len(learnt))))
+            schedule = replace(schedule, epochs=math.ceil(self._steps / schedule.steps(len(groups))))
         about = [
             *(self._weights.digest, self._windows.digest, self.architecture.to_json(), asdict(schedule)),
             *(self._seed, [[one.label, list(rows[one].trained)] for one in clips]),
@@ -90,15 +93,28 @@ class TuningRecipe:
             self._seed,
             self._kept[-1],
         )
-        return self._calibrated(tuned, [clips[number] for number in kept_out], classes[kept_out])
+        return self._calibrated(tuned, *self._groups([clips[number] for number in kept_out], class_names))
 
-    def _calibrated(self, tuned: Tuned, kept_out: list[Clip], classes: NDArray[np.int64]) -> Trained:
-        if not kept_out:
+    def _groups(
+        self, clips: Sequence[Clip], class_names: Sequence[str]
+    ) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
+        """Rows of each clip's windows, and its class; of background each window that is learnt from is a clip."""
+        rows = self._windows.rows
+        counts = {clip: rows[clip].heard if clip.label == UNKNOWN else 1 for clip in clips}
+        groups: list[tuple[int, ...]] = []
+        classes: list[int] = []
+        for clip, chosen in no_more_background(counts).items():
+            own = [(rows[clip].start + row,) for row in chosen] if clip.label == UNKNOWN else [(*rows[clip].trained,)]
+            groups += own
+            classes += [class_names.index(clip.label)] * len(own)
+        return groups, np.array(classes, dtype=np.int64)
+
+    def _calibrated(self, tuned: Tuned, groups: list[tuple[int, ...]], classes: NDArray[np.int64]) -> Trained:
+        if not groups:
             return Trained(tuned.blocks, tuned.head, 1.0, (0.0,) * tuned.head.classes, {}, tuned.history)
-        rows = [list(self._windows.rows[clip].trained) for clip in kept_out]
-        scores = self._answer(tuned, tuned.head, [row for own in rows for row in own])
+        scores = self._answer(tuned, tuned.head, [row for own in groups for row in own])
         logits = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
-        targets = np.repeat(classes, [len(own) for own in rows])
+        targets = np.repeat(classes, [len(own) for own in groups])
         temperature = fit_temperature(logits, targets)
         thresholds = choose_thresholds(softmax(logits / temperature, axis=1), targets, self._precision)
         head = cooled(tuned.head, temperature)

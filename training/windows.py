@@ -74,8 +74,8 @@ def write_windows(clips: Sequence[Clip], folder: Path, params: SpectrogramParams
     shape = (params.mels, params.frames(), params.channels)
     with TemporaryFile(dir=folder) as file:
         for clip, (images, heard) in each_heard(clips, images_of, unreadable, "spectrograms"):
-            file.write(images.tobytes())
-            digest.update(images.tobytes())
+            file.write(images.data)
+            digest.update(images.data)
             rows[clip] = Rows(total, heard, len(images))
             total += len(images)
         file.flush()

@@ -31,26 +31,35 @@ def test_each_recording_below_a_folder_is_unknown_and_in_a_fold_that_the_clips_h
     for name in ("a.wav", "kitchen/b.wav", "kitchen/night/c.wav", "kitchen/night/d.wav", "e.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    clips = find_background([tmp_path], [2, 7])
+    clips = find_background([tmp_path])
     assert [one.path.name for one in clips] == ["a.wav", "b.wav", "c.wav", "d.wav"]
     assert {one.label for one in clips} == {UNKNOWN}
-    assert {one.fold for one in clips} <= {2, 7}
+    assert {one.fold for one in clips} <= {1, 2, 3, 4, 5}
     assert clips[2].source == clips[3].source  # a folder within a folder is one recording
     assert clips[2].fold == clips[3].fold
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="none holds no recording"):
-        find_background([tmp_path, tmp_path / "none"], [1])
+        find_background([tmp_path, tmp_path / "none"])
 
 
-def test_of_background_no_more_is_learnt_than_of_a_class_and_that_from_all_of_each_recording() -> None:
+def test_a_recording_that_the_clips_have_too_is_in_their_fold(tmp_path: Path) -> None:
+    (tmp_path / "1-100032-A-0.wav").touch()
+    (alone,) = find_background([tmp_path])
+    (shared,) = find_background([tmp_path], [Clip(Path("x.wav"), "dog", 9, "freesound:100032")])
+    assert alone.source == shared.source == "freesound:100032"
+    assert (alone.fold in {1, 2, 3, 4, 5}, shared.fold) == (True, 9)
+
+
+def test_of_background_no_more_is_learnt_than_of_all_classes_and_that_evenly() -> None:
     counts = {clip("dog", "a"): 4, clip("dog", "b"): 6, clip("siren", "c"): 3, clip(UNKNOWN, "d"): 30}
     chosen = no_more_background(counts)
-    windows = {one.path.name: list(range(count))[chosen[one]] for one, count in counts.items()}
+    windows = {one.path.name: list(chosen[one]) for one in counts}
     assert [len(windows[name]) for name in "abc"] == [4, 6, 3]
-    assert windows["d"] == list(range(0, 30, 3))
-    few = no_more_background({clip("dog", "a"): 4, clip(UNKNOWN, "d"): 4})
-    assert list(few.values()) == [slice(None, None, 1)] * 2
-    assert list(no_more_background({clip(UNKNOWN, "d"): 4}).values()) == [slice(None, None, 1)]
+    assert windows["d"] == [0, 2, 4, 6, 9, 11, 13, 16, 18, 20, 23, 25, 27]
+    short = no_more_background({clip("dog", "a"): 4} | {clip(UNKNOWN, f"{n}"): 1 for n in range(100)})
+    assert sum(len(own) for one, own in short.items() if one.label == UNKNOWN) == 4
+    for few in ({clip("dog", "a"): 4, clip(UNKNOWN, "d"): 4}, {clip(UNKNOWN, "d"): 4}):
+        assert [len(own) for own in no_more_background(few).values()] == list(few.values())
 
 
 def test_every_window_of_background_is_heard_and_what_is_not_unknown_is_a_false_accept() -> None:
@@ -66,7 +75,7 @@ def test_every_window_of_background_is_heard_and_what_is_not_unknown_is_a_false_
     figures = judge(answers)
     assert figures["background"] == {
         "recordings": 1,
-        "hours": 0.005,
+        "segments": 6,
         "false_accepts": 2,  # the siren is below its threshold
         "false_accepts_per_hour": 400.0,
         "named": {"dog": 2},
@@ -111,9 +120,7 @@ def test_a_model_that_learnt_background_calls_it_unknown(data: Path, weights_fil
     assert again["pooled"]["accuracy"] == report["folds"]["1"]["accuracy"]
 
 
-def test_a_fold_whose_only_readable_clips_are_background_cannot_be_judged(
-    data: Path, weights_file: Path, tmp_path: Path
-) -> None:
+def test_a_fold_whose_only_readable_clips_are_background_cannot_be_judged(weights_file: Path, tmp_path: Path) -> None:
     for kind in ("hum", "hiss"):
         for number in range(4):
             tone(tmp_path / "data" / kind / f"{number}.wav", 0.5)

@@ -9,6 +9,7 @@ from earshot.audio import fit_segment
 from earshot.spectrogram import spectrogram
 from tests.training.sounds import tone
 from training.clips import Clip, load_clip
+from training.datasets import find_clips
 from training.pictures import write_pictures
 
 if TYPE_CHECKING:
@@ -28,10 +29,24 @@ def test_clips_of_one_name_have_a_picture_each_and_one_that_holds_no_sound_has_n
     clips = [Clip(tone(tmp_path / folder / "1.wav"), "hum", 1, folder) for folder in "ab"]
     (tmp_path / "2.wav").write_bytes(b"no sound")
     assert write_pictures([*clips, Clip(tmp_path / "2.wav", "hum", 1, "c")], tmp_path / "out") == 2
-    assert sorted(path.name for path in (tmp_path / "out" / "hum").iterdir()) == ["1-2.png", "1.png"]
+    assert sorted(path.name for path in (tmp_path / "out" / "hum").iterdir()) == ["1.png", "1_nohash_2.png"]
+
+
+def test_a_picture_is_of_the_same_recording_and_fold_as_its_sound(tmp_path: Path) -> None:
+    names = ("solo.wav", "park/0.wav", "park/1.wav", "park/night/2.wav", "x_nohash_1.wav", "x_nohash_2.wav", "dog.wav")
+    for name in (*names, "100032-3-0-0.wav", "more/100033-3-0-1.wav"):
+        tone(tmp_path / "data" / "dog" / name)
+    sounds = find_clips(tmp_path / "data", least_classes=1)
+    assert write_pictures(sounds, tmp_path / "out") == len(names) + 2
+    pictures = find_clips(tmp_path / "out", least_classes=1)
+    assert sorted((one.source, one.fold) for one in pictures) == sorted((one.source, one.fold) for one in sounds)
+    assert {one.source for one in sounds} >= {"dog/solo", "dog/park", "dog/park/night", "dog/x", "freesound:100032"}
 
 
 def test_no_picture_takes_the_name_of_another(tmp_path: Path) -> None:
-    clips = [Clip(tone(tmp_path / name), "hum", 1, name) for name in ("a/1.wav", "b/1.wav", "c/1-2.wav")]
+    clips = [
+        Clip(tone(tmp_path / f"{name}.wav"), "hum", 1, name.removesuffix("_nohash_2"))
+        for name in ("a/1", "b/1", "c/1_nohash_2")
+    ]
     assert write_pictures(clips, tmp_path / "out") == 3
     assert len(list((tmp_path / "out" / "hum").iterdir())) == 3

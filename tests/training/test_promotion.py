@@ -68,7 +68,7 @@ def good(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bad(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with its class names mixed up, trained on one recording."""
-    record = {TRAINING_FILE: json.dumps({"recordings": ["hum/hum-0.wav"]})}
+    record = {TRAINING_FILE: json.dumps({"recordings": ["hum/hum-0"]})}
     folder = tmp_path_factory.mktemp("bad") / "1"
     return export_saved_model(network(data), CLASSES[1:] + CLASSES[:1], folder, card="# Bad\n", extra=record)
 
