@@ -6,6 +6,7 @@ import csv
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from earshot.labels import UNKNOWN
 from earshot.logs import get_log
 from training.layouts import NotThisLayout, background_in, clips_in
 from training.settings import folders_of
@@ -95,8 +96,8 @@ def _of_one(folder: Path) -> list[Clip]:
 
 
 def chosen_folds(text: str, clips: list[Clip]) -> list[int]:
-    """The folds that `text` names: all, none, or numbers as 1,2; raises DataError where one of them has no clip."""
-    present = sorted({clip.fold for clip in clips})
+    """The folds that `text` names: all, none, or numbers as 1,2; raises DataError where one has no clip of a class."""
+    present = sorted({clip.fold for clip in clips if clip.label != UNKNOWN})
     if text == "all":
         return present
     if text in {"", "none"}:

@@ -59,7 +59,7 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
     """The whole job; returns the report as JSON values. Raises DataError, NoModel, PredictError or NotWritable."""
     clips = clips_of(settings, least_classes=1)
     folds = chosen_folds(settings.folds, clips)
-    chosen = [clip for clip in clips if clip.fold in folds]
+    chosen = clips if settings.folds == "all" else [clip for clip in clips if clip.fold in folds]
     if not chosen:
         raise DataError(f"--folds {settings.folds} leaves no clip; name folds as 1,2, or all")
     for file in report_files(settings.report) if settings.report else ():
@@ -81,7 +81,9 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
         "class_names": model.class_names,
         "clips": len(set(answers.clips)),
         "unreadable": unreadable,
-        "folds": {str(fold): {**judge(part), "answers": rows(part)} for fold, part in parts.items() if len(part)},
+        "folds": {
+            str(fold): {**judge(part), "answers": rows(part)} for fold, part in parts.items() if len(part.of_classes)
+        },
         "pooled": judge(answers),
         "seconds": stages.seconds,
         "peak_memory_mb": stages.peak_memory_mb,

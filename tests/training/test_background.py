@@ -14,7 +14,7 @@ from tests.training.sounds import tone
 from training.answers import Answers
 from training.background import no_more_background
 from training.clips import Clip
-from training.datasets import DataError, find_background
+from training.datasets import DataError, chosen_folds, find_background
 from training.evaluate import evaluate
 from training.metrics import judge, rows
 from training.retrain import retrain
@@ -48,6 +48,13 @@ def test_a_recording_that_the_clips_have_too_is_in_their_fold(tmp_path: Path) ->
     (shared,) = find_background([tmp_path], [Clip(Path("x.wav"), "dog", 9, "freesound:100032")])
     assert alone.source == shared.source == "freesound:100032"
     assert (alone.fold in {1, 2, 3, 4, 5}, shared.fold) == (True, 9)
+
+
+def test_a_fold_of_background_alone_is_none_to_judge_on() -> None:
+    clips = [Clip(Path("a"), "dog", 2, "a"), Clip(Path("b"), "cat", 7, "b"), Clip(Path("c"), UNKNOWN, 3, "c")]
+    assert chosen_folds("all", clips) == [2, 7]
+    with pytest.raises(DataError, match="no clip in fold 3"):
+        chosen_folds("3", clips)
 
 
 def test_of_background_no_more_is_learnt_than_of_all_classes_and_that_evenly() -> None:
@@ -118,6 +125,8 @@ def test_a_model_that_learnt_background_calls_it_unknown(data: Path, weights_fil
     again = evaluate(EvaluateSettings.read(judged), QUIET)
     assert again["pooled"]["background"] == heard
     assert again["pooled"]["accuracy"] == report["folds"]["1"]["accuracy"]
+    everything = evaluate(EvaluateSettings.read({**judged, "folds": "all"}), QUIET)
+    assert everything["pooled"]["background"]["recordings"] == 8
 
 
 def test_a_fold_whose_only_readable_clips_are_background_cannot_be_judged(weights_file: Path, tmp_path: Path) -> None:
