@@ -23,7 +23,7 @@ def test_each_class_has_a_folder_of_pictures(tmp_path: Path) -> None:
 def test_what_is_wrong_is_told_with_the_next_step(tmp_path: Path) -> None:
     gone = CliRunner().invoke(app, [str(tmp_path / "gone"), str(tmp_path / "out")])
     assert gone.exit_code == 2
-    assert "is not a folder; --data names" in gone.stderr
+    assert "is not a folder; name UrbanSound8K's" in gone.stderr
     tone(tmp_path / "data" / "dog" / "1.wav")
     (tmp_path / "file").write_text("")
     refused = CliRunner().invoke(app, [str(tmp_path / "data"), str(tmp_path / "file")])
