@@ -20,14 +20,12 @@ import numpy as np
 import soundfile
 
 from earshot.audio import SAMPLE_RATE_HZ
-from earshot.folders import cache_folder
 from earshot.labels import UNKNOWN
 from training.answers import Answers
 from training.clips import Clip
 from training.datasets import find_clips
-from training.frozen import FrozenRecipe
-from training.head import STEPS
 from training.metrics import judge
+from training.recipes import recipe_of
 from training.settings import RetrainSettings
 from training.weights import load_weights
 
@@ -50,20 +48,10 @@ def main() -> None:
     parser.add_argument("weights")
     parser.add_argument("folds", type=int, nargs="*", default=[1, 2])
     options = parser.parse_args()
-    settings = RetrainSettings.model_validate({})
-    weights = load_weights(options.weights)
     names = dict.fromkeys(BACKGROUND, UNKNOWN)
     with TemporaryDirectory() as folder:
-        recipe = FrozenRecipe(
-            [*find_clips(options.data, class_map=names), *_noises(Path(folder))],
-            weights,
-            settings.architecture(weights.input_range),
-            folder=cache_folder() / "bottlenecks",
-            batch=settings.batch,
-            precision=settings.precision,
-            steps=STEPS,
-            seed=settings.seed,
-        )
+        clips = [*find_clips(options.data, class_map=names), *_noises(Path(folder))]
+        recipe = recipe_of(RetrainSettings.model_validate({}), clips, load_weights(options.weights))
     judged = [clip for clip in recipe.clips if clip.fold != NO_FOLD]
     noises = [clip for clip in recipe.clips if clip.fold == NO_FOLD]
     classes = tuple(sorted({clip.label for clip in judged} - {UNKNOWN}))

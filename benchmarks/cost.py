@@ -20,20 +20,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from earshot.folders import cache_folder
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.network import build_network
 from training.datasets import find_clips
-from training.frozen import FrozenRecipe
-from training.head import STEPS
 from training.judging import judged_without
+from training.recipes import recipe_of
 from training.settings import RetrainSettings
 from training.weights import load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from serving.network import Architecture
     from training.clips import Clip
     from training.weights import Weights
 
@@ -53,55 +50,46 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
     clips, weights = find_clips(options.data), load_weights(options.weights)
-    rows: dict[str, str] = {}
     networks: dict[str, Callable[[], Any]] = {}
     for taps in options.taps:
         for bands in options.bands:
             for shrink in options.shrink:
-                settings = RetrainSettings.model_validate({"taps": taps, "bands": bands, "shrink": shrink})
-                architecture = settings.architecture(weights.input_range)
+                size = {"taps": taps, "bands": bands, "shrink": shrink}
+                runs = [RetrainSettings.model_validate({**size, "seed": seed}) for seed in range(options.seeds)]
+                architecture = runs[0].architecture(weights.input_range)
                 name = f"{','.join(architecture.taps)} x {architecture.bands}, shrink {shrink}"
-                rows[name], networks[name] = _judged(clips, weights, architecture, options.folds, options.seeds)
-                print(f"{name}: {rows[name]}", flush=True)
+                figures, networks[name] = _judged(clips, weights, runs, options.folds)
+                print(f"{name}: {figures}", flush=True)
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(ROUNDS):
         for name, answer in networks.items():
             started = time.perf_counter()
             answer()
             seconds[name].append(time.perf_counter() - started)
-    for name, row in rows.items():
-        print(f"{name}: {row}; {BATCH / statistics.median(seconds[name]):.0f} images/s")
+    for name, each in seconds.items():
+        print(f"{name}: {BATCH / statistics.median(each):.0f} images/s")
 
 
 def _judged(
-    clips: list[Clip], weights: Weights, architecture: Architecture, folds: list[int], seeds: int
+    clips: list[Clip], weights: Weights, runs: list[RetrainSettings], folds: list[int]
 ) -> tuple[str, Callable[[], Any]]:
     """Its figures, and what answers one batch."""
     inner: dict[int, list[float]] = {fold: [] for fold in folds}
     unseen: dict[int, list[float]] = {fold: [] for fold in folds}
-    for seed in range(seeds):
-        recipe = FrozenRecipe(
-            clips,
-            weights,
-            architecture,
-            folder=cache_folder() / "bottlenecks",
-            batch=BATCH,
-            precision=0.5,
-            steps=STEPS,
-            seed=seed,
-        )
+    for settings in runs:
+        recipe = recipe_of(settings, clips, weights)
         names = tuple(sorted({clip.label for clip in recipe.clips}))
         for fold in folds:
             judgement = judged_without(recipe, [clip for clip in recipe.clips if clip.fold == fold], names)
             inner[fold].append(judgement.trained.chosen["inner_accuracy"])
             unseen[fold].append(float(judgement.answers.right.mean()))
-    network = build_network(architecture, judgement.trained.blocks, judgement.trained.head)
+    network = build_network(recipe.architecture, judgement.trained.blocks, judgement.trained.head)
     shape = (BATCH, DEFAULT_PARAMS.mels, DEFAULT_PARAMS.frames(), DEFAULT_PARAMS.channels)
     images = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
     network.predict_on_batch(images)
     parts = [
         f"without fold {fold}: inner {np.mean(inner[fold]):.1%}, unseen {np.mean(unseen[fold]):.1%}"
-        + (f" (sd {100 * np.std(unseen[fold], ddof=1):.1f} points)" if seeds > 1 else "")
+        + (f" (sd {100 * np.std(unseen[fold], ddof=1):.1f} points)" if len(runs) > 1 else "")
         for fold in folds
     ]
     mean = np.mean([np.mean(values) for values in unseen.values()])

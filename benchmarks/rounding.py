@@ -16,13 +16,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from earshot.folders import cache_folder
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel, load_compact, save_compact
 from training.answers import Answers
 from training.datasets import find_clips
-from training.frozen import FrozenRecipe
-from training.head import STEPS
+from training.recipes import recipe_of
 from training.settings import RetrainSettings
 from training.weights import load_weights
 
@@ -34,18 +32,7 @@ def main() -> None:
     parser.add_argument("weights")
     parser.add_argument("folds", type=int, nargs="*", default=[1, 2])
     options = parser.parse_args()
-    settings = RetrainSettings.model_validate({})
-    weights = load_weights(options.weights)
-    recipe = FrozenRecipe(
-        find_clips(options.data),
-        weights,
-        settings.architecture(weights.input_range),
-        folder=cache_folder() / "bottlenecks",
-        batch=settings.batch,
-        precision=settings.precision,
-        steps=STEPS,
-        seed=settings.seed,
-    )
+    recipe = recipe_of(RetrainSettings.model_validate({}), find_clips(options.data), load_weights(options.weights))
     names = tuple(sorted({clip.label for clip in recipe.clips}))
     for fold in options.folds:
         unseen = [clip for clip in recipe.clips if clip.fold == fold]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from training.clips import Clip
 
 
-def no_more_background(counts: Mapping[Clip, int]) -> dict[Clip, range | list[int]]:
+def no_more_background(counts: Mapping[Clip, int]) -> dict[Clip, list[int]]:
     """Which of each clip's windows, that has so many, are learnt from: of background no more than of all classes.
 
     An hour of a quiet room would else be most of what there is. What is taken lies evenly over all of the background.
@@ -22,11 +22,12 @@ def no_more_background(counts: Mapping[Clip, int]) -> dict[Clip, range | list[in
     total = sum(count for clip, count in counts.items() if clip.label == UNKNOWN)
     most = sum(counts.values()) - total
     taken = np.arange(most) * total // most if 0 < most < total else np.arange(total)
-    chosen: dict[Clip, range | list[int]] = {}
+    chosen: dict[Clip, list[int]] = {}
     start = 0
     for clip, count in counts.items():
-        chosen[clip] = range(count)
         if clip.label == UNKNOWN:
             chosen[clip] = (taken[(taken >= start) & (taken < start + count)] - start).tolist()
             start += count
+        else:
+            chosen[clip] = list(range(count))
     return chosen

@@ -71,16 +71,17 @@ class Bottlenecks:
         """Features of every clip that can be read, and a line for each that cannot."""
         features: dict[Clip, Features] = {}
         unreadable: list[str] = []
-        missing = []
+        missing: dict[Clip, Path] = {}
         for clip in clips:
-            kept = _read(self._path(clip))
+            path = self._path(clip)
+            kept = _read(path)
             if kept is None:
-                missing.append(clip)
+                missing[clip] = path
             else:
                 features[clip] = kept
-        for clip, images in each_heard(missing, self._images, unreadable, "bottlenecks"):
+        for clip, images in each_heard(list(missing), self._images, unreadable, "bottlenecks"):
             rows = self._compute(images).astype(np.float16)  # a run that goes on reads the same as it is on disk
-            _write(self._path(clip), rows)
+            _write(missing[clip], rows)
             features[clip] = Features.of(rows)
         return {clip: features[clip] for clip in clips if clip in features}, unreadable
 

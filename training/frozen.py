@@ -51,7 +51,7 @@ class FrozenRecipe:
         counts = {clip: len(self._features[clip].heard) for clip in clips}
         for clip, windows in no_more_background(counts).items():
             one = self._features[clip]
-            own = [*one.heard[list(windows)], *one.pre_rolled] if windows else []
+            own = [*one.heard[windows], *one.pre_rolled] if windows else []
             rows += own
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)

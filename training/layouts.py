@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from earshot.labels import UNKNOWN
@@ -25,6 +26,8 @@ OWN_FOLDS = 5
 URBANSOUND8K = "metadata/UrbanSound8K.csv"
 ESC50 = "meta/esc50.csv"
 
+FREESOUND = "freesound:"
+"""Begins the name of a recording whose number there is known."""
 _NAMED_AFTER_RECORDING = (
     re.compile(r"^(?P<freesound>\d+)-\d+-\d+-\d+$"),  # UrbanSound8K: recording-class-occurrence-slice
     re.compile(r"^\d-(?P<freesound>\d+)-[A-Z]-\d+$"),  # ESC-50: fold-recording-take-class
@@ -57,14 +60,14 @@ def _urbansound8k(folder: Path, table: csv.DictReader[str]) -> Iterator[Clip]:
     for row in table:
         path = _there(folder / "audio" / f"fold{row['fold']}" / row["slice_file_name"])
         if path:
-            yield Clip(path, row["class"], int(row["fold"]), f"freesound:{row['fsID']}")
+            yield Clip(path, row["class"], int(row["fold"]), f"{FREESOUND}{row['fsID']}")
 
 
 def _esc50(folder: Path, table: csv.DictReader[str]) -> Iterator[Clip]:
     for row in table:
         path = _there(folder / "audio" / row["filename"])
         if path:
-            yield Clip(path, row["category"], int(row["fold"]), f"freesound:{row['src_file']}")
+            yield Clip(path, row["category"], int(row["fold"]), f"{FREESOUND}{row['src_file']}")
 
 
 def _there(named: Path) -> Path | None:
@@ -77,15 +80,14 @@ def _folders(folder: Path) -> Iterator[Clip]:
     """A folder for each class; in it files, each a recording or its picture, or a folder for each recording."""
     for path in _files(folder, "*/**/*"):
         source = _source(path, folder)
-        yield Clip(path, path.relative_to(folder).parts[0], 1 + _dealt(source) % OWN_FOLDS, source)
+        yield Clip(path, path.relative_to(folder).parts[0], _fold(source), source)
 
 
 def background_in(folder: Path) -> Iterator[Clip]:
     """Recordings of no class: every file below `folder`, of the recordings that `_folders` has, in folds as there."""
     for path in _files(folder, "**/*"):
         source = _source(path, folder)
-        own = source if source.startswith("freesound:") else f"background:{source}"
-        yield Clip(path, UNKNOWN, 1 + _dealt(source) % OWN_FOLDS, own)
+        yield Clip(path, UNKNOWN, _fold(source), source if source.startswith(FREESOUND) else f"background:{source}")
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -93,9 +95,9 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in suffixes and path.is_file())
 
 
-def _dealt(source: str) -> int:
-    """A number that is a recording's own, whatever others there are."""
-    return hashlib.sha256(source.encode()).digest()[0]
+def _fold(source: str) -> int:
+    """The fold that a recording is dealt into, whatever others there are."""
+    return 1 + hashlib.sha256(source.encode()).digest()[0] % OWN_FOLDS
 
 
 def _source(path: Path, folder: Path) -> str:
@@ -103,6 +105,14 @@ def _source(path: Path, folder: Path) -> str:
     stem, _, _ = path.stem.partition(TAKE)
     for pattern in _NAMED_AFTER_RECORDING:
         if found := pattern.match(stem):
-            return f"freesound:{found['freesound']}"
+            return f"{FREESOUND}{found['freesound']}"
     inside = path.relative_to(folder).parent
     return (inside if len(inside.parts) > 1 else inside / stem).as_posix()
+
+
+def recording_folders(clip: Clip) -> tuple[str, ...]:
+    """The folders, below that of its class, by which `_source` knows a clip's recording; none where its name does."""
+    parts = PurePosixPath(clip.source).parts
+    if clip.source.startswith(FREESOUND) or parts[-1] == clip.path.stem.partition(TAKE)[0]:
+        return ()
+    return parts[1:]

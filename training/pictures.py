@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -11,10 +10,11 @@ from PIL import Image
 from serving.wholefile import whole_file
 from training.clips import PICTURE
 from training.hearing import each_heard, hear
-from training.layouts import TAKE
+from training.layouts import TAKE, recording_folders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from training.clips import Clip
 
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 def write_pictures(clips: Sequence[Clip], out: Path) -> int:
     """Write OUT/CLASS/CLIP.png of the first three seconds of each of `clips`, and return how many there are.
 
-    Red, green and blue are the channels of the spectrogram. Clips in a folder for their recording
-    have one here too, those of one name and class are numbered; a clip that
-    cannot be read is named in the log.
+    Red, green and blue are the channels of the spectrogram. Clips in a folder for their recording have one here too,
+    those of one name and class are numbered; a clip that cannot be read is named in the log.
     """
     targets = dict(zip(clips, _targets(clips, out), strict=True))
     for folder in {target.parent for target in targets.values()}:
@@ -43,15 +42,7 @@ def _targets(clips: Sequence[Clip], out: Path) -> list[Path]:
     taken: dict[Path, None] = {}
     for clip in clips:
         again = (f"{TAKE}{number}" if number > 1 else "" for number in itertools.count(1))
-        folder = out.joinpath(clip.label, *_recording(clip))
+        folder = out.joinpath(clip.label, *recording_folders(clip))
         paths = (folder / f"{clip.path.stem}{end}{PICTURE}" for end in again)
         taken[next(path for path in paths if path not in taken)] = None
     return list(taken)
-
-
-def _recording(clip: Clip) -> tuple[str, ...]:
-    """The folders, below that of its class, that hold the clips of one recording."""
-    parts = PurePosixPath(clip.source).parts
-    if clip.source.startswith("freesound:") or parts[-1] == clip.path.stem.partition(TAKE)[0]:
-        return ()
-    return parts[1:]

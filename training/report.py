@@ -3,10 +3,9 @@
 A report is JSON values: `title`; `class_names`; `clips`, how many were read, and `unreadable`, a line for each that was
 not; `folds`, what `training/metrics.py` makes of each one, with every clip's row as `answers`; `pooled`, the same of
 all folds as one, or None; `held_out`, the same of the folds that a published model never saw; `seconds` of each stage,
-and `peak_memory_mb` of the process up to its end;
-`settings`; `packages`; `thin_classes`, where a run looked for them, the recordings of each class that has few. What was
-judged may have `calibration_before`, where scores were calibrated after. A run that trained in epochs has
-`learning_curves`, a list of {epoch, name: value}.
+and `peak_memory_mb` of the process up to its end; `settings`; `packages`; `thin_classes`, where a run looked for them,
+the recordings of each class that has few. What was judged may have `calibration_before`, where scores were calibrated
+after. A run that trained in epochs has `learning_curves`, a list of {epoch, name: value}.
 """
 
 from __future__ import annotations

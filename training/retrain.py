@@ -18,18 +18,17 @@ from rich.console import Console
 from rich.table import Table
 
 from earshot.command import fail
-from earshot.folders import NotWritable, cache_folder
+from earshot.folders import NotWritable
 from earshot.labels import UNKNOWN
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel
 from serving.network import NetworkError
 from training.datasets import DataError, chosen_folds, clips_of, thin_classes
-from training.frozen import FrozenRecipe
-from training.head import STEPS
 from training.judging import judged_without, pooled, random_split
 from training.page import WHY_RANDOM_IS_HIGHER
 from training.preflight import check_before, check_readable, tells_apart
 from training.publishing import model_card, publish, training_record
+from training.recipes import recipe_of
 from training.report import package_versions, write_report
 from training.stages import Stages
 from training.summaries import write_summary
@@ -72,24 +71,27 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     with stages.stage("weights"):
         weights = load_weights(settings.weights)
     with stages.stage("features"):
-        recipe = _recipe(settings, clips, weights)
+        recipe = recipe_of(settings, clips, weights)
     class_names = tuple(sorted({clip.label for clip in recipe.clips}))
     check_readable(settings, recipe, held_out, judged)
 
-    def judge(name: str, unseen: list[Clip]) -> Judgement:
+    def judge(name: str, unseen: list[Clip]) -> tuple[Judgement, dict[str, Any]]:
         judgement = judged_without(recipe, unseen, class_names)
+        figures = judgement.figures()
         if settings.summaries_dir:
-            write_summary(settings.summaries_dir, name, judgement.trained, judgement.figures())
-        return judgement
+            write_summary(settings.summaries_dir, name, judgement.trained, figures)
+        return judgement, figures
 
+    split = None
     with stages.stage("evaluation"):
-        judgements = {str(fold): judge(f"fold-{fold}", _of_folds(recipe, {fold})) for fold in judged}
-        tested = random_split(recipe.clips) if settings.protocol == "random" else []
-        known = any(clip.label != UNKNOWN for clip in tested)
-        if settings.protocol == "random" and not (known and tells_apart(set(recipe.clips) - set(tested))):
-            console.print("There are too few clips for a random split")
-            tested = []
-        split = judge("random-split", tested).figures() if tested else None
+        folds = {str(fold): judge(f"fold-{fold}", _of_folds(recipe, {fold})) for fold in judged}
+        if settings.protocol == "random":
+            tested = random_split(recipe.clips)
+            known = any(clip.label != UNKNOWN for clip in tested)
+            if known and tells_apart(set(recipe.clips) - set(tested)):
+                _, split = judge("random-split", tested)
+            else:
+                console.print("There are too few clips for a random split")
 
     report: dict[str, Any] = {
         "title": f"Retraining on {', '.join(folder.name for folder in settings.folders)}",
@@ -101,11 +103,11 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         "clips": len(recipe.clips),
         "unreadable": list(recipe.unreadable),
         "thin_classes": thin,
-        "folds": {fold: one.figures() for fold, one in judgements.items()},
-        "pooled": pooled(list(judgements.values())) if judgements else None,
+        "folds": {fold: figures for fold, (_, figures) in folds.items()},
+        "pooled": pooled([judgement for judgement, _ in folds.values()]) if folds else None,
         "random_split": split,
         "learning_curves": [
-            curve for fold, one in judgements.items() for curve in _curves(one.trained, f"fold {fold}")
+            curve for fold, (one, _) in folds.items() for curve in _curves(one.trained, f"fold {fold}")
         ],
         "seconds": stages.seconds,
         "peak_memory_mb": stages.peak_memory_mb,
@@ -151,37 +153,6 @@ def _publish(
     )
     seen = [clip for clip in recipe.clips if clip.fold not in held_out]
     publish(settings, model, training_record(report, settings, weights, seen, held_out), console)
-
-
-def _recipe(settings: RetrainSettings, clips: list[Clip], weights: Weights) -> Recipe:
-    """The way of training that was asked for, with all that it needs of the clips."""
-    architecture = settings.architecture(weights.input_range)
-    cache = settings.cache or cache_folder()
-    if settings.method == "bottlenecks":
-        return FrozenRecipe(
-            clips,
-            weights,
-            architecture,
-            folder=settings.bottleneck_dir or cache / "bottlenecks",
-            batch=settings.batch,
-            precision=settings.precision,
-            steps=settings.how_many_training_steps or STEPS,
-            seed=settings.seed,
-        )
-    from training.finetune import Schedule
-    from training.tuning import TuningRecipe
-
-    schedule = Schedule(settings.epochs, rate=settings.learning_rate)
-    return TuningRecipe(
-        clips,
-        weights,
-        architecture,
-        schedule,
-        folder=cache / "finetuning",
-        precision=settings.precision,
-        steps=settings.how_many_training_steps,
-        seed=settings.seed,
-    )
 
 
 def _of_folds(recipe: Recipe, folds: set[int]) -> list[Clip]:

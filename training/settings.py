@@ -31,7 +31,6 @@ class DataSettings(Settings):
         description="CSV table with the columns label and class: renames labels, leaves out those with an empty class; "
         "label * is all others.",
     )
-
     background: str = Field(
         "",
         description="Recordings of what is of no class, as speech or a room's own noise, to be labelled unknown: a "

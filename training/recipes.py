@@ -1,0 +1,46 @@
+"""The recipe that the settings ask for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from earshot.folders import cache_folder
+from training.frozen import FrozenRecipe
+from training.head import STEPS
+
+if TYPE_CHECKING:
+    from training.clips import Clip
+    from training.recipe import Recipe
+    from training.settings import RetrainSettings
+    from training.weights import Weights
+
+
+def recipe_of(settings: RetrainSettings, clips: list[Clip], weights: Weights) -> Recipe:
+    """The way of training that was asked for, with all that it needs of the clips."""
+    architecture = settings.architecture(weights.input_range)
+    cache = settings.cache or cache_folder()
+    if settings.method == "bottlenecks":
+        return FrozenRecipe(
+            clips,
+            weights,
+            architecture,
+            folder=settings.bottleneck_dir or cache / "bottlenecks",
+            batch=settings.batch,
+            precision=settings.precision,
+            steps=settings.how_many_training_steps or STEPS,
+            seed=settings.seed,
+        )
+    from training.finetune import Schedule
+    from training.tuning import TuningRecipe
+
+    schedule = Schedule(settings.epochs, rate=settings.learning_rate)
+    return TuningRecipe(
+        clips,
+        weights,
+        architecture,
+        schedule,
+        folder=cache / "finetuning",
+        precision=settings.precision,
+        steps=settings.how_many_training_steps,
+        seed=settings.seed,
+    )
