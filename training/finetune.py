@@ -22,6 +22,7 @@ from earshot.spectrogram import DEFAULT_PARAMS
 from serving.network import INCEPTION, Architecture, ConvBlock, Head, blocks_of, cut_inception, feature_network
 from training.ahead import ahead
 from training.augment import Augmentation, augment
+from training.balance import class_weights
 from training.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Schedule:
     weight_decay: float = 0.05
     """Decoupled (AdamW, Loshchilov and Hutter 2019), of kernels only."""
     label_smoothing: float = 0.1
+    balance: bool = False
+    """Have each class count alike in the loss, however many clips it has."""
     dropout: float = 0.3
     """Of the pooled features, before the head."""
     averaged: float = 0.25
@@ -146,6 +149,7 @@ class _Trainer:
         self.features = feature_network(architecture, blocks, params)
         self._examples, self._schedule, self._seed, self._class_count = examples, schedule, seed, class_count
         self.steps = schedule.steps(len(examples.groups))
+        self._class_weights = class_weights(examples.classes, class_count) if schedule.balance else None
         run = {
             "schedule": asdict(schedule),
             "seed": seed,
@@ -185,9 +189,9 @@ class _Trainer:
     def run_epoch(self, epoch: int, after_step: Callable[[], None]) -> dict[str, float]:
         """Train for one epoch; returns what goes into the history."""
         losses = []
-        for number, (images, targets) in enumerate(self._batches(epoch)):
+        for number, (images, targets, weights) in enumerate(self._batches(epoch)):
             self.model.optimizer.learning_rate = self.rate(epoch * self.steps + number)
-            losses.append(float(self.model.train_on_batch(images, targets)))
+            losses.append(float(self.model.train_on_batch(images, targets, weights)))
             self.model.reset_metrics()  # else the next step's loss is the mean of both
             after_step()
         return {
@@ -201,8 +205,8 @@ class _Trainer:
         self.model.optimizer.learning_rate = 0.0
         epochs = itertools.count(self._schedule.epochs)
         batches = itertools.chain.from_iterable(self._batches(epoch) for epoch in epochs)
-        for images, targets in itertools.islice(batches, SETTLING_STEPS):
-            self.model.train_on_batch(images, targets)
+        for images, targets, weights in itertools.islice(batches, SETTLING_STEPS):
+            self.model.train_on_batch(images, targets, weights)
 
     def head(self) -> Head:
         """The head that tells the classes apart."""
@@ -210,17 +214,19 @@ class _Trainer:
         return Head(((kernel, bias),))
 
     def _batches(self, epoch: int) -> Any:
-        """Images and targets of each step of an epoch: all chance in them comes from seed, epoch and step."""
+        """Images, targets and weights of each step of an epoch: all chance in them comes from seed, epoch and step."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._examples.groups))
 
-        def made(step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        def made(step: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
             rng = np.random.default_rng([self._seed, epoch, step])
             clips = order[step * self._schedule.batch : (step + 1) * self._schedule.batch]
             windows = np.array([rng.choice(self._examples.groups[clip]) for clip in clips])
             smoothing = self._schedule.label_smoothing
             classes = np.eye(self._class_count, dtype=np.float32)[self._examples.classes[clips]]
             targets = np.asarray((1 - smoothing) * classes + smoothing / self._class_count, dtype=np.float32)
-            return augment(self._examples.images[windows], targets, self._schedule.augmentation, rng)
+            images, targets = augment(self._examples.images[windows], targets, self._schedule.augmentation, rng)
+            # A mixed sound counts as much as what it is mixed of.
+            return images, targets, None if self._class_weights is None else targets @ self._class_weights
 
         with ThreadPoolExecutor(max_workers=4) as pool:
             for _, batch in ahead(pool, range(self.steps), made, most=8):

@@ -37,11 +37,13 @@ class FrozenRecipe:
         batch: int,
         precision: float,
         steps: int,
+        balance: bool,
         seed: int,
     ) -> None:
         """Compute the features of all `clips`, or read those that are in `folder`."""
         self.architecture = architecture
-        self._blocks, self._precision, self._steps, self._seed = weights.blocks, precision, steps, seed
+        self._blocks, self._precision, self._steps = weights.blocks, precision, steps
+        self._balance, self._seed = balance, seed
         self._features, unreadable = Bottlenecks(weights, architecture, folder, batch).of(clips)
         self.clips, self.unreadable = tuple(self._features), tuple(unreadable)
 
@@ -56,7 +58,14 @@ class FrozenRecipe:
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)
         head = train_head(
-            np.stack(rows), np.array(targets), groups, len(class_names), self._seed, self._precision, self._steps
+            np.stack(rows),
+            np.array(targets),
+            groups,
+            len(class_names),
+            self._seed,
+            self._precision,
+            self._steps,
+            self._balance,
         )
         return Trained(
             self._blocks,

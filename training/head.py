@@ -17,6 +17,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from serving.network import Head
+from training.balance import class_weights
 from training.calibration import choose_thresholds, cooled, fit_temperature
 
 if TYPE_CHECKING:
@@ -59,12 +60,13 @@ def train_head(
     seed: int = 0,
     precision: float = 0.0,
     steps: int = STEPS,
+    balance: bool = False,
 ) -> TrainedHead:
     """Train on features float32 [n, features] with class indices `targets` [n].
 
     groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
     different classes are the least. precision: of the thresholds, see `choose_thresholds`. steps: the most that the
-    solver takes.
+    solver takes. balance: have each class count alike in the loss, however many rows it has.
     """
     inner = GroupKFold(min(INNER_FOLDS, len(set(groups))))
     logits = np.full((len(STRENGTHS), len(targets), classes), _NEVER, dtype=np.float32)
@@ -76,13 +78,13 @@ def train_head(
         project = _Projection(features[train], seed)
         rows, unseen = project(features[train]), project(features[test])
         for number, strength in enumerate(STRENGTHS):
-            regression = _regression(strength, steps).fit(rows, targets[train])
+            regression = _fitted(rows, targets[train], strength, steps, balance)
             logits[number][np.ix_(test, known)] = regression.predict_log_proba(unseen)
         judged[test] = np.isin(targets[test], known)  # of a class that it never saw a model can say nothing
     hits = (logits.argmax(axis=2) == targets)[:, judged].sum(axis=1)
     best = int(hits.argmax())
     project = _Projection(features, seed)
-    regression = _regression(STRENGTHS[best], steps).fit(project(features), targets)
+    regression = _fitted(project(features), targets, STRENGTHS[best], steps, balance)
     unseen, truth = logits[best][judged], targets[judged]
     temperature = fit_temperature(unseen, truth) if judged.any() else 1.0
     return TrainedHead(
@@ -94,8 +96,11 @@ def train_head(
     )
 
 
-def _regression(strength: float, steps: int) -> LogisticRegression:
-    return LogisticRegression(C=strength, tol=1e-3, max_iter=steps)
+def _fitted(
+    rows: NDArray[np.float32], targets: NDArray[np.int64], strength: float, steps: int, balance: bool
+) -> LogisticRegression:
+    weights = class_weights(targets, int(targets.max()) + 1)[targets] if balance else None
+    return LogisticRegression(C=strength, tol=1e-3, max_iter=steps).fit(rows, targets, weights)
 
 
 class _Projection:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from training.settings import RetrainSettings
     from training.weights import Weights
 
-SAID = {"method", "epochs", "how_many_training_steps", "learning_rate", "precision", "batch", "seed", "evaluate"}
+SAID = {
+    *("method", "epochs", "how_many_training_steps", "learning_rate", "balance", "precision", "batch", "seed"),
+    "evaluate",
+}
 """Settings that a version tells of its training."""
 
 

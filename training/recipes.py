@@ -28,12 +28,13 @@ def recipe_of(settings: RetrainSettings, clips: list[Clip], weights: Weights) ->
             batch=settings.batch,
             precision=settings.precision,
             steps=settings.how_many_training_steps or STEPS,
+            balance=settings.balance,
             seed=settings.seed,
         )
     from training.finetune import Schedule
     from training.tuning import TuningRecipe
 
-    schedule = Schedule(settings.epochs, rate=settings.learning_rate)
+    schedule = Schedule(settings.epochs, rate=settings.learning_rate, balance=settings.balance)
     return TuningRecipe(
         clips,
         weights,

@@ -110,6 +110,10 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         "--epochs.",
     )
     learning_rate: float = Field(4e-4, gt=0, le=1, description="Highest learning rate of fine-tuning.")
+    balance: bool = Field(
+        False,
+        description="Have each class count alike in the loss, however many clips it has; by default each clip does.",
+    )
     batch: int = Field(16, ge=1, le=256, description="Images at once through the network.")
     precision: float = Field(
         0.5,

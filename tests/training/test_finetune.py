@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -113,3 +114,25 @@ def test_without_augmentation_it_learns_too(examples: Examples, weights: Weights
     schedule = replace(SCHEDULE, augmentation=none, epochs=2)
     tuned = tune(examples, weights, tmp_path, schedule)
     assert tuned.history[-1]["loss"] < tuned.history[0]["loss"]
+
+
+def test_balanced_a_clip_of_a_rare_class_counts_more(
+    examples: Examples, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded on the way into the real training: targets and weights of each batch."""
+    given: list[tuple[Any, Any]] = []
+    train = keras.Model.train_on_batch
+
+    def recording(self: Any, images: Any, targets: Any, sample_weight: Any = None) -> Any:
+        given.append((targets, sample_weight))
+        return train(self, images, targets, sample_weight)
+
+    monkeypatch.setattr(keras.Model, "train_on_batch", recording)
+    rare = Examples(examples.images, examples.groups, (np.arange(16) >= 12).astype(np.int64))
+    plain = replace(SCHEDULE, epochs=1, label_smoothing=0, augmentation=replace(Augmentation(), mixup=0.9))
+    for balance in (False, True):
+        tune(rare, weights, tmp_path, replace(plain, balance=balance))
+    without, balanced = given[: len(given) // 2], given[len(given) // 2 :]
+    assert all(weight is None for _, weight in without)
+    for targets, weight in balanced:
+        np.testing.assert_allclose(weight, targets @ np.array([16 / 24, 16 / 8]), rtol=1e-5)

@@ -59,3 +59,21 @@ def test_a_class_is_not_believed_below_the_score_where_it_was_right_often_enough
     assert right[believed].mean() > 0.85
     assert 0.2 < believed.mean() < 0.9
     assert train_head(features, targets, groups, classes=2).thresholds == (0.0, 0.0)
+
+
+def test_balanced_a_rare_class_is_heard_as_often_as_a_common_one() -> None:
+    random = np.random.default_rng(0)
+    targets = (np.arange(1_100) >= 1_000).astype(np.int64)
+    features = random.normal(size=(1_100, 6)).astype(np.float32)
+    features[:, 0] += 1.5 * targets
+    groups = [str(number) for number in range(1_100)]
+
+    def recalls(balance: bool) -> list[float]:
+        answered = train_head(features, targets, groups, 2, balance=balance).head.scores(features).argmax(axis=1)
+        return [float((answered[targets == number] == number).mean()) for number in (0, 1)]
+
+    common, rare = recalls(balance=True)
+    assert common == pytest.approx(rare, abs=0.1)
+    common, rare = recalls(balance=False)
+    assert common > 0.95
+    assert rare < 0.4

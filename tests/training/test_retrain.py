@@ -151,6 +151,7 @@ def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(traine
         "epochs": 30,
         "how_many_training_steps": 0,
         "learning_rate": 4e-4,
+        "balance": False,
         "precision": 0.5,
         "batch": 16,
         "seed": 0,
