@@ -29,7 +29,7 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
             f"{settings.model_dir} holds versions of a model: --model-base-path names where the next one goes, and "
             "--model-dir where Inception V3 is kept"
         )
-    for folder in filter(None, (settings.summaries_dir, settings.model_dir, settings.bottleneck_dir)):
+    for folder in filter(None, (settings.run_dir, settings.summaries_dir, settings.model_dir, settings.bottleneck_dir)):
         folder.mkdir(parents=True, exist_ok=True)
         require_writable(folder / "file")
     targets = [settings.compact, settings.output_labels, *(report_files(settings.report) if settings.report else ())]

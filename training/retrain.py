@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from earshot.folders import NotWritable
 from earshot.labels import UNKNOWN
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel
+from serving.inspection import timestamp
 from serving.network import NetworkError
 from training.datasets import DataError, chosen_folds, clips_of, thin_classes
 from training.judging import judged_without, pooled, random_split
@@ -30,11 +32,14 @@ from training.preflight import check_before, check_readable, tells_apart
 from training.publishing import model_card, publish, training_record
 from training.recipes import recipe_of
 from training.report import package_versions, write_report
+from training.runs import write_run
 from training.stages import Stages
 from training.summaries import write_summary
 from training.weights import WeightsError, load_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from training.clips import Clip
     from training.judging import Judgement
     from training.recipe import Recipe, Trained
@@ -51,12 +56,15 @@ def run(settings: RetrainSettings) -> None:
         raise fail(error) from None
     except OSError as error:
         raise fail(f"{error}; mend that and start again, the cache keeps what was computed") from None
+    if settings.run_dir:
+        console.print(f"wrote {_written(report, settings.run_dir, write_run)}", soft_wrap=True)
     if settings.report:
-        _write(report, settings.report)
+        _written(report, settings.report, write_report)
 
 
 def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     """The whole job; returns the report as JSON values. Raises DataError, WeightsError, NetworkError or NotWritable."""
+    started = datetime.now(UTC)
     _set_up_libraries(settings)
     clips = clips_of(settings)
     thin = thin_classes(clips)
@@ -75,25 +83,29 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     class_names = tuple(sorted({clip.label for clip in recipe.clips}))
     check_readable(settings, recipe, held_out, judged)
 
+    curves: list[dict[str, float]] = []
+
     def judge(name: str, unseen: list[Clip]) -> tuple[Judgement, dict[str, Any]]:
         judgement = judged_without(recipe, unseen, class_names)
         figures = judgement.figures()
+        curves.extend(_curves(judgement.trained, name))
         if settings.summaries_dir:
             write_summary(settings.summaries_dir, name, judgement.trained, figures)
         return judgement, figures
 
     split = None
     with stages.stage("evaluation"):
-        folds = {str(fold): judge(f"fold-{fold}", _of_folds(recipe, {fold})) for fold in judged}
+        folds = {str(fold): judge(f"fold {fold}", _of_folds(recipe, {fold})) for fold in judged}
         if settings.protocol == "random":
             tested = random_split(recipe.clips)
             known = any(clip.label != UNKNOWN for clip in tested)
             if known and tells_apart(set(recipe.clips) - set(tested)):
-                _, split = judge("random-split", tested)
+                _, split = judge("random split", tested)
             else:
                 console.print("There are too few clips for a random split")
 
     report: dict[str, Any] = {
+        "started": timestamp(started),
         "title": f"Retraining on {', '.join(folder.name for folder in settings.folders)}",
         "settings": settings.model_dump(mode="json"),
         "weights": weights.name,
@@ -106,9 +118,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         "folds": {fold: figures for fold, (_, figures) in folds.items()},
         "pooled": pooled([judgement for judgement, _ in folds.values()]) if folds else None,
         "random_split": split,
-        "learning_curves": [
-            curve for fold, (one, _) in folds.items() for curve in _curves(one.trained, f"fold {fold}")
-        ],
+        "learning_curves": curves,
         "seconds": stages.seconds,
         "peak_memory_mb": stages.peak_memory_mb,
         "packages": package_versions(),
@@ -147,6 +157,9 @@ def _publish(
     if held_out:
         report["held_out"] = unseen.figures()
         console.print(f"published model on folds {settings.hold_out}: {report['held_out']['accuracy']:.1%}")
+    report["learning_curves"] += _curves(trained, "published model")
+    if settings.summaries_dir:
+        write_summary(settings.summaries_dir, "published model", trained, report.get("held_out"))
     card = model_card(report, held_out)
     model = CompactModel(
         recipe.architecture, trained.blocks, trained.head, class_names, DEFAULT_PARAMS, card, trained.thresholds
@@ -167,9 +180,10 @@ def _curves(trained: Trained, whose: str) -> list[dict[str, float]]:
     ]
 
 
-def _write(report: dict[str, Any], path: Path) -> None:
+def _written(report: dict[str, Any], path: Path, write: Callable[[dict[str, Any], Path], object]) -> object:
+    """What `write` returns; where it cannot write to `path` the report is not lost either."""
     try:
-        write_report(report, path)
+        return write(report, path)
     except OSError as error:
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
         raise fail(f"cannot write {path} ({error.strerror}); the report is on the standard output instead") from None

@@ -73,6 +73,11 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     report: Path | None = Field(
         None, description="Write what was measured here, FILE.json for programs and FILE.html for people."
     )
+    run_dir: Path | None = Field(
+        None,
+        description="Folder that gets a folder for this run, named by its time: report, settings, versions, class "
+        "names and learning curves.",
+    )
     output_labels: Path | None = Field(None, description="Write the class names here, one a line.")
     summaries_dir: Path | None = Field(None, description="Write summaries for TensorBoard below this folder.")
     cache: Path | None = Field(

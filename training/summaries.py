@@ -18,14 +18,15 @@ MEASURED = ("accuracy", "clip_accuracy")
 """Figures of a judged model that become scalars, beside its calibration error."""
 
 
-def write_summary(folder: Path, name: str, trained: Trained, figures: Mapping[str, Any]) -> None:
+def write_summary(folder: Path, name: str, trained: Trained, figures: Mapping[str, Any] | None) -> None:
     """Write the run `name` below `folder`: scalars of each epoch, and after the last one what was measured.
 
-    `figures` are those of `training.judging`; raises OSError where the folder cannot be written to.
+    `figures` are those of `training.judging`, None of a model that was not judged. Raises OSError where the folder
+    cannot be written to.
     """
     import tensorflow as tf
 
-    run = folder / name
+    run = folder / name.replace(" ", "-")
     run.mkdir(parents=True, exist_ok=True)
     for old in run.glob("events.out.tfevents.*"):  # TensorBoard would draw one line through both runs
         old.unlink()
@@ -34,8 +35,9 @@ def write_summary(folder: Path, name: str, trained: Trained, figures: Mapping[st
         for one in trained.history:
             for key in one.keys() - {"epoch"}:
                 tf.summary.scalar(f"training/{key}", one[key], step=int(one["epoch"]))
-        for key in MEASURED:
-            tf.summary.scalar(f"unseen/{key}", figures[key], step=epochs)
-        tf.summary.scalar("unseen/calibration_error", figures["calibration"]["ece"], step=epochs)
+        if figures:
+            for key in MEASURED:
+                tf.summary.scalar(f"unseen/{key}", figures[key], step=epochs)
+            tf.summary.scalar("unseen/calibration_error", figures["calibration"]["ece"], step=epochs)
         for key, value in trained.chosen.items():
             tf.summary.scalar(f"chosen/{key}", value, step=epochs)

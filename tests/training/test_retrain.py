@@ -56,6 +56,7 @@ def trained(data: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFac
         "protocol": "random",
         "cache": folder / "cache",
         "report": folder / "report.json",
+        "run_dir": folder / "runs",
         "model_base_path": folder / "models" / "earshot",
         "compact": folder / "compact.npz",
     }
@@ -240,6 +241,15 @@ def test_a_report_that_cannot_be_written_in_the_end_is_printed(
     assert json.loads(said.out[said.out.index("{") :])["folds"] == {fold: trained.report["folds"][fold]}
 
 
+def test_a_run_leaves_its_folder_too(trained: Trained) -> None:
+    folder = min(trained.settings["run_dir"].iterdir())  # other tests run it again
+    assert folder.name == trained.report["started"].replace(":", "-")
+    for name in ("report.json", "report.html"):
+        assert (folder / name).read_text() == trained.settings["report"].with_name(name).read_text()
+    assert json.loads((folder / "settings.json").read_text())["seed"] == 0
+    assert "tensorflow-cpu" in (folder / "packages.json").read_text()
+
+
 def test_the_report_is_a_page_too_and_pools_the_folds(trained: Trained) -> None:
     pooled = trained.report["pooled"]
     right = sum(one["accuracy"] * one["clips"] for one in trained.report["folds"].values())
@@ -366,7 +376,9 @@ def test_fine_tuning_is_judged_calibrated_and_published_like_a_head(
     assert report["recipe"] == "all blocks fine-tuned for 2 steps, to a whole epoch"
     assert list((tmp_path / "cache" / "finetuning").iterdir()) == []
     assert report["architecture"]["shrink"] == (2, 4)
-    assert [one["epoch"] for one in report["learning_curves"]] == [1, 2]
+    curves = [(one["epoch"], *sorted(one.keys() - {"epoch"})) for one in report["learning_curves"]]
+    whose = [(epoch, model) for model in ("fold 1", "published model") for epoch in (1, 2)]
+    assert curves == [(epoch, f"loss, {model}", f"rate, {model}") for epoch, model in whose]
     judged = report["folds"]["1"]
     assert judged["temperature"] != 1.0
     assert judged["calibration_before"]["nll"] != judged["calibration"]["nll"]

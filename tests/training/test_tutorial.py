@@ -61,7 +61,8 @@ def test_pictures_are_retrained_on_under_the_tutorials_flags(
     assert os.environ["KERAS_HOME"] == str(tmp_path / "inception")
     (version,) = versions(tmp_path / "models" / "earshot")
     assert version.number == 1
-    assert {run.name for run in (tmp_path / "summaries").iterdir()} == {"fold-1"}
+    assert {run.name for run in (tmp_path / "summaries").iterdir()} == {"fold-1", "published-model"}
+    assert set(scalars(tmp_path / "summaries" / "published-model")) == {"chosen/strength", "chosen/inner_accuracy"}
     said = scalars(tmp_path / "summaries" / "fold-1")
     measured = {"unseen/accuracy", "unseen/clip_accuracy", "unseen/calibration_error"}
     assert set(said) == measured | {"chosen/strength", "chosen/inner_accuracy"}

@@ -1,0 +1,97 @@
+"""What a run leaves behind, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.training.conftest import CLASSES
+from training.page import page
+from training.runs import app, compared, write_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SAID = CliRunner()
+
+
+def report(accuracy: float = 0.5, **settings: Any) -> dict[str, Any]:
+    pooled = {"accuracy": accuracy, "clip_accuracy": 0.625, "calibration": {"ece": 0.125}}
+    return {
+        "started": "2026-11-23T18:04:05Z",
+        "title": "Retraining",
+        "settings": {"data": "/data", "seed": 3, "report": "a", **settings},
+        "class_names": CLASSES,
+        "clips": 24,
+        "unreadable": [],
+        "folds": {},
+        "pooled": pooled,
+        "learning_curves": [{"epoch": 1, "loss, fold 1": 2.0}],
+        "seconds": {"weights": 1.0},
+        "peak_memory_mb": {"weights": 900},
+        "packages": {"numpy": "2"},
+    }
+
+
+def written(one: dict[str, Any], runs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    with monkeypatch.context() as patch:  # a page of so short a report cannot be drawn
+        patch.setattr("training.report.page", lambda run: page({**run, "pooled": None}))
+        return write_run(one, runs)
+
+
+def test_a_run_is_a_folder_named_by_its_time_with_all_that_it_came_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = report()
+    folder = written(one, tmp_path, monkeypatch)
+    assert folder == tmp_path / "2026-11-23T18-04-05Z"
+    assert json.loads((folder / "settings.json").read_text()) == one["settings"]
+    assert json.loads((folder / "packages.json").read_text()) == {"numpy": "2"}
+    assert json.loads((folder / "learning_curves.json").read_text()) == one["learning_curves"]
+    assert (folder / "labels.txt").read_text().split() == list(CLASSES)
+    assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(one))
+    assert "<h2>Learning curves</h2>" in (folder / "report.html").read_text()
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_two_runs_of_one_second_have_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (written(report(), tmp_path, monkeypatch) for _ in range(2))
+    assert second == first.with_name(f"{first.name}-2")
+
+
+def test_a_run_without_epochs_has_no_learning_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = written({**report(), "learning_curves": []}, tmp_path, monkeypatch)
+    assert not (folder / "learning_curves.json").exists()
+
+
+def test_a_folder_that_cannot_be_finished_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.report.page", full)
+    with pytest.raises(OSError, match="No space"):
+        write_run(report(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_are_compared_by_their_figures_and_by_the_settings_in_which_they_differ() -> None:
+    rows = list(compared({"a": report(), "b": report(0.75, seed=4, report="b"), "c": {**report(), "pooled": None}}))
+    assert rows == [
+        ("a", "24", "50.0%", "62.5%", "0.125", "seed 3"),
+        ("b", "24", "75.0%", "62.5%", "0.125", "seed 4"),
+        ("c", "24", "-", "-", "-", "seed 3"),
+    ]
+
+
+def test_the_command_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = SAID.invoke(app, [str(tmp_path)])
+    assert nothing.exit_code == 2
+    assert "holds no run" in nothing.output
+    written(report(), tmp_path, monkeypatch)
+    listed = SAID.invoke(app, [str(tmp_path)])
+    assert listed.exit_code == 0
+    assert "2026-11-23T18-04-05Z" in listed.output
+    assert "50.0%" in listed.output

@@ -1,0 +1,85 @@
+"""A folder for each run of retraining, with all that it came to: runs lie side by side, to be kept and compared.
+
+RUNS/2026-11-23T18-04-05Z/ is named by the time at which its run began, in UTC. It has `settings.json` (with the seed),
+`packages.json` (versions), `labels.txt` (class names, one a line), `report.json` and `report.html`, and, of a run that
+trained in epochs, `learning_curves.json`. It appears whole, when its run is over.
+
+    python -m training.runs RUNS
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from contextlib import suppress
+from itertools import count
+from pathlib import Path  # noqa: TC003 - typer reads the annotation
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from earshot.command import APP, fail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+app = typer.Typer(**APP)
+
+ELSEWHERE = {"report", "run_dir", "summaries_dir", "output_labels", "log_level", "log_json"}
+"""Settings that say where results go: runs that differ in these alone are the same."""
+
+
+def write_run(report: Mapping[str, Any], runs: Path) -> Path:
+    """Write the folder of the run that `report` is of (see `training.report`) into `runs`, and return it."""
+    from training.report import write_report
+
+    unfinished = runs / f".{uuid.uuid4().hex}"
+    unfinished.mkdir()
+    try:
+        for name in ("settings", "packages", "learning_curves"):
+            if report[name]:
+                (unfinished / f"{name}.json").write_text(json.dumps(report[name], indent=1) + "\n", encoding="utf-8")
+        labels = "".join(f"{name}\n" for name in report["class_names"])
+        (unfinished / "labels.txt").write_text(labels, encoding="utf-8")
+        write_report(report, unfinished / "report.json")
+        again = ("" if number == 1 else f"-{number}" for number in count(1))  # two runs may begin in one second
+        folders = (runs / (report["started"].replace(":", "-") + end) for end in again)
+        return unfinished.rename(next(folder for folder in folders if not folder.exists()))
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def compared(reports: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:
+    """A row for each run by its name: the figures of all folds as one, and the settings in which the runs differ."""
+    settings = [one["settings"] for one in reports.values()]
+    names = sorted({name for each in settings for name in each} - ELSEWHERE)
+    differing = [name for name in names if len({json.dumps(each.get(name)) for each in settings}) > 1]
+    for run, report in reports.items():
+        own = report["pooled"] or report.get("held_out")
+        figures = ("-", "-", "-")
+        if own:
+            figures = (f"{own['accuracy']:.1%}", f"{own['clip_accuracy']:.1%}", f"{own['calibration']['ece']:.3f}")
+        said = ", ".join(f"{name} {report['settings'].get(name)}" for name in differing)
+        yield (run, str(report["clips"]), *figures, said)
+
+
+@app.command()
+def main(runs: Annotated[Path, typer.Argument(help="Folder that `earshot retrain --run-dir` wrote to.")]) -> None:
+    """List the runs in a folder, the oldest first: how good each is, and in which settings they differ."""
+    reports: dict[str, Any] = {}
+    for file in sorted(runs.glob("*/report.json")):
+        with suppress(ValueError):
+            reports[file.parent.name] = json.loads(file.read_text(encoding="utf-8"))
+    if not reports:
+        raise fail(f"{runs} holds no run; `earshot retrain --run-dir {runs}` writes one")
+    table = Table(Column("run", no_wrap=True), "clips", "first 3 s", "whole clip", "ECE", "settings that differ")
+    for row in compared(reports):
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    app()
