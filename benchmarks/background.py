@@ -1,11 +1,12 @@
 """What a model makes of sounds of no class, on whole folds that it never saw, with and without learning background.
 
-Voices, music and air conditioners (three of UrbanSound8K's classes) stand for background, the other seven are classes.
-`not heard` is a model of the seven alone; `learnt` had the background of the other folds as `unknown`. Noises that are
-made here, which neither model has heard, come beside: silence with a sensor's own noise, white, pink and brown noise,
-and the hum of the mains.
+Voices, music and air conditioners (three of UrbanSound8K's classes) stand for background, the other seven are classes;
+with --all-classes all ten are. A model of the classes alone is compared with models that learnt as `unknown` the
+background of the other folds, noises that `training/noises.py` made for these, or both. All answer the background and
+the noises of the fold that they never saw, and noises that are made here, in ways of their own: silence with a sensor's
+own noise, white, pink and brown noise, and the hum of the mains.
 
-    python -m benchmarks.background UrbanSound8K WEIGHTS [FOLD ...]
+    python -m benchmarks.background UrbanSound8K WEIGHTS [FOLD ...] [--generated 60] [--all-classes]
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ import soundfile
 from earshot.audio import SAMPLE_RATE_HZ
 from earshot.labels import UNKNOWN
 from training.answers import Answers
+from training.background import is_generated
 from training.clips import Clip
 from training.datasets import find_clips
 from training.metrics import judge
+from training.noises import make_noises
 from training.recipes import recipe_of
 from training.settings import RetrainSettings
 from training.weights import load_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -47,23 +50,38 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("weights")
     parser.add_argument("folds", type=int, nargs="*", default=[1, 2])
+    parser.add_argument(
+        "--generated", type=int, default=60, help="noises, as --generated-background of `earshot retrain`"
+    )
+    parser.add_argument("--all-classes", action="store_true")
+    parser.add_argument("--cache", type=Path, help="as for `earshot retrain`")
     options = parser.parse_args()
-    names = dict.fromkeys(BACKGROUND, UNKNOWN)
+    names = {} if options.all_classes else dict.fromkeys(BACKGROUND, UNKNOWN)
     with TemporaryDirectory() as folder:
-        clips = [*find_clips(options.data, class_map=names), *_noises(Path(folder))]
-        recipe = recipe_of(RetrainSettings.model_validate({}), clips, load_weights(options.weights))
+        clips = find_clips(options.data, class_map=names)
+        clips += make_noises(options.generated, sorted({clip.fold for clip in clips}), 0, Path(folder))
+        clips += _noises(Path(folder))
+        settings = RetrainSettings.model_validate({"cache": options.cache})
+        recipe = recipe_of(settings, clips, load_weights(options.weights))
     judged = [clip for clip in recipe.clips if clip.fold != NO_FOLD]
     noises = [clip for clip in recipe.clips if clip.fold == NO_FOLD]
     classes = tuple(sorted({clip.label for clip in judged} - {UNKNOWN}))
-    results: dict[str, list[Answers]] = {"not heard": [], "learnt": []}
-    named: dict[str, Counter[str]] = {"not heard": Counter(), "learnt": Counter()}
+    ways: dict[str, Callable[[Clip], bool]] = {
+        "not heard": lambda _: False,
+        "generated learnt": is_generated,
+        "learnt": lambda clip: not is_generated(clip),
+        "learnt, and generated": lambda _: True,
+    }
+    if options.all_classes:
+        del ways["learnt"], ways["learnt, and generated"]
+    results: dict[str, list[Answers]] = {how: [] for how in ways}
+    named: dict[str, Counter[str]] = {how: Counter() for how in ways}
     for fold in options.folds:
-        seen = [clip for clip in judged if clip.fold != fold]
         unseen = [clip for clip in judged if clip.fold == fold]
-        for how, own, model in (
-            ("not heard", classes, recipe.train([clip for clip in seen if clip.label != UNKNOWN], classes)),
-            ("learnt", (*classes, UNKNOWN), recipe.train(seen, (*classes, UNKNOWN))),
-        ):
+        for how, learnt in ways.items():
+            seen = [clip for clip in judged if clip.fold != fold and (clip.label != UNKNOWN or learnt(clip))]
+            own = (*classes, UNKNOWN) if how != "not heard" else classes
+            model = recipe.train(seen, own)
             results[how].append(Answers.of(recipe.scores(model, unseen), own, model.thresholds))
             heard = Answers.of(recipe.scores(model, noises), own, model.thresholds)
             for clip, wrong, best in zip(heard.clips, ~heard.unknown, heard.answered, strict=True):
@@ -103,13 +121,18 @@ def _print(how: str, answers: Sequence[Answers], named: Counter[str], folds: int
     figures = [judge(one) for one in answers]
     print(f"background {how}:")
     for fold in figures:
-        heard, unknown = fold["background"], fold["unknown"]
+        unknown = fold["unknown"]
         kept = (1 - unknown["share"]) * unknown["accuracy_of_answered"] if unknown else fold["accuracy"]
         print(
             f"  a fold: {kept:.1%} of {fold['clips']} clips labelled right, {unknown['share'] if unknown else 0:.1%} "
-            f"unknown; {heard['false_accepts_per_hour']:.0f} false accepts an hour, {heard['segments']} segments: "
-            f"{heard['named']}"
+            f"unknown"
         )
+        for kind in ("background", "generated_background"):
+            if heard := fold[kind]:
+                print(
+                    f"    {kind}: {heard['false_accepts_per_hour']:.0f} false accepts an hour, {heard['segments']} "
+                    f"segments: {heard['named']}"
+                )
     hours = folds * NOISE_S / 3600
     for name in NOISES:
         what = {key.partition(": ")[2]: count for key, count in named.items() if key.startswith(f"{name}: ") and count}

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
     from training.clips import Clip
 
+GENERATED = "generated:"
+"""Begins the name of a recording that is none: `training.noises` made it."""
+
+
+def is_generated(clip: Clip) -> bool:
+    """Whether a clip of no class was made, not recorded."""
+    return clip.source.startswith(GENERATED)
+
 
 def no_more_background(counts: Mapping[Clip, int]) -> dict[Clip, list[int]]:
     """Which of each clip's windows, that has so many, are learnt from: of background no more than of all classes.

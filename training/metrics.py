@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from earshot.audio import SEGMENT_S
 from earshot.labels import UNKNOWN
+from training.background import is_generated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,8 +33,11 @@ CURVE_POINTS = 200
 
 
 def judge(everything: Answers) -> dict[str, Any]:
-    """Every figure; `rows` has the answers that they are of. Background counts in `background` alone."""
-    answers = everything.of_classes
+    """Every figure; `rows` has the answers that they are of.
+
+    Sounds of no class count in `background` alone, those that were made for it in `generated_background`.
+    """
+    answers, heard = everything.of_classes, everything.of_background
     interval = accuracy_interval(answers)
     return {
         "clips": len(answers),
@@ -46,7 +50,8 @@ def judge(everything: Answers) -> dict[str, Any]:
         "confusion": confusion(answers),
         "calibration": calibration(answers),
         "unknown": unknown(answers),
-        "background": background(everything.of_background),
+        "background": background(heard.where(lambda clip: not is_generated(clip))),
+        "generated_background": background(heard.where(is_generated)),
         "worst": worst(answers),
         "notes": _notes(answers, interval),
     }

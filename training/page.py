@@ -123,15 +123,11 @@ def _figures(judged: Mapping[str, Any]) -> str:
         tiles.insert(
             2, (_percent(judged["unknown"]["share"]), f"of labels are <i>unknown</i>; {right} of the others right")
         )
-    if heard := judged["background"]:
-        named = ", ".join(f"{count} {escape(name)}" for name, count in heard["named"].items())
-        tiles.insert(
-            3,
-            (
-                f"{heard['false_accepts_per_hour']:,}",
-                f"false accepts an hour of background, of {heard['segments']:,} segments{named and f': {named}'}",
-            ),
-        )
+    for what in ("generated_background", "background"):
+        if heard := judged[what]:
+            named = ", ".join(f"{count} {escape(name)}" for name, count in heard["named"].items())
+            whose = f"{what.replace('_', ' ')}, of {heard['segments']:,} segments{named and f': {named}'}"
+            tiles.insert(3, (f"{heard['false_accepts_per_hour']:,}", f"false accepts an hour of {whose}"))
     return f'<div class="figures">{"".join(f"<div><b>{a}</b><span>{b}</span></div>" for a, b in tiles)}</div>'
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from earshot.command import fail
-from earshot.folders import NotWritable
+from earshot.folders import NotWritable, cache_folder
 from earshot.labels import UNKNOWN
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel
@@ -27,6 +27,7 @@ from serving.inspection import timestamp
 from serving.network import NetworkError
 from training.datasets import DataError, chosen_folds, clips_of, thin_classes
 from training.judging import judged_without, pooled, random_split
+from training.noises import make_noises
 from training.page import WHY_RANDOM_IS_HIGHER
 from training.preflight import check_before, check_readable, tells_apart
 from training.publishing import model_card, publish, training_record
@@ -67,6 +68,10 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     started = datetime.now(UTC)
     _set_up_libraries(settings)
     clips = clips_of(settings)
+    if settings.generated_background:
+        folder = (settings.cache or cache_folder()) / "noises"
+        dealt = sorted({clip.fold for clip in clips if clip.label != UNKNOWN})
+        clips += make_noises(settings.generated_background, dealt, settings.seed, folder)
     thin = thin_classes(clips)
     if thin:
         few = ", ".join(f"{label} ({sources})" for label, sources in thin.items())
@@ -195,8 +200,9 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     if not report["folds"] and not report["random_split"]:
         return
     table = Table(title="Clips that the model which is judged never saw", title_justify="left")
-    background = any(one["background"] for one in report["folds"].values())
-    for name in ("fold", "clips", "first 3 s", "whole clip", "ECE", "unknown", *(["false/h"] if background else [])):
+    titles = {"background": "false/h", "generated_background": "false/h, generated"}
+    heard = [name for name in titles if any(one[name] for one in report["folds"].values())]
+    for name in ("fold", "clips", "first 3 s", "whole clip", "ECE", "unknown", *(titles[name] for name in heard)):
         table.add_column(name, justify="right")
     split = {"random": report["random_split"]} if report["random_split"] else {}
     for fold, one in (report["folds"] | split).items():
@@ -207,7 +213,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
             f"{one['clip_accuracy']:.1%}",
             f"{one['calibration']['ece']:.3f}",
             f"{one['unknown']['share'] if one['unknown'] else 0:.1%}",
-            *([f"{one['background']['false_accepts_per_hour']}" if one["background"] else "-"] if background else []),
+            *(f"{one[name]['false_accepts_per_hour']}" if one[name] else "-" for name in heard),
         )
     console.print(table)
     if split:
