@@ -66,6 +66,7 @@ TUNED: dict[str, dict[str, Any]] = {
     "no time shift": {"shift": 0},
     "no pitch shift": {"pitch_bands": 0},
     "no tilt": {"tilt": 0},
+    "other sounds beside": {"noise": 0.5},
 }
 """What each variant of fine-tuning changes of its augmentation. There is no gain: images are scaled to their peak."""
 

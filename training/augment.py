@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from earshot.spectrogram import DEFAULT_PARAMS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from earshot.spectrogram import SpectrogramParams
 
 _TILT_KNOTS = 5
 
@@ -33,6 +37,10 @@ class Augmentation:
     """Widest stripe of mel bands, as a share of all."""
     mask_frames: float = 0.17
     """Widest stripe of frames, as a share of all."""
+    noise: float = 0.0
+    """How often a sound gets another beside it, which its target does not tell of."""
+    noise_db: tuple[float, float] = (5.0, 30.0)
+    """Decibels by which that one's peak lies below the sound's own: the least and the most."""
     mixup: float = 0.5
     """mixup (Zhang et al. 2018): how often a sound is mixed with another of its batch, image and targets alike."""
     mixup_alpha: float = 0.4
@@ -40,11 +48,17 @@ class Augmentation:
 
 
 def augment(
-    images: NDArray[np.uint8], targets: NDArray[np.float32], how: Augmentation, rng: np.random.Generator
+    images: NDArray[np.uint8],
+    targets: NDArray[np.float32],
+    how: Augmentation,
+    rng: np.random.Generator,
+    noises: NDArray[np.uint8] | None = None,
+    params: SpectrogramParams = DEFAULT_PARAMS,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """`images` uint8 [batch, mels, frames, channels] as float32 of 0 to 255, and their `targets` [batch, classes].
 
-    Low mel bands come first, and 0 is silence, as `earshot.spectrogram` has it.
+    Low mel bands come first, and 0 is silence, as `earshot.spectrogram` has it. noises: images like them, of which each
+    sound may get its own beside it.
     """
     count: int = len(images)
     mels, frames = images.shape[1:3]
@@ -55,6 +69,10 @@ def augment(
     knots = rng.normal(0.0, 255 * how.tilt, (count, _TILT_KNOTS)).astype(np.float32)
     tilted = np.clip(sound + (knots @ _hats(mels))[:, :, None, None], 0, 255)
     sound = np.where(sound > 0, tilted, sound)
+    if noises is not None:
+        noisy = np.flatnonzero(rng.random(count) < how.noise)
+        below_db = rng.uniform(*how.noise_db, count).astype(np.float32)
+        sound[noisy] = with_noise(sound[noisy], noises[noisy], below_db[noisy], params.range_db)
     if how.mixup:
         drawn = rng.beta(how.mixup_alpha, how.mixup_alpha, count)
         share = np.where(rng.random(count) < how.mixup, np.minimum(drawn, 1 - drawn), 0).astype(np.float32)
@@ -64,6 +82,25 @@ def augment(
         sound *= _stripes(count, mels, how.mask_bands, rng)[:, :, None, None]
         sound *= _stripes(count, frames, how.mask_frames, rng)[:, None, :, None]
     return sound, targets
+
+
+def with_noise(
+    sound: NDArray[np.float32], noise: NDArray[np.uint8], below_db: NDArray[np.float32], range_db: float
+) -> NDArray[np.float32]:
+    """Images of each `sound` and `noise` together, the noise's peak `below_db` [batch] decibels below the sound's.
+
+    Two sounds from two sources add up in power. Then each channel is scaled to its new peak, as a spectrogram is: one
+    whose peak was below the reference stays where it is, as long as the noise does not lift it above.
+    """
+    of_one_db = np.float32(255 / range_db)
+    power = [
+        np.where(image > 0, 10 ** ((image / of_one_db - np.float32(range_db)) / 10), np.float32(0))
+        for image in (sound, noise.astype(np.float32))
+    ]
+    both = power[0] + 10 ** (-below_db[:, None, None, None] / 10) * power[1]
+    level_db = 10 * np.log10(np.maximum(both, np.float32(10 ** (-range_db / 10))))
+    level_db -= np.maximum(level_db.max(axis=(1, 2), keepdims=True), 0)
+    return np.asarray(((level_db + np.float32(range_db)) * of_one_db).clip(0, 255), dtype=np.float32)
 
 
 def _moved(sound: NDArray[np.float32], axis: int, by: NDArray[Any]) -> NDArray[np.float32]:

@@ -20,7 +20,10 @@ log = get_log(__name__)
 
 
 class Checkpoint:
-    """State of a compiled Keras model in training, its optimiser and random generators, and the average of weights."""
+    """State of a compiled Keras model in training, its optimiser and random generators.
+
+    Beside it the average of its weights, and the model as it was at its best.
+    """
 
     def __init__(self, path: Path, model: Any, run: str) -> None:
         """Keep it in the file `path`; `run` says all that decides the run: the state of another is not gone on from."""
@@ -29,6 +32,7 @@ class Checkpoint:
         self._run = run
         self._sums: list[NDArray[np.float64]] = [np.zeros(one.shape) for one in model.trainable_variables]
         self._averaged = 0
+        self._best: list[NDArray[Any]] = []
 
     def average(self) -> None:
         """Take the weights as they are now into the average."""
@@ -41,11 +45,27 @@ class Checkpoint:
         for variable, total in zip(self._model.trainable_variables, self._sums, strict=True):
             variable.assign(total / self._averaged)
 
+    def mark_best(self) -> None:
+        """Remember the model as it is now, in the place of what was remembered before."""
+        self._best = [np.asarray(variable).copy() for variable in self._model.variables]
+
+    def use_best(self) -> None:
+        """Give the model what `mark_best` remembered."""
+        for variable, value in zip(self._model.variables, self._best, strict=True):
+            variable.assign(value)
+
     def keep(self, epochs: int, history: list[dict[str, float]]) -> None:
         """Write the state after `epochs` epochs, whole or not at all."""
         arrays = {f"variable_{number}": np.asarray(one) for number, one in enumerate(self._variables())}
         arrays |= {f"sum_{number}": one for number, one in enumerate(self._sums)}
-        about = {"run": self._run, "epochs": epochs, "averaged": self._averaged, "history": history}
+        arrays |= {f"best_{number}": one for number, one in enumerate(self._best)}
+        about = {
+            "run": self._run,
+            "epochs": epochs,
+            "averaged": self._averaged,
+            "best": len(self._best),
+            "history": history,
+        }
         arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(self._path) as file:
@@ -61,6 +81,7 @@ class Checkpoint:
                     return 0, []
                 values = [arrays[f"variable_{number}"] for number in range(len(self._variables()))]
                 sums = [arrays[f"sum_{number}"] for number in range(len(self._sums))]
+                best = [arrays[f"best_{number}"] for number in range(about["best"])]
         except FileNotFoundError:
             return 0, []
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -68,7 +89,7 @@ class Checkpoint:
             return 0, []
         for variable, value in zip(self._variables(), values, strict=True):
             variable.assign(value)
-        self._sums, self._averaged = sums, about["averaged"]
+        self._sums, self._averaged, self._best = sums, about["averaged"], best
         return about["epochs"], about["history"]
 
     def _variables(self) -> list[Any]:

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 from rich.progress import Progress
+from scipy.special import log_softmax
 
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.network import INCEPTION, Architecture, ConvBlock, Head, blocks_of, cut_inception, feature_network
 from training.ahead import ahead
 from training.augment import Augmentation, augment
 from training.balance import class_weights
+from training.calibration import fit_temperature
 from training.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class Schedule:
     weight_decay: float = 0.05
     """Decoupled (AdamW, Loshchilov and Hutter 2019), of kernels only."""
     label_smoothing: float = 0.1
+    patience: int = 0
+    """Epochs without a lower validation loss after which it ends, with the weights of the best; 0: it never does."""
     balance: bool = False
     """Have each class count alike in the loss, however many clips it has."""
     dropout: float = 0.3
@@ -82,6 +86,8 @@ class Examples:
     last batch waits for another epoch, which has another order."""
     classes: NDArray[np.int64]
     """Class of each clip."""
+    noises: tuple[int, ...] = ()
+    """Windows of sounds of no class, for `Augmentation.noise`; where there are none, all windows serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +97,20 @@ class Tuned:
     blocks: tuple[ConvBlock, ...]
     head: Head
     history: tuple[dict[str, float], ...]
-    """Of each epoch: `epoch`, `rate` at its end, and mean `loss`."""
+    """Of each epoch: `epoch`, `rate` at its end, and mean `loss`; `val_loss` and `val_accuracy` where some clips are
+    not learnt from."""
+    best: int
+    """Epoch whose weights these are, if it ended early; else 0: they are the last epochs' average."""
+
+
+def best_epoch(history: Sequence[dict[str, float]]) -> int:
+    """The epoch of the lowest validation loss so far, the first if there are several."""
+    return int(min(history, key=lambda one: one["val_loss"])["epoch"])
 
 
 def finetune(
     examples: Examples,
+    validation: Examples | None,
     class_count: int,
     architecture: Architecture,
     blocks: Sequence[ConvBlock],
@@ -106,7 +121,8 @@ def finetune(
 ) -> Tuned:
     """Train `blocks` and a new head on `examples`.
 
-    folder: keeps the state after each epoch; where it has one of this very run, the run goes on from it.
+    validation: what is not learnt from, and tells after each epoch how far learning has come. folder: keeps the state
+    after each epoch; where it has one of this very run, the run goes on from it.
     """
     # Layers are numbered from the start again: TensorFlow adds gradients up in the order of their names. So those of
     # the whole Inception V3, which is built once a process, must not be counted this time and not the next.
@@ -117,20 +133,29 @@ def finetune(
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    trainer = _Trainer(examples, class_count, architecture, blocks, schedule, seed, params)
+    trainer = _Trainer(examples, validation, class_count, architecture, blocks, schedule, seed, params)
     state = Checkpoint(folder / "state.npz", trainer.model, trainer.run)
     done, history = state.restore()
     first_averaged = schedule.epochs - max(1, round(schedule.averaged * schedule.epochs))
+    patience = schedule.patience if validation else 0
     with Progress() as progress:
         task = progress.add_task("fine-tuning", total=schedule.epochs * trainer.steps, completed=done * trainer.steps)
         for epoch in range(done, schedule.epochs):
+            if patience and history and epoch - best_epoch(history) >= patience:
+                break
             history.append(trainer.run_epoch(epoch, lambda: progress.advance(task)))
+            if patience and best_epoch(history) == epoch + 1:
+                state.mark_best()
             if epoch >= first_averaged:
                 state.average()
             state.keep(epoch + 1, history)
-    state.use_average()
-    trainer.settle_norms()
-    return Tuned(blocks_of(trainer.features), trainer.head(), tuple(history))
+    stopped = len(history) < schedule.epochs
+    if stopped:
+        state.use_best()
+    else:
+        state.use_average()
+        trainer.settle_norms()
+    return Tuned(blocks_of(trainer.features), trainer.head(), tuple(history), best_epoch(history) if stopped else 0)
 
 
 class _Trainer:
@@ -139,6 +164,7 @@ class _Trainer:
     def __init__(
         self,
         examples: Examples,
+        validation: Examples | None,
         class_count: int,
         architecture: Architecture,
         blocks: Sequence[ConvBlock],
@@ -147,7 +173,10 @@ class _Trainer:
         params: SpectrogramParams,
     ) -> None:
         self.features = feature_network(architecture, blocks, params)
-        self._examples, self._schedule, self._seed, self._class_count = examples, schedule, seed, class_count
+        self._examples, self._validation, self._params = examples, validation, params
+        self._schedule, self._seed, self._class_count = schedule, seed, class_count
+        windows = itertools.chain.from_iterable(examples.groups)
+        self._noises = np.array(examples.noises or tuple(windows), dtype=np.int64)
         self.steps = schedule.steps(len(examples.groups))
         self._class_weights = class_weights(examples.classes, class_count) if schedule.balance else None
         run = {
@@ -155,6 +184,8 @@ class _Trainer:
             "seed": seed,
             "groups": examples.groups,
             "classes": examples.classes.tolist(),
+            "noises": examples.noises,
+            "validation": (validation.groups, validation.classes.tolist()) if validation else None,
         }
         self.run = hashlib.sha256(json.dumps(run).encode()).hexdigest()
         for layer in self.features.get_layer(INCEPTION).layers:
@@ -198,6 +229,25 @@ class _Trainer:
             "epoch": epoch + 1,
             "rate": self.rate((epoch + 1) * self.steps - 1),
             "loss": float(np.mean(losses)),
+            **(self._validated(self._validation) if self._validation else {}),
+        }
+
+    def _validated(self, clips: Examples) -> dict[str, float]:
+        """Of what is not learnt from, each clip's first window: how often it is named right, and the loss.
+
+        Scores are calibrated for it, as they are when all is over: else a network that goes on learning, and is only
+        too sure of it, would look as if it grew worse.
+        """
+        rows = [own[0] for own in clips.groups]
+        size = self._schedule.batch
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        logits = np.concatenate(
+            [np.asarray(self.model.predict_on_batch(clips.images[part].astype(np.float32))) for part in parts]
+        )
+        scores = log_softmax(logits / fit_temperature(logits, clips.classes), axis=1)
+        return {
+            "val_loss": -float(scores[np.arange(len(rows)), clips.classes].mean()),
+            "val_accuracy": float((logits.argmax(axis=1) == clips.classes).mean()),
         }
 
     def settle_norms(self) -> None:
@@ -224,9 +274,11 @@ class _Trainer:
             smoothing = self._schedule.label_smoothing
             classes = np.eye(self._class_count, dtype=np.float32)[self._examples.classes[clips]]
             targets = np.asarray((1 - smoothing) * classes + smoothing / self._class_count, dtype=np.float32)
-            images, targets = augment(self._examples.images[windows], targets, self._schedule.augmentation, rng)
+            how, images = self._schedule.augmentation, self._examples.images
+            noises = images[rng.choice(self._noises, len(windows))] if how.noise else None
+            sounds, targets = augment(images[windows], targets, how, rng, noises, self._params)
             # A mixed sound counts as much as what it is mixed of.
-            return images, targets, None if self._class_weights is None else targets @ self._class_weights
+            return sounds, targets, None if self._class_weights is None else targets @ self._class_weights
 
         with ThreadPoolExecutor(max_workers=4) as pool:
             for _, batch in ahead(pool, range(self.steps), made, most=8):

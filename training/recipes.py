@@ -31,10 +31,17 @@ def recipe_of(settings: RetrainSettings, clips: list[Clip], weights: Weights) ->
             balance=settings.balance,
             seed=settings.seed,
         )
+    from training.augment import Augmentation
     from training.finetune import Schedule
     from training.tuning import TuningRecipe
 
-    schedule = Schedule(settings.epochs, rate=settings.learning_rate, balance=settings.balance)
+    schedule = Schedule(
+        settings.epochs,
+        rate=settings.learning_rate,
+        patience=settings.patience,
+        balance=settings.balance,
+        augmentation=Augmentation(noise=settings.noise),
+    )
     return TuningRecipe(
         clips,
         weights,

@@ -115,6 +115,20 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         "fine-tuning.",
     )
     epochs: int = Field(30, ge=1, le=1000, description="Epochs of fine-tuning.")
+    patience: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Epochs of fine-tuning without a lower loss on recordings that are kept out of the training clips, "
+        "after which it ends with the weights of the best epoch; 0: it takes all epochs.",
+    )
+    noise: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How often fine-tuning has another sound beside a clip, 5 to 30 dB below it: of the background, or "
+        "of any clip where there is none.",
+    )
     how_many_training_steps: int = Field(
         0,
         ge=0,

@@ -1,4 +1,10 @@
-"""The recipe that trains the whole network further; some recordings of the training clips are kept out to calibrate."""
+"""The recipe that trains the whole network further; some recordings of the training clips are kept out of it.
+
+They tell after each epoch how far learning has come, by which it may end early, and in the end temperature and
+thresholds. One part serves both: a second one would take more recordings from learning, or halve the few there are,
+and an epoch is a choice among a few dozen that differ little. What it costs is that thresholds are a little kind, for
+the epoch was chosen to do well on the same clips. No figure of a report is of these.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +39,8 @@ if TYPE_CHECKING:
     from training.finetune import Tuned
     from training.weights import Weights
 
-CALIBRATION_PARTS = 8
-"""One part of so many of the recordings is not trained on, but tells temperature and thresholds."""
+KEPT_OUT_PARTS = 8
+"""One part of so many of the recordings is not trained on, but tells when to end, temperature and thresholds."""
 _BATCH = 64
 
 
@@ -58,8 +64,10 @@ class TuningRecipe:
         steps: batches that each training takes, to a whole epoch; 0 is as many as the schedule's epochs have.
         """
         self.architecture = architecture
+        most = "at most " if schedule.patience else ""
         self.about = (
-            f"all blocks fine-tuned for {f'{steps} steps, to a whole epoch' if steps else f'{schedule.epochs} epochs'}"
+            f"all blocks fine-tuned for {most}"
+            f"{f'{steps} steps, to a whole epoch' if steps else f'{schedule.epochs} epochs'}"
         )
         self._steps = steps
         self._weights, self._schedule, self._precision, self._seed = weights, schedule, precision, seed
@@ -70,12 +78,15 @@ class TuningRecipe:
         self.clips, self.unreadable = tuple(self._windows.rows), self._windows.unreadable
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
-        """A network trained on `clips`, but for those that calibrate it."""
+        """A network trained on `clips`, but for those that are kept out."""
         classes = np.array([class_names.index(clip.label) for clip in clips])
         learnt, kept_out = _parts(classes, [clip.source for clip in clips], self._seed)
         rows = self._windows.rows
         groups, labels = self._groups([clips[number] for number in learnt], class_names)
-        examples = Examples(self._windows.images, tuple(groups), labels)
+        noises = [row for number in learnt if clips[number].label == UNKNOWN for row in rows[clips[number]].trained]
+        examples = Examples(self._windows.images, tuple(groups), labels, tuple(noises))
+        kept, truths = self._groups([clips[number] for number in kept_out], class_names)
+        validation = Examples(self._windows.images, tuple(kept), truths) if kept else None
         schedule = self._schedule
         if self._steps:
             schedule = replace(schedule, epochs=math.ceil(self._steps / schedule.steps(len(groups))))
@@ -86,6 +97,7 @@ class TuningRecipe:
         self._kept.append(self._folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16])
         tuned = finetune(
             examples,
+            validation,
             len(class_names),
             self.architecture,
             self._weights.blocks,
@@ -93,7 +105,7 @@ class TuningRecipe:
             self._seed,
             self._kept[-1],
         )
-        return self._calibrated(tuned, *self._groups([clips[number] for number in kept_out], class_names))
+        return self._calibrated(tuned, kept, truths)
 
     def _groups(
         self, clips: Sequence[Clip], class_names: Sequence[str]
@@ -110,15 +122,16 @@ class TuningRecipe:
         return groups, np.array(classes, dtype=np.int64)
 
     def _calibrated(self, tuned: Tuned, groups: list[tuple[int, ...]], classes: NDArray[np.int64]) -> Trained:
+        chosen: dict[str, float] = {"best_epoch": tuned.best} if tuned.best else {}
         if not groups:
-            return Trained(tuned.blocks, tuned.head, 1.0, (0.0,) * tuned.head.classes, {}, tuned.history)
+            return Trained(tuned.blocks, tuned.head, 1.0, (0.0,) * tuned.head.classes, chosen, tuned.history)
         scores = self._answer(tuned, tuned.head, [row for own in groups for row in own])
         logits = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
         targets = np.repeat(classes, [len(own) for own in groups])
         temperature = fit_temperature(logits, targets)
         thresholds = choose_thresholds(softmax(logits / temperature, axis=1), targets, self._precision)
         head = cooled(tuned.head, temperature)
-        return Trained(tuned.blocks, head, temperature, thresholds, {}, tuned.history)
+        return Trained(tuned.blocks, head, temperature, thresholds, chosen, tuned.history)
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         """Scores of each clip's windows."""
@@ -151,7 +164,7 @@ def _parts(
     recordings: dict[int, set[str]] = {}
     for number, source in zip(classes.tolist(), sources, strict=True):
         recordings.setdefault(number, set()).add(source)
-    count = min(CALIBRATION_PARTS, max(len(own) for own in recordings.values()))
+    count = min(KEPT_OUT_PARTS, max(len(own) for own in recordings.values()))
     if count < 2:
         return everything, everything[:0]
     split = StratifiedGroupKFold(count, shuffle=True, random_state=seed)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -9,12 +10,13 @@ import pytest
 
 from earshot.spectrogram import SpectrogramParams
 from serving.network import Architecture, build_network
-from training.augment import Augmentation
+from training.augment import Augmentation, augment
 from training.checkpoint import Checkpoint
 from training.finetune import Examples, Schedule, Tuned, finetune
 from training.weights import Weights, load_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PARAMS = SpectrogramParams(mels=64, hop_samples=640)
@@ -39,13 +41,27 @@ def examples() -> Examples:
     return Examples(images, tuple((2 * clip, 2 * clip + 1) for clip in range(16)), classes)
 
 
-def tune(examples: Examples, weights: Weights, folder: Path, schedule: Schedule = SCHEDULE, seed: int = 0) -> Tuned:
-    return finetune(examples, 2, ARCHITECTURE, weights.blocks, schedule, seed, folder, PARAMS)
+@pytest.fixture(scope="module")
+def unseen(examples: Examples) -> Examples:
+    """Other clips of the same classes, which are not learnt from."""
+    noise = np.random.default_rng(1).integers(0, 40, (16, *examples.images.shape[1:]), dtype=np.uint8)
+    return Examples(examples.images[:16] // 2 + noise, tuple((clip,) for clip in range(16)), np.arange(16) // 2 % 2)
+
+
+def tune(
+    examples: Examples,
+    weights: Weights,
+    folder: Path,
+    schedule: Schedule = SCHEDULE,
+    seed: int = 0,
+    validation: Examples | None = None,
+) -> Tuned:
+    return finetune(examples, validation, 2, ARCHITECTURE, weights.blocks, schedule, seed, folder, PARAMS)
 
 
 @pytest.fixture(scope="module")
-def whole(examples: Examples, weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
-    return tune(examples, weights, tmp_path_factory.mktemp("whole"))
+def whole(examples: Examples, unseen: Examples, weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    return tune(examples, weights, tmp_path_factory.mktemp("whole"), validation=unseen)
 
 
 def values(tuned: Tuned) -> list[Any]:
@@ -72,25 +88,77 @@ def test_the_history_has_every_epoch_and_its_losses(whole: Tuned) -> None:
     assert 0 < whole.history[-1]["rate"] < whole.history[0]["rate"] <= SCHEDULE.rate
 
 
-def test_a_run_that_is_cut_off_ends_with_the_same_weights(
-    whole: Tuned,
-    examples: Examples,
-    weights: Weights,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_clips_that_are_not_learnt_from_tell_how_far_learning_has_come(whole: Tuned) -> None:
+    assert all(0 <= one["val_loss"] < 0.8 for one in whole.history)
+    assert min(one["val_loss"] for one in whole.history) < 0.5
+    assert max(one["val_accuracy"] for one in whole.history) > 0.8
+    assert whole.best == 0  # nobody asked that it end early
+
+
+@pytest.fixture(scope="module")
+def contrary(unseen: Examples) -> Examples:
+    """Clips of which a network is the more wrong the more it learns."""
+    return replace(unseen, classes=1 - unseen.classes)
+
+
+PATIENT = replace(SCHEDULE, epochs=6, patience=2)
+
+
+def test_without_a_better_epoch_it_ends_with_the_weights_of_the_best(
+    examples: Examples, contrary: Examples, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kernels: list[Any] = []
+    keep = Checkpoint.keep
+
+    def recording(self: Checkpoint, done: int, history: list[dict[str, float]]) -> None:
+        keep(self, done, history)
+        kernels.append(np.asarray(self._model.get_layer("classes").kernel).copy())
+
+    monkeypatch.setattr(Checkpoint, "keep", recording)
+    tuned = tune(examples, weights, tmp_path, PATIENT, validation=contrary)
+    losses = [one["val_loss"] for one in tuned.history]
+    assert len(losses) < PATIENT.epochs
+    assert tuned.best == 1 + losses.index(min(losses)) == len(losses) - PATIENT.patience
+    np.testing.assert_array_equal(tuned.head.layers[0][0], kernels[tuned.best - 1])
+
+
+def test_a_run_that_would_have_ended_early_does_so_after_it_was_cut_off(
+    examples: Examples, contrary: Examples, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uncut = tune(examples, weights, tmp_path / "uncut", PATIENT, validation=contrary)
+    for last in (uncut.best, len(uncut.history)):  # the best one and the last one were just kept
+        run = partial(tune, examples, weights, tmp_path / f"cut-{last}", PATIENT, validation=contrary)
+        cut_off_after(last, run, monkeypatch)
+        again = run()
+        assert (again.history, again.best) == (uncut.history, uncut.best)
+        for one, other in zip(values(again), values(uncut), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def cut_off_after(epochs: int, run: Callable[[], Tuned], monkeypatch: pytest.MonkeyPatch) -> None:
     keep = Checkpoint.keep
 
     def cut_off(self: Checkpoint, done: int, history: list[dict[str, float]]) -> None:
         keep(self, done, history)
-        if done == 2:
+        if done == epochs:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "keep", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            tune(examples, weights, tmp_path)
-    again = tune(examples, weights, tmp_path)
+            run()
+
+
+def test_a_run_that_is_cut_off_ends_with_the_same_weights(
+    whole: Tuned,
+    examples: Examples,
+    unseen: Examples,
+    weights: Weights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cut_off_after(2, lambda: tune(examples, weights, tmp_path, validation=unseen), monkeypatch)
+    again = tune(examples, weights, tmp_path, validation=unseen)
     assert again.history == whole.history
     for one, other in zip(values(again), values(whole), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -136,3 +204,24 @@ def test_balanced_a_clip_of_a_rare_class_counts_more(
     assert all(weight is None for _, weight in without)
     for targets, weight in balanced:
         np.testing.assert_allclose(weight, targets @ np.array([16 / 24, 16 / 8]), rtol=1e-5)
+
+
+def test_sounds_of_no_class_are_beside_those_that_are_learnt(
+    examples: Examples, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded on the way into the real augmentation: the noises that each batch gets."""
+    given: list[Any] = []
+
+    def recording(images: Any, targets: Any, how: Any, rng: Any, noises: Any, params: Any) -> Any:
+        given.append(noises)
+        return augment(images, targets, how, rng, noises, params)
+
+    monkeypatch.setattr("training.finetune.augment", recording)
+    noisy = replace(SCHEDULE, epochs=1, augmentation=Augmentation(noise=0.5))
+    tune(replace(examples, noises=(3, 5)), weights, tmp_path, noisy)
+    alike = [(noises[:, None] == examples.images[[3, 5]]).all(axis=(2, 3, 4)).any(axis=1) for noises in given]
+    assert len(given) >= 4
+    assert all(each.all() for each in alike)
+    given.clear()
+    tune(examples, weights, tmp_path, noisy)  # where there are none, any window will do
+    assert len({noise.tobytes() for noises in given for noise in noises}) > 4

@@ -158,6 +158,8 @@ def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(traine
         "seed": 0,
         "evaluate": "all",
         "generated_background": 0,
+        "patience": 0,
+        "noise": 0.0,
     }
     assert record["recipe"] == "logistic regression on frozen features"
     assert (record["architecture"]["taps"], record["architecture"]["bands"]) == (["mixed0"], 2)
