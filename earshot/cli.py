@@ -73,11 +73,11 @@ def processor(settings: ProcessorSettings) -> None:
 @app.command()
 @settings_command(ServerSettings)
 def serve(settings: ServerSettings) -> None:
-    """Serve a model over TensorFlow Serving's gRPC API.
+    """Serve models over TensorFlow Serving's gRPC and REST APIs.
 
     For where there is no TensorFlow Serving. Serves the newest numeric version in --model-base-path and changes over
-    when a newer one appears; without a path, the starter model. Prometheus metrics: /monitoring/prometheus/metrics on
-    --rest-api-port.
+    when a newer one appears, or what --model-config-file says; without either, the starter model. Flags and files are
+    TensorFlow Serving's. Prometheus metrics: /monitoring/prometheus/metrics on --rest-api-port.
     """
     with needs("serving"):
         from serving.run import run

@@ -33,6 +33,11 @@ def shared(name: str, default: Any, **field: Any) -> Any:
     return Field(default, validation_alias=AliasChoices(name, f"{PREFIX}{name.upper()}"), **field)
 
 
+def renamed(name: str, variable: str, default: Any, **field: Any) -> Any:
+    """A field whose variable is `variable`: its own name would make one that is too long to read."""
+    return Field(default, validation_alias=AliasChoices(name, variable), **field)
+
+
 class Settings(BaseSettings):
     """Base of every component's settings: what all of them share."""
 

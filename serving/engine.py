@@ -1,76 +1,122 @@
-"""Runs a SavedModel in TensorFlow."""
+"""Runs a SavedModel in TensorFlow, in a session as TensorFlow Serving does: so TF1's models and TF2's alike."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from serving.layout import SAVED_MODEL_FILE
-from serving.signatures import decode_inputs
-from serving.tensors import InvalidTensor
-from serving.warmup import read_warmup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from tensorflow.core.protobuf import meta_graph_pb2
 
-_SERVE_TAG = "serve"
-_NO_LIMIT = 1 << 62
+SERVE_TAG = "serve"
 
 
 class BrokenModel(ValueError):
     """A version cannot be served; the message says why."""
 
 
+class Engine(Protocol):
+    """A loaded version that can be run."""
+
+    @property
+    def signature_defs(self) -> Mapping[str, meta_graph_pb2.SignatureDef]:
+        """Each signature by its name."""
+        ...
+
+    def run(
+        self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
+        """The outputs asked for, by name, of checked inputs by name; called by several threads at once."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the model's memory; nothing runs any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """TensorFlow's threads; 0 is as many as it chooses."""
+
+    intra_op: int = 0
+    """Within one operation."""
+    inter_op: int = 0
+    """Across operations."""
+
+
 class TensorFlowEngine:
-    """One loaded version: its signatures, and TensorFlow to run them."""
+    """One loaded version in a session of its own."""
 
-    def __init__(self, version_dir: Path) -> None:
-        """Load the SavedModel; raises BrokenModel, or what TensorFlow raises, where it cannot be loaded."""
-        self.signature_defs = _signature_defs(version_dir)
-        loaded = tf.saved_model.load(str(version_dir), tags=[_SERVE_TAG])
-        self._functions = dict(loaded.signatures)
-        self._loaded = loaded  # the functions do not keep the variables alive
+    def __init__(self, version_dir: Path, threads: Threads | None = None, tags: Sequence[str] = (SERVE_TAG,)) -> None:
+        """Load the SavedModel's graph of these tags; raises BrokenModel, or what TensorFlow raises."""
+        self.signature_defs = _signature_defs(version_dir, tags)
+        threads = threads or Threads()
+        graph = tf.Graph()
+        config = tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=threads.intra_op,
+            inter_op_parallelism_threads=threads.inter_op,
+            allow_soft_placement=True,
+        )
+        self._session = tf.compat.v1.Session(graph=graph, config=config)
+        try:
+            with graph.as_default():
+                tf.compat.v1.saved_model.load(self._session, list(tags), str(version_dir))
+            graph.finalize()
+        except BaseException:
+            self._session.close()
+            raise
+        self._call = functools.cache(self._callable)
 
-    def run(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Outputs by name, all of them."""
-        tensors = {name: tf.constant(array) for name, array in inputs.items()}
-        return {name: output.numpy() for name, output in self._functions[signature](**tensors).items()}
+    def run(
+        self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
+        """The outputs asked for, by name; raises tf.errors.OpError where the model cannot take the inputs."""
+        call = self._call(signature, tuple(inputs), tuple(outputs))
+        return {name: _array(value) for name, value in zip(outputs, call(*inputs.values()), strict=True)}
 
-    def warm_up(self, version_dir: Path) -> None:
-        """Run the version's own warm-up requests, or one batch of one zero through each signature without them."""
-        requests = read_warmup(version_dir)
-        for request in requests:
-            name = request.model_spec.signature_name
-            if name not in self.signature_defs:
-                raise BrokenModel(f"a warm-up request asks for signature {name!r}, which the model has not")
-            self.run(name, decode_inputs(self.signature_defs[name], request.inputs, _NO_LIMIT))
-        if not requests:
-            for name, signature in self.signature_defs.items():
-                self.run(name, {key: _zeros(info) for key, info in signature.inputs.items()})
+    def close(self) -> None:
+        """Let go of the model's memory."""
+        self._call.cache_clear()
+        self._session.close()
+
+    def _callable(
+        self, signature: str, inputs: tuple[str, ...], outputs: tuple[str, ...]
+    ) -> Callable[..., list[NDArray[Any]]]:
+        definition = self.signature_defs[signature]
+        fetches = [definition.outputs[name].name for name in outputs]
+        made: Callable[..., list[NDArray[Any]]] = self._session.make_callable(
+            fetches, feed_list=[definition.inputs[name].name for name in inputs]
+        )
+        return made
 
 
-def _signature_defs(version_dir: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
+def _array(value: Any) -> NDArray[Any]:
+    """A session gives scalars as they are."""
+    return value if isinstance(value, np.ndarray) else np.array(value, object if isinstance(value, bytes) else None)
+
+
+def is_callable(signature: meta_graph_pb2.SignatureDef) -> bool:
+    """Whether a client can call it: what initialises a model stands beside the others, without a method."""
+    return bool(signature.method_name)
+
+
+def _signature_defs(version_dir: Path, tags: Sequence[str]) -> dict[str, meta_graph_pb2.SignatureDef]:
     saved = saved_model_pb2.SavedModel.FromString((version_dir / SAVED_MODEL_FILE).read_bytes())
-    graphs = [graph for graph in saved.meta_graphs if _SERVE_TAG in graph.meta_info_def.tags]
+    graphs = [graph for graph in saved.meta_graphs if set(graph.meta_info_def.tags) == set(tags)]
     if not graphs:
-        raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no graph with the tag {_SERVE_TAG!r}")
-    # What initialises a model stands beside the signatures, and is not one that a client can call.
-    signatures = {name: each for name, each in graphs[0].signature_def.items() if each.method_name}
-    if not signatures:
+        raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no graph with the tags {', '.join(tags)}")
+    signatures = dict(graphs[0].signature_def)
+    if not any(is_callable(signature) for signature in signatures.values()):
         raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no signature to call")
     return signatures
-
-
-def _zeros(info: meta_graph_pb2.TensorInfo) -> NDArray[Any]:
-    if info.tensor_shape.unknown_rank:
-        raise InvalidTensor("an input of unknown rank needs warm-up requests beside the model")
-    shape = [max(dim.size, 1) if dim.size != 0 else 0 for dim in info.tensor_shape.dim]
-    dtype = tf.dtypes.as_dtype(info.dtype)
-    return np.full(shape, b"", dtype=object) if dtype == tf.string else np.zeros(shape, dtype.as_numpy_dtype)

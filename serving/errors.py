@@ -24,6 +24,11 @@ def not_found(message: str) -> ServingError:
     return ServingError(grpc.StatusCode.NOT_FOUND, message)
 
 
+def failed_precondition(message: str) -> ServingError:
+    """The request is right in itself, and the model or the server is not what it needs."""
+    return ServingError(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
 def unavailable(message: str) -> ServingError:
     """The request is right, and may succeed if it is sent again later."""
     return ServingError(grpc.StatusCode.UNAVAILABLE, message)

@@ -5,33 +5,51 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from serving.errors import unavailable
+from serving.running import run_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping, Sequence
 
-P = ParamSpec("P")
-T = TypeVar("T")
+    from numpy.typing import NDArray
+
+    from serving.versions import Loaded
+
+
+class Runner(Protocol):
+    """Runs loaded versions, in threads of its own."""
+
+    async def run(
+        self, loaded: Loaded, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
+        """The outputs asked for, by name; raises ServingError."""
+        ...
+
+    def close(self) -> None:
+        """Drop what waits, and wait for what runs."""
+        ...
 
 
 class InferencePool:
-    """A bounded pool with a bounded queue."""
+    """Runs each request by itself: a bounded pool with a bounded queue (a `Runner`)."""
 
     def __init__(self, concurrency: int, queue: int) -> None:
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="inference")
         self._places = threading.BoundedSemaphore(concurrency + queue)
         self._capacity = concurrency + queue
 
-    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of `work`, run in a thread. A request given up while it waits is not run.
+    async def run(
+        self, loaded: Loaded, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
+    ) -> dict[str, NDArray[Any]]:
+        """The outputs asked for, by name. A request given up while it waits is not run.
 
-        Raises ServingError (UNAVAILABLE) at once where every place is taken.
+        Raises ServingError, UNAVAILABLE at once where every place is taken.
         """
         if not self._places.acquire(blocking=False):
             raise unavailable(f"{self._capacity} requests are running or waiting already; try again later")
-        future = self._executor.submit(work, *args, **kwargs)
+        future = self._executor.submit(run_model, loaded, signature, inputs, outputs)
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wrap_future(future)
 

@@ -11,6 +11,7 @@ import grpc
 
 from earshot.logs import get_log
 from serving.errors import ServingError
+from serving.metrics import APIS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,7 +22,7 @@ log = get_log(__name__)
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Answers errors and keeps the metrics of every unary call."""
+    """Answers errors of every unary call, and keeps the metrics of those that run models."""
 
     def __init__(self, metrics: ServingMetrics) -> None:
         self._metrics = metrics
@@ -32,20 +33,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not inspect.iscoroutinefunction(handler.unary_unary):
             return handler
         method = handler_call_details.method.rpartition("/")[2]
-        return grpc.unary_unary_rpc_method_handler(
-            self._around(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
-        )
+        around = self._measured(handler.unary_unary, method) if method in APIS else _answering(handler.unary_unary)
+        return grpc.unary_unary_rpc_method_handler(around, handler.request_deserializer, handler.response_serializer)
 
-    def _around(self, behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Any]:
+    def _measured(self, behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Any]:
+        answering = _answering(behaviour)
+
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             started = time.monotonic()
-            self._metrics.arrived(method)
             code = grpc.StatusCode.OK
             try:
-                return await behaviour(request, context)
-            except ServingError as error:
-                code = error.code
-                await context.abort(error.code, error.message)
+                with self._metrics.in_flight(method):
+                    return await answering(request, context)
             except asyncio.CancelledError:
                 left_s = context.time_remaining()
                 late = left_s is not None and left_s <= 0
@@ -54,11 +53,31 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except grpc.aio.AbortError:
                 code = context.code()
                 raise
-            except Exception as error:
-                code = grpc.StatusCode.INTERNAL
-                log.exception("request failed", method=method)
-                await context.abort(code, f"{type(error).__name__}: {error}")
             finally:
-                self._metrics.answered(method, code.name, time.monotonic() - started)
+                seconds = time.monotonic() - started
+                self._metrics.answered(_model(request), method, "GRPC", code.name, seconds)
 
         return call
+
+
+def _answering(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Any]:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await behaviour(request, context)
+        except ServingError as error:
+            await context.abort(error.code, error.message)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            log.exception("request failed")
+            await context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+    return call
+
+
+def _model(request: Any) -> str:
+    """The model that a request asks for."""
+    tasks = getattr(request, "tasks", None)
+    if tasks is not None:
+        return str(tasks[0].model_spec.name) if tasks else ""
+    return str(request.model_spec.name)

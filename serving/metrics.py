@@ -1,18 +1,33 @@
-"""What the server counts and times, for Prometheus; one registry a server."""
+"""What the server counts and times, for Prometheus; one registry a server.
+
+Where TensorFlow Serving has a metric, its name, labels and unit are used, so that one dashboard fits both; what it has
+none for begins with `earshot_serving_`.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client.core import UnknownMetricFamily
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from serving.versions import Loaded
 
-METHODS = ("Predict", "GetModelMetadata", "GetModelStatus", "Check")
-"""Methods that are counted by name; the rest are counted together, so that no client can add labels at will."""
+APIS = ("Predict", "Classify", "Regress", "MultiInference")
+"""What clients ask models for."""
+ENTRYPOINTS = ("GRPC", "REST")
+RUNTIME = "TF1"
+"""What TensorFlow Serving calls a session."""
 
-OTHER = "other"
+OTHER_MODEL = "unknown"
+"""Counted together: requests for models that are not offered, so that no client can add series at will."""
 
 CODES = (
     "OK",
@@ -26,58 +41,130 @@ CODES = (
 )
 """Codes that the server itself answers; a model's own errors may bring others."""
 
-_LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LATENCY_US = tuple(10 * 1.8**step for step in range(33))
+"""TensorFlow Serving's buckets, from 10 microseconds on."""
+_EXAMPLES = tuple(2.0**step for step in range(15))
+
+
+class _Count(Collector):
+    """A counter whose name does not end in _total, as TensorFlow Serving's do not."""
+
+    def __init__(self, name: str, documentation: str, labels: tuple[str, ...]) -> None:
+        self._name, self._documentation, self._labels = name, documentation, labels
+        self._values: dict[tuple[str, ...], float] = {}
+        self._lock = threading.Lock()
+
+    def add(self, *labels: str, amount: float = 1) -> None:
+        """Count `amount` more."""
+        with self._lock:
+            self._values[labels] = self._values.get(labels, 0) + amount
+
+    def collect(self) -> Iterator[UnknownMetricFamily]:
+        """The values for a scrape."""
+        family = UnknownMetricFamily(self._name, self._documentation, labels=self._labels)
+        with self._lock:
+            for labels, value in self._values.items():
+                family.add_metric(labels, value)
+        yield family
 
 
 class ServingMetrics:
-    """The server's metrics; those of known labels are there from the start, so that a rate sees the first event."""
+    """The server's metrics; those of the models offered are there from the start, so a rate sees the first event."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "earshot_serving_requests", "Requests answered.", ["method", "code"], registry=self.registry
+        self._requests = self._count(
+            ":tensorflow:serving:request_count", "Requests answered.", ("model_name", "status")
         )
         self._latency = Histogram(
-            "earshot_serving_request_seconds",
-            "Seconds from a request's arrival to its answer.",
-            ["method"],
-            buckets=_LATENCY_S,
+            ":tensorflow:serving:request_latency",
+            "Microseconds from a request's arrival to its answer.",
+            ["model_name", "API", "entrypoint"],
+            buckets=_LATENCY_US,
             registry=self.registry,
         )
+        self._runtime = Histogram(
+            ":tensorflow:serving:runtime_latency",
+            "Microseconds that a request's run took, the wait for it included.",
+            ["model_name", "API", "runtime"],
+            buckets=_LATENCY_US,
+            registry=self.registry,
+        )
+        self._examples = Histogram(
+            ":tensorflow:serving:request_example_counts",
+            "Examples of a classify or regress request.",
+            ["model"],
+            buckets=_EXAMPLES,
+            registry=self.registry,
+        )
+        self._example_total = self._count(
+            ":tensorflow:serving:request_example_count_total", "Examples of classify and regress requests.", ("model",)
+        )
+        self._load_attempts = self._count(
+            ":tensorflow:cc:saved_model:load_attempt_count", "Loads of a SavedModel.", ("model_path", "status")
+        )
+        self._load_us = self._count(
+            ":tensorflow:cc:saved_model:load_latency", "Microseconds that loads took.", ("model_path",)
+        )
         self._in_flight = Gauge(
-            "earshot_serving_requests_in_flight", "Requests running or waiting.", ["method"], registry=self.registry
+            "earshot_serving_requests_in_flight", "Requests running or waiting.", ["API"], registry=self.registry
         )
         self._version = Gauge(
-            "earshot_serving_loaded_version", "Version that is served; 0 for none.", ["model"], registry=self.registry
-        )
-        self._load = Gauge(
-            "earshot_serving_load_seconds",
-            "Seconds that the served version took to load and warm up.",
+            "earshot_serving_loaded_version",
+            "Newest version that is served; 0 for none.",
             ["model"],
             registry=self.registry,
         )
-        for method in (*METHODS, OTHER):
-            self._latency.labels(method)
-            self._in_flight.labels(method)
+        self._load = Gauge(
+            "earshot_serving_load_seconds",
+            "Seconds that the newest version took to load and warm up.",
+            ["model"],
+            registry=self.registry,
+        )
+        self._models: set[str] = set()
+        for api in APIS:
+            self._in_flight.labels(api)
+
+    def _count(self, name: str, documentation: str, labels: tuple[str, ...]) -> _Count:
+        count = _Count(name, documentation, labels)
+        self.registry.register(count)
+        return count
+
+    @contextmanager
+    def in_flight(self, api: str) -> Iterator[None]:
+        """Count one request as in flight within."""
+        with self._in_flight.labels(api).track_inprogress():
+            yield
+
+    def answered(self, model: str, api: str, entrypoint: str, code: str, seconds: float) -> None:
+        """Count one request by its status, and time it if it succeeded, as TensorFlow Serving does."""
+        name = model if model in self._models else OTHER_MODEL
+        self._requests.add(name, code)
+        if code == "OK":
+            self._latency.labels(name, api, entrypoint).observe(seconds * 1e6)
+
+    @contextmanager
+    def running(self, model: str, api: str) -> Iterator[None]:
+        """Time a run of a model."""
+        started = time.monotonic()
+        yield
+        self._runtime.labels(model, api, RUNTIME).observe((time.monotonic() - started) * 1e6)
+
+    def examples(self, model: str, number: int) -> None:
+        """Count the examples of one request."""
+        self._examples.labels(model).observe(number)
+        self._example_total.add(model, amount=number)
+
+    def load_tried(self, path: str, seconds: float, error: str = "") -> None:
+        """Count one load of a SavedModel; error: what kind stopped it."""
+        self._load_attempts.add(path, f"fail: {error}" if error else "success")
+        self._load_us.add(path, amount=seconds * 1e6)
+
+    def offered(self, model: str, loaded: Loaded | None) -> None:
+        """Note which version of a model is the newest that is served now."""
+        if model not in self._models:
+            self._models.add(model)
             for code in CODES:
-                self._requests.labels(method, code)
-
-    def arrived(self, method: str) -> None:
-        """Count one request as in flight."""
-        self._in_flight.labels(_label(method)).inc()
-
-    def answered(self, method: str, code: str, seconds: float) -> None:
-        """Count one request by its method and gRPC status code, and as no longer in flight."""
-        label = _label(method)
-        self._in_flight.labels(label).dec()
-        self._requests.labels(label, code).inc()
-        self._latency.labels(label).observe(seconds)
-
-    def loaded(self, model: str, loaded: Loaded | None) -> None:
-        """Note which version of a model is served now."""
+                self._requests.add(model, code, amount=0)
         self._version.labels(model).set(loaded.version if loaded is not None else 0)
         self._load.labels(model).set(loaded.load_s if loaded is not None else 0)
-
-
-def _label(method: str) -> str:
-    return method if method in METHODS else OTHER

@@ -1,20 +1,24 @@
-"""ModelService: GetModelStatus, as TensorFlow Serving answers it."""
+"""ModelService over gRPC: which versions stand where, and which models are offered."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from tensorflow.core.protobuf import error_codes_pb2
-from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 
-from serving.errors import not_found
+from earshot.logs import get_log
+from serving.errors import invalid, not_found
+from serving.model_config import InvalidConfig, models_of
 
 if TYPE_CHECKING:
     from serving.servables import Servables
 
+log = get_log(__name__)
+
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
-    """Answers GetModelStatus; HandleReloadConfigRequest is UNIMPLEMENTED."""
+    """Answers GetModelStatus and HandleReloadConfigRequest."""
 
     def __init__(self, servables: Servables) -> None:
         self._servables = servables
@@ -25,19 +29,56 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
         context: Any,  # noqa: ARG002
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """The state of each version, or of the one asked for."""
-        statuses = self._servables.watcher(request).statuses()
-        spec = request.model_spec
-        if spec.HasField("version"):
-            statuses = [status for status in statuses if status.version == spec.version.value]
-        if not statuses:
-            which = f"version {spec.version.value}" if spec.HasField("version") else "any versions"
-            raise not_found(f"Could not find {which} of model {spec.name}")
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for status in statuses:
-            answer = response.model_version_status.add(
-                version=status.version,
-                state=get_model_status_pb2.ModelVersionStatus.State.Value(status.state.value),
+        return model_status(self._servables, request)
+
+    async def HandleReloadConfigRequest(  # noqa: N802
+        self,
+        request: model_management_pb2.ReloadConfigRequest,
+        context: Any,  # noqa: ARG002
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Offer the models of the request and no others; answered when each has a version to serve."""
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported"
             )
-            answer.status.error_code = error_codes_pb2.UNKNOWN if status.error else error_codes_pb2.OK
-            answer.status.error_message = status.error
+        try:
+            models = models_of(request.config)
+        except InvalidConfig as error:
+            raise invalid(str(error)) from None
+        log.info("models to offer", models=[model.name for model in models])
+        await self._servables.reload(models)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.error_code = error_codes_pb2.OK
         return response
+
+
+def model_status(
+    servables: Servables, request: get_model_status_pb2.GetModelStatusRequest
+) -> get_model_status_pb2.GetModelStatusResponse:
+    """Where a model's versions stand; raises ServingError where there are none."""
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    spec = request.model_spec
+    wanted = servables.version(spec)
+    if spec.name and spec.name not in servables.watchers:
+        raise _no_version(spec.name, wanted)
+    statuses = servables.watcher(spec).statuses()
+    if wanted is not None:
+        statuses = [status for status in statuses if status.version == wanted]
+    if not statuses:
+        raise _no_version(spec.name, wanted)
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for status in statuses:
+        answer = response.model_version_status.add(
+            version=status.version,
+            state=get_model_status_pb2.ModelVersionStatus.State.Value(status.state.value),
+        )
+        answer.status.error_code = error_codes_pb2.UNKNOWN if status.error else error_codes_pb2.OK
+        answer.status.error_message = status.error
+    return response
+
+
+def _no_version(model: str, version: int | None) -> Exception:
+    which = "any versions" if version is None else f"version {version}"
+    return not_found(f"Could not find {which} of model {model}")

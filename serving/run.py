@@ -6,42 +6,46 @@ import asyncio
 import os
 import signal
 import socket
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from earshot.command import fail
 from serving.layout import SAVED_MODEL_FILE
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
+    from serving.model_config import ModelConfig
     from serving.settings import ServerSettings
 
 
 def run(settings: ServerSettings) -> None:
-    """Serve a model over TensorFlow Serving's gRPC API, until SIGTERM or Ctrl-C; requests in flight are answered."""
+    """Serve models over TensorFlow Serving's APIs, until SIGTERM or Ctrl-C; requests in flight are answered."""
     signal.signal(signal.SIGTERM, _end)  # until the event loop takes over: TensorFlow takes seconds to import
     signal.signal(signal.SIGINT, _end)
     _check_ports(settings)
-    _quieten(debug=settings.log_level == "debug")
+    with _quiet_import(debug=settings.log_level == "debug"):
+        import tensorflow as tf
 
-    import tensorflow as tf
+    # The session of a model has its own threads; these are what the starter model is expanded with.
+    tf.config.threading.set_intra_op_parallelism_threads(settings.tensorflow_intra_op_parallelism)
+    tf.config.threading.set_inter_op_parallelism_threads(settings.tensorflow_inter_op_parallelism)
+    tf.get_logger().setLevel("ERROR")  # it warns of TF1's loader, which is what loads models of TF1 and TF2 alike
 
-    tf.config.threading.set_intra_op_parallelism_threads(settings.intra_op_threads)
-    tf.config.threading.set_inter_op_parallelism_threads(settings.inter_op_threads)
-    base_path = _base_path(settings)  # after the threads: expanding the starter model starts TensorFlow's
-
+    from serving.model_config import InvalidConfig
     from serving.server import PortTaken
 
     try:
-        asyncio.run(_serve(settings, base_path))
-    except PortTaken as error:
+        asyncio.run(_serve(settings, _models(settings)))
+    except (PortTaken, InvalidConfig) as error:
         raise fail(error) from None
 
 
-async def _serve(settings: ServerSettings, base_path: Path) -> None:
+async def _serve(settings: ServerSettings, models: list[ModelConfig]) -> None:
     from serving.server import ModelServer
 
-    server = ModelServer(settings, base_path)
+    server = ModelServer(settings, models)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -66,12 +70,34 @@ def _check_ports(settings: ServerSettings) -> None:
             ) from None
 
 
-def _quieten(*, debug: bool) -> None:
+@contextmanager
+def _quiet_import(*, debug: bool) -> Iterator[None]:
+    """Import TensorFlow within, without what it says to nobody in particular."""
     # The server needs no Keras, and TensorFlow imports Keras 3 (3 s) unless it is told to look for the old one.
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    if not debug:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    if debug:
+        yield
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # What it says of the processor comes before it has read its own log level.
+    stderr = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _models(settings: ServerSettings) -> list[ModelConfig]:
+    """The models to serve; raises InvalidConfig."""
+    from serving.model_config import ModelConfig, read_models
+
+    if settings.model_config_file:
+        return read_models(settings.model_config_file)
+    return [ModelConfig(settings.model_name, _base_path(settings))]
 
 
 def _base_path(settings: ServerSettings) -> Path:

@@ -1,10 +1,10 @@
-"""The model server: TensorFlow Serving's gRPC services over one model's versions, health, metrics."""
+"""The model server: TensorFlow Serving's gRPC and REST APIs over several models' versions, health, metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -12,19 +12,27 @@ from grpc_health.v1.health import aio as health
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from earshot.logs import get_log
-from serving.engine import TensorFlowEngine
-from serving.http_server import MetricsServer
+from serving.batching import BatchingPolicy, BatchingRunner, read_batching
+from serving.errors import ServingError
+from serving.inference import Inference
 from serving.inference_pool import InferencePool
 from serving.interceptor import CallInterceptor
+from serving.loading import Loader, may_pass
 from serving.metrics import ServingMetrics
+from serving.model_config import InvalidConfig, read_models
 from serving.model_service import ModelService
-from serving.predict_service import PredictService
+from serving.prediction_service import PredictionService
+from serving.rest import METRICS_PATH, RestApi
 from serving.servables import Servables
-from serving.versions import VersionWatcher
+from serving.server_files import read_credentials, read_metrics_path
+from serving.versions import Retries, VersionWatcher
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from serving.inference_pool import Runner
+    from serving.model_config import ModelConfig
     from serving.settings import ServerSettings
 
 log = get_log(__name__)
@@ -34,99 +42,173 @@ HEALTH_NAMES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.
 
 
 class PortTaken(OSError):
-    """A port cannot be listened on; the message says which and what to do."""
+    """A port or socket cannot be listened on; the message says which and what to do."""
 
 
 class ModelServer:
-    """Serves the newest version under `base_path`; it is made, started and stopped within one event loop."""
+    """Serves models; it is made, started and stopped within one event loop."""
 
-    def __init__(self, settings: ServerSettings, base_path: Path) -> None:
+    def __init__(self, settings: ServerSettings, models: Sequence[ModelConfig]) -> None:
+        """Raises InvalidConfig where a file that the settings name cannot be followed."""
         self.settings = settings
         self.port = 0
         self.metrics = ServingMetrics()
-        self.metrics.loaded(settings.model_name, None)
+        self._models = models
         self._loop = asyncio.get_running_loop()
-        self._pool = InferencePool(settings.concurrency or os.cpu_count() or 1, settings.queue)
+        self._credentials = read_credentials(settings.ssl_config_file) if settings.ssl_config_file else None
+        path = read_metrics_path(settings.monitoring_config_file) if settings.monitoring_config_file else METRICS_PATH
+        self._loader = Loader(settings, self.metrics)
+        self._servables = Servables(
+            self._watcher, labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models
+        )
+        self._runner = _runner(settings)
+        self._inference = Inference(self._servables, self._runner, self.metrics, settings.max_bytes)
         self._health = health.HealthServicer()
-        self._health_set: set[asyncio.Task[None]] = set()
-        self._watcher = VersionWatcher(base_path, load_engine, poll_s=settings.poll_s, on_change=self._version_changed)
-        self._http = _listen_http(settings, self.metrics)
         self._grpc = self._grpc_server()
+        self._rest = RestApi(
+            self._servables,
+            self._inference,
+            self.metrics,
+            max_bytes=settings.max_bytes,
+            timeout_s=settings.rest_api_timeout_in_ms / 1000,
+            metrics_path=path,
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def rest_api_port(self) -> int:
-        """The port of the metrics."""
-        return self._http.port
+        """The port of the REST API and the metrics."""
+        return self._rest.port
 
     async def start(self) -> None:
         """Listen, and begin to load; raises PortTaken. Until a version is available requests are answered NOT_FOUND."""
         for name in HEALTH_NAMES:
             await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
-        address = f"{self.settings.host}:{self.settings.port}"
-        try:
-            self.port = self._grpc.add_insecure_port(address)
-        except RuntimeError as error:
-            self._http.stop()
-            raise PortTaken(_taken(address, "port")) from error
-        await self._grpc.start()
-        self._http.start()
-        self._watcher.start()
-        log.info("listening", grpc=f"{self.settings.host}:{self.port}", http_port=self.rest_api_port)
+        await self._listen()
+        self._servables.offer(self._models)
+        if self.settings.model_config_file and self.settings.model_config_file_poll_wait_seconds:
+            self._keep(self._follow_config(self.settings.model_config_file))
+        log.info(
+            "listening",
+            grpc=f"{self.settings.host}:{self.port}",
+            http_port=self.rest_api_port,
+            models=[model.name for model in self._models],
+        )
 
     async def stop(self) -> None:
         """Refuse new requests, finish those in flight within the grace period, and let go of everything."""
+        for task in self._tasks:
+            task.cancel()
         await self._health.enter_graceful_shutdown()
         await self._grpc.stop(self.settings.grace_s)
-        await asyncio.to_thread(self._watcher.stop)
-        self._pool.close()
-        self._http.stop()
+        await self._rest.stop()
+        await asyncio.to_thread(self._servables.stop)
+        self._runner.close()
+        self._inference.close()
         log.info("stopped")
 
+    async def _listen(self) -> None:
+        address = f"{self.settings.host}:{self.settings.port}"
+        try:
+            self.port = self._add_port(address)
+        except RuntimeError as error:
+            raise PortTaken(_taken(address, "port")) from error
+        if self.settings.grpc_socket_path:
+            try:
+                self._grpc.add_insecure_port(f"unix:{self.settings.grpc_socket_path.absolute()}")
+            except RuntimeError as error:
+                path = self.settings.grpc_socket_path
+                raise PortTaken(
+                    f"cannot listen on {path}: its folder must exist, and no other server use it"
+                ) from error
+        try:
+            await self._rest.start(self.settings.host, self.settings.rest_api_port)
+        except OSError as error:
+            raise PortTaken(_taken(f"{self.settings.host}:{self.settings.rest_api_port}", "rest-api-port")) from error
+        await self._grpc.start()
+
+    def _add_port(self, address: str) -> int:
+        if self._credentials is None:
+            return self._grpc.add_insecure_port(address)
+        return self._grpc.add_secure_port(address, self._credentials)
+
     def _grpc_server(self) -> grpc.aio.Server:
-        max_bytes = self.settings.max_message_mib * 1024 * 1024
+        own: list[tuple[str, Any]] = [
+            ("grpc.max_receive_message_length", self.settings.max_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),  # else a second server on the same port takes half of the requests
+            # A client may probe an idle connection this often without being sent away.
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
         server = grpc.aio.server(
             interceptors=[CallInterceptor(self.metrics)],
-            options=[
-                ("grpc.max_receive_message_length", max_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),  # else a second server on the same port takes half of the requests
-                # A client may probe an idle connection this often without being sent away.
-                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-            ],
+            options=[*own, *_channel_arguments(self.settings.grpc_channel_arguments)],
         )
-        servables = Servables({self.settings.model_name: self._watcher})
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictService(servables, self._pool, max_bytes), server
+            PredictionService(self._servables, self._inference), server
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(servables), server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._servables), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
 
-    def _version_changed(self) -> None:
-        """Called from the watcher's thread."""
-        loaded = self._watcher.loaded
-        self.metrics.loaded(self.settings.model_name, loaded)
-        asyncio.run_coroutine_threadsafe(self._set_health(loaded is not None), self._loop).result()
+    def _watcher(self, model: ModelConfig) -> VersionWatcher:
+        """The watcher of a model, which tells the metrics, the labels and the health service what it loads."""
+        watcher = VersionWatcher(
+            model.base_path,
+            self._loader.load,
+            policy=model.policy,
+            poll_s=self.settings.file_system_poll_wait_seconds,
+            retries=Retries(self.settings.max_num_load_retries, self.settings.load_retry_interval_micros / 1e6),
+            passing=may_pass,
+            on_change=lambda: self._versions_changed(model.name, watcher),
+        )
+        self.metrics.offered(model.name, None)
+        return watcher
+
+    def _versions_changed(self, model: str, watcher: VersionWatcher) -> None:
+        """Called from a watcher's thread."""
+        self.metrics.offered(model, watcher.latest)
+        self._servables.versions_changed()
+        watchers = self._servables.watchers.values()
+        serving = bool(watchers) and all(each.latest is not None for each in watchers)
+        asyncio.run_coroutine_threadsafe(self._set_health(serving), self._loop)
 
     async def _set_health(self, serving: bool) -> None:
         states = health_pb2.HealthCheckResponse
         for name in HEALTH_NAMES:
             await self._health.set(name, states.SERVING if serving else states.NOT_SERVING)
 
+    async def _follow_config(self, file: Path) -> None:
+        """Read the models' file again and again, and offer what it says when that has changed."""
+        offered = list(self._models)
+        while True:
+            await asyncio.sleep(self.settings.model_config_file_poll_wait_seconds)
+            try:
+                models = await asyncio.to_thread(read_models, file)
+                if models != offered:
+                    await self._servables.reload(models)
+                    log.info("models offered as the file says", models=[model.name for model in models])
+                    offered = models
+            except (InvalidConfig, ServingError) as error:
+                log.warning("the models' file cannot be followed, trying again", error=str(error))
 
-def load_engine(version_dir: Path) -> TensorFlowEngine:
-    """The engine of a version, warmed up."""
-    engine = TensorFlowEngine(version_dir)
-    engine.warm_up(version_dir)
-    return engine
+    def _keep(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
-def _listen_http(settings: ServerSettings, metrics: ServingMetrics) -> MetricsServer:
-    try:
-        return MetricsServer(settings.host, settings.rest_api_port, metrics.registry)
-    except OSError as error:
-        raise PortTaken(_taken(f"{settings.host}:{settings.rest_api_port}", "rest-api-port")) from error
+def _runner(settings: ServerSettings) -> Runner:
+    if not settings.enable_batching:
+        return InferencePool(settings.concurrency or os.cpu_count() or 1, settings.queue)
+    file = settings.batching_parameters_file
+    return BatchingRunner(read_batching(file) if file else BatchingPolicy())
+
+
+def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
+    pairs = [pair.split("=") for pair in text.split(",") if pair]
+    return [(key, int(value) if value.lstrip("-").isdecimal() else value) for key, value in pairs]
 
 
 def _taken(address: str, option: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from serving.errors import invalid
+import grpc
+
+from serving.errors import ServingError, failed_precondition, invalid
 from serving.tensors import InvalidTensor, dtype_name, to_numpy
 
 if TYPE_CHECKING:
@@ -16,6 +18,28 @@ if TYPE_CHECKING:
 
 DEFAULT_SIGNATURE = "serving_default"
 """What an empty signature name means."""
+
+PREDICT = "tensorflow/serving/predict"
+CLASSIFY = "tensorflow/serving/classify"
+REGRESS = "tensorflow/serving/regress"
+"""What a signature says it is for. Predict calls them all."""
+
+
+def signature_to_predict(
+    signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: str
+) -> meta_graph_pb2.SignatureDef:
+    """The signature named `name` (empty: the default); raises ServingError where Predict cannot call it."""
+    name = name or DEFAULT_SIGNATURE
+    if name not in signatures:
+        known = ", ".join(sorted(signatures))
+        raise failed_precondition(f'Serving signature key "{name}" not found; the model has {known}.')
+    if signatures[name].method_name not in {PREDICT, CLASSIFY, REGRESS}:
+        raise ServingError(
+            grpc.StatusCode.INTERNAL,
+            f"Expected prediction signature method_name to be one of {{{PREDICT}, {CLASSIFY}, {REGRESS}}}. "
+            f"Was: {signatures[name].method_name}",
+        )
+    return signatures[name]
 
 
 def decode_inputs(
@@ -31,11 +55,11 @@ def decode_inputs(
         proto = inputs[name]
         if proto.dtype != info.dtype:
             raise invalid(f"input {name!r} must be {dtype_name(info.dtype)}, not {dtype_name(proto.dtype)}")
-        _check_shape(name, info.tensor_shape, [dim.size for dim in proto.tensor_shape.dim])
+        check_shape(name, info.tensor_shape, [dim.size for dim in proto.tensor_shape.dim])
         try:
             arrays[name] = to_numpy(proto, max_bytes)
         except InvalidTensor as error:
-            raise invalid(f"input {name!r}: tensor parsing error: {error}") from error
+            raise invalid(f"tensor parsing error: {name}: {error}") from error
     return arrays
 
 
@@ -48,7 +72,7 @@ def chosen_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Sequen
     for position, name in enumerate(output_filter):
         if name not in signature.outputs:
             raise invalid(
-                f"output tensor alias not found in signature: {name}. "
+                f"output tensor alias not found in signature: {name} "
                 f"Outputs expected to be in the set {{{','.join(known)}}}."
             )
         if name in output_filter[:position]:
@@ -56,19 +80,27 @@ def chosen_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Sequen
     return list(output_filter) or known
 
 
-def _check_names(expected: Collection[str], sent: Collection[str]) -> None:
-    extra, missing = sorted(set(sent) - set(expected)), sorted(set(expected) - set(sent))
-    if extra or missing:
-        raise invalid(
-            f"inputs do not match the signature's: {len(sent)} sent, {len(expected)} expected. "
-            f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
-        )
-
-
-def _check_shape(name: str, expected: Any, sizes: list[int]) -> None:
+def check_shape(name: str, expected: Any, sizes: Sequence[int]) -> None:
+    """Raise ServingError (INVALID_ARGUMENT) where `sizes` do not fit a TensorShapeProto."""
     if expected.unknown_rank:
         return
     wanted = [dim.size for dim in expected.dim]
     if len(wanted) != len(sizes) or any(want not in (-1, size) for want, size in zip(wanted, sizes, strict=True)):
         shown = ", ".join("?" if want == -1 else str(want) for want in wanted)
-        raise invalid(f"input {name!r} must have shape [{shown}], not {sizes}")
+        raise invalid(f"input {name!r} must have shape [{shown}], not {list(sizes)}")
+
+
+def _check_names(expected: Collection[str], sent: Collection[str]) -> None:
+    extra, missing = sorted(set(sent) - set(expected)), sorted(set(expected) - set(sent))
+    if not extra and not missing:
+        return
+    sets = f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
+    if len(sent) != len(expected):
+        raise invalid(
+            f"input size does not match signature: {len(sent)}!={len(expected)} "
+            f"len({{{','.join(sorted(sent))}}}) != len({{{','.join(sorted(expected))}}}). {sets}"
+        )
+    raise invalid(
+        f"input tensor alias not found in signature: {extra[0]}. "
+        f"Inputs expected to be in the set {{{','.join(sorted(expected))}}}. {sets}"
+    )

@@ -84,17 +84,16 @@ def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
     return values.reshape(shape)
 
 
-def from_numpy(array: NDArray[Any]) -> tensor_pb2.TensorProto:
-    """A TensorProto of `array`, its values in the typed field."""
+def from_numpy(array: NDArray[Any], proto: tensor_pb2.TensorProto) -> None:
+    """Fill an empty TensorProto with `array`, its values in the typed field."""
     dtype = array.dtype
     number = _TYPES[dtype]
     _, field = _FIELDS[number]
-    proto = tensor_pb2.TensorProto(dtype=number)
+    proto.dtype = number
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     flat = np.ascontiguousarray(array).reshape(-1)
     getattr(proto, field).extend((flat.view(_STORED_AS[field]) if field in _STORED_AS else flat).tolist())
-    return proto
 
 
 def _shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:

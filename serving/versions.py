@@ -1,8 +1,10 @@
-"""Watches a model's base path and keeps the newest whole version loaded.
+"""Watches a model's base path and keeps the versions that are to be served loaded.
 
-A version is a folder whose name is a number. It is loaded once it is whole (its files have stopped changing), and
-takes over only once it has answered its warm-up requests; until then, and if it turns out broken, the version before
-goes on serving. A broken version is tried again when its files change. Vanished folders are unloaded.
+A version is a folder whose name is a number. It is loaded once it is whole (its files have stopped changing), and is
+served only once it has answered its warm-up requests; until then, and if it turns out broken, those before go on
+serving. What fails for a reason that may pass is tried again a few times; a broken version when its files change.
+Versions that are no longer to be served, or whose folder has vanished, are unloaded when the last request in them has
+been answered, and never before another is there to be asked.
 """
 
 from __future__ import annotations
@@ -10,18 +12,20 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from earshot.logs import get_log
 from serving.layout import SAVED_MODEL_FILE
+from serving.version_policy import VersionPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from serving.engine import Engine
 
 log = get_log(__name__)
 
@@ -32,19 +36,6 @@ MOST_VERSION = 2**63 - 1
 """The highest number that the protocol can say: a folder of a higher one is no version."""
 
 Fingerprint = tuple[tuple[str, int, int], ...]
-
-
-class Engine(Protocol):
-    """A loaded version that can be run."""
-
-    @property
-    def signature_defs(self) -> Mapping[str, Any]:
-        """TensorFlow's SignatureDef of each signature, by name."""
-        ...
-
-    def run(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Outputs by name, of checked inputs by name; called by several threads at once."""
-        ...
 
 
 class State(Enum):
@@ -69,14 +60,69 @@ class VersionStatus:
     """Why it could not be loaded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The version that is served."""
+class Retired(Exception):
+    """A version is asked for after it was unloaded."""
 
-    version: int
-    engine: Engine
-    load_s: float
-    """Seconds from opening its files to AVAILABLE, warm-up included."""
+
+class Loaded:
+    """A version that is served. Who runs its engine holds a lease, so that it is closed behind the last of them."""
+
+    def __init__(self, version: int, engine: Engine, load_s: float) -> None:
+        """load_s: seconds from opening its files to AVAILABLE, warm-up included."""
+        self.version = version
+        self.engine = engine
+        self.load_s = load_s
+        self._leases = 0
+        self._when_free: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lease(self) -> Iterator[Engine]:
+        """The engine, which stays open within; raises Retired where it is closed, or is about to be."""
+        with self._lock:
+            if self._when_free and not self._leases:
+                raise Retired
+            self._leases += 1
+        try:
+            yield self.engine
+        finally:
+            with self._lock:
+                self._leases -= 1
+                free = self._when_free if not self._leases else None
+            if free:  # mostly from a request's thread or the event loop, which closing must not hold up
+                threading.Thread(target=free, name="unload").start()
+
+    def retire(self, closed: Callable[[], None]) -> None:
+        """Close the engine when the last lease has ended, and then call `closed`."""
+
+        def close() -> None:
+            self.engine.close()
+            gc.collect()
+            closed()
+
+        with self._lock:
+            self._when_free = close
+            free = not self._leases
+        if free:
+            close()
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a load that failed for a reason that may pass (no memory, a disk that is away) is tried again."""
+
+    most: int = 5
+    interval_s: float = 60.0
+
+
+@dataclass(slots=True)
+class _Failure:
+    """Why a version is not loaded, and when it may be tried again."""
+
+    fingerprint: Fingerprint
+    attempts: int
+    again_at: float
+    """Time on the monotonic clock; infinite: when its files have changed."""
 
 
 def version_folders(base_path: Path) -> dict[int, Path]:
@@ -87,7 +133,7 @@ def version_folders(base_path: Path) -> dict[int, Path]:
 class VersionWatcher:
     """Loads and unloads the versions under `base_path`; `load` makes a warm engine of a version's folder.
 
-    `on_change` is called after each change of `loaded`, from the watcher's thread.
+    `on_change` is called after each change of `loaded`, mostly from the watcher's thread.
     """
 
     def __init__(
@@ -95,30 +141,64 @@ class VersionWatcher:
         base_path: Path,
         load: Callable[[Path], Engine],
         *,
+        policy: VersionPolicy | None = None,
         poll_s: float = 1.0,
+        retries: Retries | None = None,
+        passing: Callable[[Exception], bool] = lambda error: isinstance(error, OSError),
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
+        """poll_s: seconds between two looks; 0 or less: once, until all that was found then is loaded.
+
+        passing: whether the reason of a failure may pass.
+        """
         self.base_path = base_path
-        self.loaded: Loaded | None = None
+        self.policy = policy or VersionPolicy()
+        self.loaded: dict[int, Loaded] = {}
+        """The versions that are served, the highest first; a new dictionary at each change."""
+        self._asked, self._answered = 1, 0
         self._load = load
         self._poll_s = poll_s
+        self._retries = retries or Retries()
+        self._passing = passing
         self._on_change = on_change
         self._statuses: dict[int, VersionStatus] = {}
         self._seen: dict[int, Fingerprint] = {}
-        self._broken: dict[int, Fingerprint] = {}
+        self._failed: dict[int, _Failure] = {}
         self._too_high: set[int] = set()
         self._idle = False
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="versions", daemon=True)
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name=f"versions-{base_path.name}", daemon=True)
+
+    @property
+    def looked(self) -> bool:
+        """Whether every version that was found when it was last told where to look has been loaded or given up."""
+        return self._answered == self._asked
+
+    @property
+    def latest(self) -> Loaded | None:
+        """The highest version that is served."""
+        return next(iter(self.loaded.values()), None)
 
     def start(self) -> None:
         """Begin to watch, in a thread of its own."""
         self._thread.start()
 
+    def follow(self, base_path: Path, policy: VersionPolicy) -> None:
+        """Look there, by this policy, from now on."""
+        self.base_path, self.policy = base_path, policy
+        self._asked += 1
+        self._wake.set()
+
     def stop(self) -> None:
-        """End watching, and wait until a load under way has ended."""
+        """End watching, wait until a load under way has ended, and unload everything."""
         self._stop.set()
-        self._thread.join()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        before, self.loaded = self.loaded, {}
+        for loaded in before.values():
+            self._retire(loaded)
 
     def statuses(self) -> list[VersionStatus]:
         """The status of each version that was found, the newest first."""
@@ -127,29 +207,37 @@ class VersionWatcher:
     def poll(self) -> None:
         """Look once at the base path and bring `loaded` up to what stands there."""
         folders = self._folders()
-        for gone in self._statuses.keys() - folders.keys():
-            if self.loaded is None or gone != self.loaded.version:
+        for gone in self._statuses.keys() - folders.keys() - self.loaded.keys():
+            if self._statuses[gone].state is not State.UNLOADING:
                 self._forget(gone)
-        for version in sorted(folders, reverse=True):
-            if self._stop.is_set() or (self.loaded is not None and version == self.loaded.version):
-                return
-            if self._is_ready(version, folders[version]) and self._try(version, folders[version]):
-                return
-        if not folders and self.loaded is not None:
-            unloaded, self.loaded = self.loaded.version, None
-            self._on_change()
-            self._retire(unloaded)
-        if not folders and not self._idle:
+        candidates = self.policy.candidates(folders)
+        served: list[int] = []
+        for version in candidates:
+            if self._stop.is_set() or len(served) == self.policy.most:
+                break
+            if version in self.loaded or (self._is_ready(version, folders[version]) and self._try(version, folders)):
+                served.append(version)
+        if not self._stop.is_set() and (served or not candidates):
+            self._unload(set(self.loaded) - set(served))
+        if not candidates and not self._idle:
             log.warning("no version to serve, waiting for a numeric folder", base_path=str(self.base_path))
-        self._idle = not folders
+        self._idle = not candidates
 
     def _watch(self) -> None:
         while not self._stop.is_set():
+            self._wake.clear()
+            asked = self._asked
             try:
                 self.poll()
             except OSError as error:
                 log.warning("cannot read the model base path, trying again", error=str(error))
-            self._stop.wait(self._poll_s)
+            waiting = any(each.state in {State.START, State.LOADING} for each in self.statuses())
+            if not waiting:
+                self._answered = asked
+            if self._poll_s <= 0 and not waiting:
+                self._wake.wait()
+            else:
+                self._wake.wait(self._poll_s if self._poll_s > 0 else SETTLED_S)
 
     def _folders(self) -> dict[int, Path]:
         try:
@@ -164,55 +252,77 @@ class VersionWatcher:
 
     def _is_ready(self, version: int, folder: Path) -> bool:
         """Whether the version is whole, and not known to be broken as it is."""
+        if version in self._statuses and self._statuses[version].state is State.UNLOADING:
+            return False  # the requests in it are still to be answered
         try:
             print_now, touched_s = _fingerprint(folder)
         except OSError:
             return False  # it vanished, or is being moved
-        if self._broken.get(version) == print_now:
+        failed = self._failed.get(version)
+        if failed and failed.fingerprint == print_now and time.monotonic() < failed.again_at:
             return False
         unchanged = self._seen.get(version) == print_now or time.time() - touched_s > SETTLED_S
         self._seen[version] = print_now
         whole = unchanged and any(name.startswith(SAVED_MODEL_FILE) for name, _, _ in print_now)
         if not whole and version not in self._statuses:
             log.info("version found, waiting until it is whole", version=version)
-        if not whole and version not in self._broken:
+        if not whole and failed is None:
             self._set(version, State.START)
         return whole
 
-    def _try(self, version: int, folder: Path) -> bool:
-        """Load a version and let it take over from the one before; whether it could be loaded."""
+    def _try(self, version: int, folders: dict[int, Path]) -> bool:
+        """Load a version and serve it; whether it could be loaded."""
         self._set(version, State.LOADING)
         started = time.monotonic()
         try:
-            engine = self._load(folder)
+            engine = self._load(folders[version])
         except Exception as error:  # whatever a broken model raises, the server goes on
-            message = f"{type(error).__name__}: {error}".strip()
-            self._broken[version] = self._seen[version]
-            self._set(version, State.END, message)
-            log.warning("version is broken and is not served", version=version, error=message[:500])
+            self._give_up(version, error)
             return False
-        before = self.loaded.version if self.loaded is not None else None
-        self.loaded = Loaded(version, engine, time.monotonic() - started)
-        self._broken.pop(version, None)
+        loaded = Loaded(version, engine, time.monotonic() - started)
+        self.loaded = dict(sorted({**self.loaded, version: loaded}.items(), reverse=True))
+        self._failed.pop(version, None)
         self._set(version, State.AVAILABLE)
-        log.info("version available", version=version, load_s=round(self.loaded.load_s, 2))
+        log.info("version available", version=version, load_s=round(loaded.load_s, 2))
         self._on_change()
-        if before is not None:
-            self._retire(before)
         return True
 
-    def _retire(self, version: int) -> None:
-        # Requests in flight hold the engine themselves; its memory goes when the last of them has been answered.
-        self._set(version, State.UNLOADING)
-        gc.collect()
-        self._set(version, State.END)
-        log.info("version unloaded", version=version)
+    def _give_up(self, version: int, error: Exception) -> None:
+        message = f"{type(error).__name__}: {error}".strip()
+        before = self._failed.get(version)
+        same = before is not None and before.fingerprint == self._seen[version]
+        attempts = before.attempts + 1 if before and same else 1
+        again = self._passing(error) and attempts <= self._retries.most
+        at = time.monotonic() + self._retries.interval_s if again else float("inf")
+        self._failed[version] = _Failure(self._seen[version], attempts, at)
+        if again:
+            log.warning("version could not be loaded, trying again", version=version, error=message[:500])
+        else:
+            self._set(version, State.END, message)
+            log.warning("version is broken and is not served", version=version, error=message[:500])
+
+    def _unload(self, versions: set[int]) -> None:
+        gone = [self.loaded[version] for version in versions]
+        if gone:
+            self.loaded = {number: each for number, each in self.loaded.items() if number not in versions}
+            self._on_change()
+        for loaded in gone:
+            self._retire(loaded)
+
+    def _retire(self, loaded: Loaded) -> None:
+        self._set(loaded.version, State.UNLOADING)
+
+        def closed() -> None:
+            self._set(loaded.version, State.END)
+            log.info("version unloaded", version=loaded.version)
+
+        loaded.retire(closed)
 
     def _set(self, version: int, state: State, error: str = "") -> None:
         self._statuses[version] = VersionStatus(version, state, error)
 
     def _forget(self, version: int) -> None:
-        for table in (self._statuses, self._seen, self._broken):
+        for table in (self._statuses, self._seen, self._failed):
             table.pop(version, None)
 
 

@@ -33,12 +33,10 @@ def write_warmup(version_dir: Path, requests: Mapping[str, Mapping[str, NDArray[
             writer.write(log.SerializeToString())
 
 
-def read_warmup(version_dir: Path) -> list[predict_pb2.PredictRequest]:
-    """The Predict requests to warm `version_dir` up with; none where it brings no file."""
+def read_warmup(version_dir: Path) -> list[prediction_log_pb2.PredictionLog]:
+    """The requests to warm `version_dir` up with; none where it brings no file."""
     path = version_dir / WARMUP_FILE
     if not path.is_file():
         return []
-    logs = (
-        prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(path))
-    )
-    return [log.predict_log.request for log in logs if log.HasField("predict_log")]
+    records = tf.data.TFRecordDataset(str(path))
+    return [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in records]

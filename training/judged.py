@@ -105,12 +105,18 @@ def saved_model(path: Path) -> Iterator[Judged]:
     except Exception as error:  # whatever a broken model raises
         raise NoModel(f"{folder} holds no SavedModel that loads ({type(error).__name__}: {error})") from error
     check_input(engine.signature_defs, IMAGE_SHAPE, model=str(folder))
+    signature = engine.signature_defs[SIGNATURE]
     version = int(folder.name) if folder.name.isdecimal() else 0
 
     def answer(images: NDArray[np.uint8]) -> list[Prediction]:
-        return _predictions(engine.run(SIGNATURE, {"spectrogram": images}), len(images), version)
+        return _predictions(
+            engine.run(SIGNATURE, {"spectrogram": images}, list(signature.outputs)), len(images), version
+        )
 
-    yield Judged(folder.absolute().parent.name, answer)
+    try:
+        yield Judged(folder.absolute().parent.name, answer)
+    finally:
+        engine.close()
 
 
 def _version(path: Path) -> Path:

@@ -16,7 +16,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.http_server import METRICS_PATH
+from serving.rest import METRICS_PATH
+from serving.server_files import read_metrics_path
 from serving.settings import ServerSettings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,9 +28,6 @@ RULES = [rule for group in yaml.safe_load((MONITORING / "rules.yml").read_text()
 RULES_TEST = ROOT / "tests" / "deploy" / "rules_test.yml"
 SCRAPED = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
 
-# TensorFlow Serving's own, which no process here exports: tensorflow_serving/servables/tensorflow/util.cc defines them,
-# and tensorflow_serving/util/prometheus_exporter.cc writes each / as :, counters without `_total`.
-TENSORFLOW_SERVING = {":tensorflow:serving:request_count", ":tensorflow:serving:request_latency_bucket"}
 PROMETHEUS = {"up", "ALERTS"}
 
 _NAME = re.compile(r"(?<![\w:\"=~.$])(?:earshot_\w+|:tensorflow:[\w:]+|\bup\b|\bALERTS\b)")
@@ -51,7 +49,7 @@ def exported() -> frozenset[str]:
         capture_output=True,
         check=True,
     ).stdout
-    ends = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
+    ends = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"], "unknown": [""]}
     families = text_string_to_metric_families(text)
     return frozenset(f"{family.name}{end}" for family in families for end in ends.get(family.type, []))
 
@@ -85,7 +83,7 @@ def test_no_alert_is_without_a_test() -> None:
 @pytest.mark.parametrize("expression", expressions())
 def test_every_metric_is_one_that_is_exported(expression: str) -> None:
     assert names(expression), "no metric found"
-    assert names(expression) - exported() - TENSORFLOW_SERVING - PROMETHEUS == set()
+    assert names(expression) - exported() - PROMETHEUS == set()
 
 
 def test_a_metric_that_nobody_exports_is_noticed() -> None:
@@ -144,12 +142,8 @@ def test_everything_scraped_is_a_service_and_its_port_the_default_one() -> None:
 
 
 def test_tensorflow_serving_exports_its_metrics_where_prometheus_looks() -> None:
-    said = (MONITORING / "tensorflow-serving.config").read_text()
     (job,) = [job for job in SCRAPED if job["job_name"] == "model-server"]
-    # The message MonitoringConfig in protobuf's text form; tensorflow-serving-api has no stub of it to parse this with.
-    form = re.fullmatch(r'(?:#.*\n)*prometheus_config \{\n  enable: true\n  path: "(.*)"\n\}\n', said)
-    assert form is not None
-    assert form[1] == job["metrics_path"]
+    assert read_metrics_path(MONITORING / "tensorflow-serving.config") == job["metrics_path"]
     command = SERVICES["model-server"]["command"]
     assert job["static_configs"] == [{"targets": [f"model-server:{ServerSettings.read().rest_api_port}"]}]
     assert f"--rest_api_port={ServerSettings.read().rest_api_port}" in command

@@ -28,11 +28,12 @@ from tensorflow_serving.apis import (
 )
 
 from serving.export import export_saved_model
+from serving.model_config import ModelConfig
 from serving.server import ModelServer
 from serving.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 CLASS_NAMES = ["dog_bark", "siren", "straße"]
@@ -129,14 +130,14 @@ def metrics(url: str) -> dict[tuple[str, ...], float]:
 
 
 @contextmanager
-def serve(base_path: Path, **settings: Any) -> Iterator[Served]:
+def serve(base_path: Path, models: Sequence[ModelConfig] = (), **settings: Any) -> Iterator[Served]:
     """The real server on free ports, in an event loop of its own."""
-    values = {"port": 0, "rest_api_port": 0, "poll_s": 0.1, "concurrency": 2, **settings}
+    values = {"port": 0, "rest_api_port": 0, "file_system_poll_wait_seconds": 0.1, "concurrency": 2, **settings}
     ready: Future[tuple[ModelServer, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def main() -> None:
         try:
-            server = ModelServer(ServerSettings(**values), base_path)
+            server = ModelServer(ServerSettings(**values), models or [ModelConfig("earshot", base_path)])
             stop = asyncio.Event()
             await server.start()
         except BaseException as error:

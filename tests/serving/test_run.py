@@ -60,7 +60,8 @@ class Server:
 @contextmanager
 def server(base_path: Path, log: Path, *more: str) -> Iterator[Server]:
     port, rest_api_port = free_ports(2)
-    options = ("--model-base-path", base_path, "--port", port, "--rest-api-port", rest_api_port, "--poll-s", 0.2, *more)
+    ports = ("--port", port, "--rest-api-port", rest_api_port)
+    options = ("--model-base-path", base_path, *ports, "--file_system_poll_wait_seconds", 0.2, *more)
     with (
         log.open("wb") as stderr,
         subprocess.Popen(command(*map(str, options)), stderr=stderr, env=environment()) as process,
@@ -91,7 +92,7 @@ def test_sigterm_answers_what_is_in_flight_and_ends_with_status_0(base_path: Pat
         while in_flight + answered < calls:
             values = metrics(running.metrics_url)
             in_flight = values.get(("earshot_serving_requests_in_flight", "Predict"), 0.0)
-            answered = values.get(("earshot_serving_requests_total", "OK", "Predict"), 0.0)
+            answered = values.get((":tensorflow:serving:request_count", "earshot", "OK"), 0.0)
         assert in_flight > 0
         assert running.stop(signal.SIGTERM) == STOPPED
         assert [len(future.result().outputs["scores"].float_val) for future in futures] == [32 * 3] * calls

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.metrics import CODES, METHODS, OTHER
+from serving.metrics import APIS, CODES
+from serving.model_config import ModelConfig
 from serving.server import HEALTH_NAMES, ModelServer, PortTaken
 from serving.settings import ServerSettings
 from tests.serving.conftest import Served, metrics, serve, wait_for
@@ -62,19 +63,20 @@ def test_metrics_count_requests_by_code_and_tell_the_version(base_path: Path) ->
             "the gauge",
         )
         values = metrics(server.metrics_url)
-    assert values["earshot_serving_requests_total", "OK", "Predict"] == 3
-    assert values["earshot_serving_requests_total", "NOT_FOUND", "Predict"] == 1
-    assert values["earshot_serving_request_seconds_count", "Predict"] == 4
+    assert values[":tensorflow:serving:request_count", "earshot", "OK"] == 3
+    assert values[":tensorflow:serving:request_count", "unknown", "NOT_FOUND"] == 1
+    assert values[":tensorflow:serving:request_latency_count", "Predict", "GRPC", "earshot"] == 3
+    assert values[":tensorflow:serving:runtime_latency_count", "Predict", "earshot", "TF1"] == 3
+    assert values[":tensorflow:cc:saved_model:load_attempt_count", str(base_path / "1"), "success"] == 1
     assert values["earshot_serving_load_seconds", "earshot"] > 0
 
 
 def test_metrics_are_there_before_anything_happens(tmp_path: Path) -> None:
     with serve(tmp_path) as server:
         values = metrics(server.metrics_url)
-        for method in (*METHODS, OTHER):
-            assert [values["earshot_serving_requests_total", code, method] for code in CODES] == [0] * len(CODES)
-            assert values["earshot_serving_request_seconds_count", method] == 0
-            assert values["earshot_serving_requests_in_flight", method] == 0
+        counts = [values[":tensorflow:serving:request_count", "earshot", code] for code in CODES]
+        assert counts == [0] * len(CODES)
+        assert [values["earshot_serving_requests_in_flight", api] for api in APIS] == [0] * len(APIS)
         assert values["earshot_serving_loaded_version", "earshot"] == 0
 
 
@@ -91,7 +93,7 @@ def test_a_taken_port_is_named(served: Served, tmp_path: Path, option: str) -> N
     settings = ServerSettings.read({"port": 0, "rest_api_port": 0, option: taken})
 
     async def start() -> None:
-        await ModelServer(settings, tmp_path).start()
+        await ModelServer(settings, [ModelConfig("earshot", tmp_path)]).start()
 
     with pytest.raises(PortTaken, match=f"{taken}.*choose another --{option.replace('_', '-')}"):
         asyncio.run(start())

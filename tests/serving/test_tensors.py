@@ -10,6 +10,13 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from serving.tensors import InvalidTensor, from_numpy, to_numpy
 
+
+def proto_of(array: Any) -> tensor_pb2.TensorProto:
+    proto = tensor_pb2.TensorProto()
+    from_numpy(array, proto)
+    return proto
+
+
 ARRAYS: list[Any] = [
     np.array([[1.5, -2.0], [0.0, np.inf]], np.float32),
     np.array([1.5, -2.0], np.float64),
@@ -33,7 +40,7 @@ ARRAYS: list[Any] = [
 
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda array: str(array.dtype))
 def test_arrays_come_back_through_typed_fields_and_tensorflow_reads_the_same(array: Any) -> None:
-    proto = from_numpy(array)
+    proto = proto_of(array)
     back = to_numpy(proto, 1 << 20)
     assert not proto.tensor_content
     assert back.dtype == array.dtype
@@ -43,8 +50,8 @@ def test_arrays_come_back_through_typed_fields_and_tensorflow_reads_the_same(arr
 
 @pytest.mark.parametrize("array", [each for each in ARRAYS if each.size > 1], ids=lambda array: str(array.dtype))
 def test_tensor_content_is_read_in_place(array: Any) -> None:
-    proto = tensor_pb2.TensorProto(dtype=from_numpy(array).dtype, tensor_content=array.tobytes())
-    proto.tensor_shape.CopyFrom(from_numpy(array).tensor_shape)
+    proto = tensor_pb2.TensorProto(dtype=proto_of(array).dtype, tensor_content=array.tobytes())
+    proto.tensor_shape.CopyFrom(proto_of(array).tensor_shape)
     back = to_numpy(proto, 1 << 20)
     assert not back.flags.owndata
     np.testing.assert_array_equal(back, array)
@@ -52,7 +59,7 @@ def test_tensor_content_is_read_in_place(array: Any) -> None:
 
 def test_strings_come_back() -> None:
     array = np.array([[b"dog", b"\xff\x00"]], dtype=object)
-    back = to_numpy(from_numpy(array), 1 << 20)
+    back = to_numpy(proto_of(array), 1 << 20)
     assert back.tolist() == array.tolist()
 
 

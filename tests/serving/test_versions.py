@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 from tensorflow_serving.apis import get_model_status_pb2
 
+from serving.engine import TensorFlowEngine
 from serving.export import export_saved_model
-from serving.server import load_engine
 from serving.versions import SETTLED_S, State, VersionWatcher
 from tests.serving.conftest import CLASS_NAMES, Served, predict_request, serve, small_network, wait_for
 
@@ -70,7 +70,7 @@ def test_a_version_that_is_still_being_written_is_not_touched(exported: Path, tm
 
     def load(folder: Path) -> Any:
         tried.append(folder)
-        return load_engine(folder)
+        return TensorFlowEngine(folder)
 
     watcher = VersionWatcher(tmp_path, load)
     shutil.copytree(exported, tmp_path / "1")
@@ -144,7 +144,7 @@ def test_a_number_higher_than_the_protocol_can_say_is_no_version(base_path: Path
 
 def test_a_number_that_is_too_high_is_said_once(tmp_path: Path) -> None:
     (tmp_path / str(2**63)).mkdir()
-    watcher = VersionWatcher(tmp_path, load_engine)
+    watcher = VersionWatcher(tmp_path, TensorFlowEngine)
     with capture_logs() as lines:
         watcher.poll()
         watcher.poll()

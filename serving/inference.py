@@ -1,0 +1,218 @@
+"""What clients ask models for, whichever way they ask: Predict, Classify, Regress and MultiInference."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+from tensorflow_serving.apis import classification_pb2, inference_pb2, model_pb2, predict_pb2, regression_pb2
+
+from serving.errors import ServingError, invalid
+from serving.examples import (
+    ExampleSignature,
+    classification_result,
+    classifier,
+    regression_result,
+    regressor,
+    serialized_examples,
+)
+from serving.signatures import (
+    CLASSIFY,
+    DEFAULT_SIGNATURE,
+    REGRESS,
+    chosen_outputs,
+    decode_inputs,
+    signature_to_predict,
+)
+from serving.tensors import from_numpy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from tensorflow.core.protobuf import meta_graph_pb2
+    from tensorflow_serving.apis import input_pb2
+
+    from serving.inference_pool import Runner
+    from serving.metrics import ServingMetrics
+    from serving.servables import Servables
+    from serving.versions import Loaded
+
+T = TypeVar("T")
+
+LIGHT_BYTES = 1 << 16
+"""Up to so much a tensor is decoded or encoded on the event loop; what takes longer is a thread's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model answered."""
+
+    version: int
+    signature: str
+    outputs: dict[str, NDArray[Any]]
+
+
+class Inference:
+    """Finds the version that a request asks for, checks the request, runs it, and makes the answer.
+
+    Every method raises ServingError where the request cannot be answered.
+    """
+
+    def __init__(self, servables: Servables, runner: Runner, metrics: ServingMetrics, max_bytes: int) -> None:
+        """max_bytes: most that the tensors of a request may take, unpacked."""
+        self._servables = servables
+        self._runner = runner
+        self._metrics = metrics
+        self._max_bytes = max_bytes
+        self._codec = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="codec")
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._codec.shutdown(cancel_futures=True)
+
+    async def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        """Outputs of one batch, in typed fields."""
+        packed = all(tensor.tensor_content for tensor in request.inputs.values())
+
+        def decode(signature: meta_graph_pb2.SignatureDef) -> dict[str, NDArray[Any]]:
+            return decode_inputs(signature, request.inputs, self._max_bytes)
+
+        heavy = not packed and request.ByteSize() > LIGHT_BYTES
+        answer = await self.predict_arrays(request.model_spec, decode, request.output_filter, heavy=heavy)
+
+        def encode() -> predict_pb2.PredictResponse:
+            response = predict_pb2.PredictResponse()
+            _fill_spec(response.model_spec, request.model_spec.name, answer.version, answer.signature)
+            for name, array in answer.outputs.items():
+                from_numpy(array, response.outputs[name])
+            return response
+
+        size = sum(array.nbytes for array in answer.outputs.values())
+        return await self._do(encode, heavy=size > LIGHT_BYTES)
+
+    async def predict_arrays(
+        self,
+        spec: model_pb2.ModelSpec,
+        decode: Callable[[meta_graph_pb2.SignatureDef], dict[str, NDArray[Any]]],
+        output_filter: Sequence[str] = (),
+        *,
+        heavy: bool = False,
+    ) -> Answer:
+        """Outputs by name of one batch, which `decode` makes for the signature; heavy: in a thread."""
+        with self._servables.lease(spec) as loaded:
+            signature = signature_to_predict(loaded.engine.signature_defs, spec.signature_name)
+            outputs = chosen_outputs(signature, output_filter)
+            inputs = await self._do(lambda: decode(signature), heavy=heavy)
+            name = spec.signature_name or DEFAULT_SIGNATURE
+            return Answer(loaded.version, name, await self._run(spec.name, "Predict", loaded, name, inputs, outputs))
+
+    async def classify(
+        self, request: classification_pb2.ClassificationRequest
+    ) -> classification_pb2.ClassificationResponse:
+        """Labels and scores of each example."""
+        spec = request.model_spec
+        with self._servables.lease(spec) as loaded:
+            signature = classifier(loaded.engine.signature_defs, spec.signature_name)
+            outputs, examples = await self._run_examples("Classify", loaded, spec, signature, request.input)
+            response = classification_pb2.ClassificationResponse(result=classification_result(outputs, examples))
+            _fill_spec(response.model_spec, spec.name, loaded.version, signature.name)
+            return response
+
+    async def regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
+        """The value of each example."""
+        spec = request.model_spec
+        with self._servables.lease(spec) as loaded:
+            signature = regressor(loaded.engine.signature_defs, spec.signature_name)
+            outputs, examples = await self._run_examples("Regress", loaded, spec, signature, request.input)
+            response = regression_pb2.RegressionResponse(result=regression_result(outputs, examples))
+            _fill_spec(response.model_spec, spec.name, loaded.version, signature.name)
+            return response
+
+    async def multi_inference(
+        self, request: inference_pb2.MultiInferenceRequest
+    ) -> inference_pb2.MultiInferenceResponse:
+        """The results of several classify and regress signatures of one version, over the same examples."""
+        _check_tasks(request.tasks)
+        response = inference_pb2.MultiInferenceResponse()
+        with self._servables.lease(request.tasks[0].model_spec) as loaded:
+            signatures = [_task_signature(task, loaded) for task in request.tasks]
+            if len({signature.input_tensor for signature in signatures}) > 1:
+                raise invalid("Input tensor must be the same for all Signatures.")
+            spec = request.tasks[0].model_spec
+            for task, signature in zip(request.tasks, signatures, strict=True):
+                outputs, examples = await self._run_examples("MultiInference", loaded, spec, signature, request.input)
+                result = response.results.add()
+                _fill_spec(result.model_spec, spec.name, loaded.version, task.model_spec.signature_name)
+                if task.method_name == CLASSIFY:
+                    result.classification_result.CopyFrom(classification_result(outputs, examples))
+                else:
+                    result.regression_result.CopyFrom(regression_result(outputs, examples))
+        return response
+
+    async def _run_examples(
+        self,
+        method: str,
+        loaded: Loaded,
+        spec: model_pb2.ModelSpec,
+        signature: ExampleSignature,
+        sent: input_pb2.Input,
+    ) -> tuple[dict[str, NDArray[Any]], int]:
+        """The signature's outputs, and how many examples they are of."""
+        examples = await self._do(lambda: serialized_examples(sent), heavy=sent.ByteSize() > LIGHT_BYTES)
+        (name,) = signature.definition.inputs
+        self._metrics.examples(spec.name, len(examples))
+        outputs = await self._run(spec.name, method, loaded, signature.name, {name: examples}, signature.outputs)
+        return outputs, len(examples)
+
+    async def _run(
+        self,
+        model: str,
+        method: str,
+        loaded: Loaded,
+        signature: str,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str],
+    ) -> dict[str, NDArray[Any]]:
+        with self._metrics.running(model, method):
+            return await self._runner.run(loaded, signature, inputs, outputs)
+
+    async def _do(self, work: Callable[[], T], *, heavy: bool) -> T:
+        if not heavy:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._codec, work)
+
+
+def _check_tasks(tasks: Sequence[inference_pb2.InferenceTask]) -> None:
+    """Raise ServingError where the tasks of a MultiInference request do not go together."""
+    if not tasks:
+        raise invalid("MultiInferenceRequest has no tasks")
+    if not all(task.model_spec.name for task in tasks):
+        raise invalid("Found ModelSpec with an empty model name.")
+    if len({task.model_spec.name for task in tasks}) > 1:
+        raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+    names = [task.model_spec.signature_name or DEFAULT_SIGNATURE for task in tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise invalid(f"Duplicate evaluation of signature: {name}")
+
+
+def _task_signature(task: inference_pb2.InferenceTask, loaded: Loaded) -> ExampleSignature:
+    signatures, name = loaded.engine.signature_defs, task.model_spec.signature_name
+    if (name or DEFAULT_SIGNATURE) not in signatures:
+        raise invalid(f"Requested signature not found in model graph: {name or DEFAULT_SIGNATURE}")
+    if task.method_name == CLASSIFY:
+        return classifier(signatures, name)
+    if task.method_name == REGRESS:
+        return regressor(signatures, name)
+    raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+
+
+def _fill_spec(spec: model_pb2.ModelSpec, name: str, version: int, signature: str) -> None:
+    spec.name = name
+    spec.version.value = version
+    spec.signature_name = signature

@@ -1,0 +1,116 @@
+"""Loads a version: its engine, warmed up with the requests that it brings."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from earshot.logs import get_log
+from serving.engine import BrokenModel, TensorFlowEngine, Threads, is_callable
+from serving.errors import ServingError
+from serving.examples import INPUTS, classifier, regressor, serialized_examples
+from serving.signatures import decode_inputs, signature_to_predict
+from serving.warmup import read_warmup
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from tensorflow.core.protobuf import meta_graph_pb2
+    from tensorflow_serving.apis import input_pb2, model_pb2, prediction_log_pb2
+
+    from serving.engine import Engine
+    from serving.metrics import ServingMetrics
+    from serving.settings import ServerSettings
+
+log = get_log(__name__)
+
+_NO_LIMIT = 1 << 62
+
+
+class Loader:
+    """Makes warm engines of versions' folders."""
+
+    def __init__(self, settings: ServerSettings, metrics: ServingMetrics) -> None:
+        self._threads = Threads(settings.tensorflow_intra_op_parallelism, settings.tensorflow_inter_op_parallelism)
+        self._tags = settings.saved_model_tags.split(",")
+        self._warms_up = settings.enable_model_warmup
+        self._metrics = metrics
+
+    def load(self, version_dir: Path) -> Engine:
+        """The engine of a version; raises BrokenModel, or what TensorFlow raises."""
+        started = time.monotonic()
+        try:
+            engine = TensorFlowEngine(version_dir, self._threads, self._tags)
+        except Exception as error:
+            self._metrics.load_tried(str(version_dir), time.monotonic() - started, type(error).__name__)
+            raise
+        self._metrics.load_tried(str(version_dir), time.monotonic() - started)
+        if self._warms_up:
+            try:
+                warm_up(engine, version_dir)
+            except BaseException:
+                engine.close()
+                raise
+        return engine
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether a load failed for a reason that is not the version's: memory, or a disk that is away."""
+    passing = (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError, tf.errors.AbortedError, MemoryError)
+    return isinstance(error, passing) or (isinstance(error, OSError) and not isinstance(error, FileNotFoundError))
+
+
+def warm_up(engine: Engine, version_dir: Path) -> None:
+    """Run the version's own warm-up requests, or one batch of one zero through each signature that takes it.
+
+    Raises BrokenModel where a request of its own cannot be answered.
+    """
+    logs = read_warmup(version_dir)
+    try:
+        for each in logs:
+            _replay(engine, each)
+    except ServingError as error:
+        raise BrokenModel(f"a warm-up request cannot be answered: {error.message}") from error
+    if logs:
+        return
+    for name, signature in engine.signature_defs.items():
+        if is_callable(signature):
+            try:
+                zeros = {key: _zeros(info) for key, info in signature.inputs.items()}
+                engine.run(name, zeros, sorted(signature.outputs))
+            except (tf.errors.OpError, ValueError) as error:  # zeros may be what this model does not take
+                log.debug("not warmed up", signature=name, error=str(error)[:200])
+
+
+def _replay(engine: Engine, log: prediction_log_pb2.PredictionLog) -> None:
+    if log.HasField("predict_log"):
+        request = log.predict_log.request
+        signature = signature_to_predict(engine.signature_defs, request.model_spec.signature_name)
+        name = request.model_spec.signature_name or "serving_default"
+        outputs = list(request.output_filter) or sorted(signature.outputs)
+        engine.run(name, decode_inputs(signature, request.inputs, _NO_LIMIT), outputs)
+    elif log.HasField("classify_log"):
+        _run_examples(engine, log.classify_log.request.model_spec, log.classify_log.request.input, classifier)
+    elif log.HasField("regress_log"):
+        _run_examples(engine, log.regress_log.request.model_spec, log.regress_log.request.input, regressor)
+    elif log.HasField("multi_inference_log"):
+        for task in log.multi_inference_log.request.tasks:
+            kind = classifier if task.method_name.endswith("classify") else regressor
+            _run_examples(engine, task.model_spec, log.multi_inference_log.request.input, kind)
+
+
+def _run_examples(engine: Engine, spec: model_pb2.ModelSpec, sent: input_pb2.Input, kind: Any) -> None:
+    signature = kind(engine.signature_defs, spec.signature_name)
+    engine.run(signature.name, {INPUTS: serialized_examples(sent)}, signature.outputs)
+
+
+def _zeros(info: meta_graph_pb2.TensorInfo) -> NDArray[Any]:
+    if info.tensor_shape.unknown_rank:
+        raise ValueError("an input of unknown rank needs warm-up requests beside the model")
+    shape = [max(dim.size, 1) if dim.size != 0 else 0 for dim in info.tensor_shape.dim]
+    dtype = tf.dtypes.as_dtype(info.dtype)
+    return np.full(shape, b"", dtype=object) if dtype == tf.string else np.zeros(shape, dtype.as_numpy_dtype)

@@ -1,0 +1,84 @@
+"""PredictionService over gRPC: all of its methods, as TensorFlow Serving answers them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tensorflow_serving.apis import get_model_metadata_pb2, prediction_service_pb2_grpc
+
+from serving.errors import invalid
+
+if TYPE_CHECKING:
+    from tensorflow_serving.apis import classification_pb2, inference_pb2, predict_pb2, regression_pb2
+
+    from serving.inference import Inference
+    from serving.servables import Servables
+
+SIGNATURE_FIELD = "signature_def"
+"""The one metadata field that GetModelMetadata knows."""
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
+    """Answers every method of the service."""
+
+    def __init__(self, servables: Servables, inference: Inference) -> None:
+        self._servables = servables
+        self._inference = inference
+
+    async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: ARG002, N802
+        """Outputs of one batch."""
+        return await self._inference.predict(request)
+
+    async def Classify(  # noqa: N802
+        self,
+        request: classification_pb2.ClassificationRequest,
+        context: Any,  # noqa: ARG002
+    ) -> classification_pb2.ClassificationResponse:
+        """Labels and scores of examples."""
+        return await self._inference.classify(request)
+
+    async def Regress(  # noqa: N802
+        self,
+        request: regression_pb2.RegressionRequest,
+        context: Any,  # noqa: ARG002
+    ) -> regression_pb2.RegressionResponse:
+        """Values of examples."""
+        return await self._inference.regress(request)
+
+    async def MultiInference(  # noqa: N802
+        self,
+        request: inference_pb2.MultiInferenceRequest,
+        context: Any,  # noqa: ARG002
+    ) -> inference_pb2.MultiInferenceResponse:
+        """Results of several signatures over the same examples."""
+        return await self._inference.multi_inference(request)
+
+    async def GetModelMetadata(  # noqa: N802
+        self,
+        request: get_model_metadata_pb2.GetModelMetadataRequest,
+        context: Any,  # noqa: ARG002
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """The signatures of a version."""
+        return model_metadata(self._servables, request)
+
+
+def model_metadata(
+    servables: Servables, request: get_model_metadata_pb2.GetModelMetadataRequest
+) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    """What is known about a version; raises ServingError."""
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    if not request.metadata_field:
+        raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+    for field in request.metadata_field:
+        if field != SIGNATURE_FIELD:
+            raise invalid(f"Metadata field {field} is not supported")
+    with servables.lease(request.model_spec) as loaded:
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        for name, signature in loaded.engine.signature_defs.items():
+            signatures.signature_def[name].CopyFrom(signature)
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        response.model_spec.name = request.model_spec.name
+        response.model_spec.version.value = loaded.version
+        response.metadata[SIGNATURE_FIELD].Pack(signatures)
+        return response

@@ -1,0 +1,220 @@
+"""TensorFlow Serving's REST API, and the metrics: the HTTP port."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import grpc
+import numpy as np
+from aiohttp import web
+from google.protobuf.json_format import MessageToDict
+from prometheus_client.exposition import choose_encoder
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    regression_pb2,
+)
+
+from earshot.logs import get_log
+from serving.errors import ServingError, invalid
+from serving.inference import LIGHT_BYTES
+from serving.model_service import model_status
+from serving.prediction_service import SIGNATURE_FIELD, model_metadata
+from serving.rest_json import examples, has_rows, parse, predict_answer, predict_inputs, short_floats, signature_name
+from serving.signatures import DEFAULT_SIGNATURE
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from serving.inference import Inference
+    from serving.metrics import ServingMetrics
+    from serving.servables import Servables
+
+log = get_log(__name__)
+
+METRICS_PATH = "/monitoring/prometheus/metrics"
+
+_WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_WHICH}:(?P<method>classify|regress|predict)", re.IGNORECASE)
+_ABOUT = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?P<metadata>/metadata)?", re.IGNORECASE)
+
+_HTTP = {
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+}
+"""HTTP status of each code, as TensorFlow Serving maps them; of all others 500."""
+
+
+class RestApi:
+    """Answers HTTP on one port; it is made, started and stopped within one event loop."""
+
+    def __init__(
+        self,
+        servables: Servables,
+        inference: Inference,
+        metrics: ServingMetrics,
+        *,
+        max_bytes: int,
+        timeout_s: float,
+        metrics_path: str | None = METRICS_PATH,
+    ) -> None:
+        """max_bytes: most that a request's body, and its tensors, may have. metrics_path: None serves no metrics."""
+        self._servables, self._inference, self._metrics = servables, inference, metrics
+        self._max_bytes, self._timeout_s = max_bytes, timeout_s
+        app = web.Application(client_max_size=max_bytes)
+        if metrics_path:
+            app.router.add_get(metrics_path, self._scrape)
+        app.router.add_route("*", "/v1/{rest:.*}", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self.port = 0
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen; raises OSError where the port is taken."""
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        self.port = int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Stop answering and free the port."""
+        await self._runner.cleanup()
+
+    async def _scrape(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(self._metrics.registry), headers={"Content-Type": content_type})
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        try:
+            return web.json_response(await self._answered(request))
+        except ServingError as error:
+            return _refused(error)
+        except web.HTTPRequestEntityTooLarge:
+            limit = f"a request may have {self._max_bytes} bytes; --max-message-mib allows more"
+            return web.json_response({"error": limit}, status=413)
+        except (web.HTTPException, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.exception("request failed")
+            return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=500)
+
+    async def _answered(self, request: web.Request) -> dict[str, Any]:
+        """The answer to any request; raises ServingError."""
+        path = request.rel_url.raw_path
+        if request.method == "POST" and (found := _INFERENCE.fullmatch(path)):
+            return await self._infer(found, await request.read())
+        if request.method == "GET" and (found := _ABOUT.fullmatch(path)):
+            if not found["name"]:
+                raise invalid("Missing model name in request.")
+            if found["metadata"]:
+                return self._metadata(_spec(found))
+            return _as_dict(
+                model_status(self._servables, get_model_status_pb2.GetModelStatusRequest(model_spec=_spec(found)))
+            )
+        raise invalid(f"Malformed request: {request.method} {path}")
+
+    async def _infer(self, found: re.Match[str], body: bytes) -> dict[str, Any]:
+        spec, method = _spec(found), found["method"].lower()
+        api = method.capitalize()
+        started, code = time.monotonic(), grpc.StatusCode.OK
+        try:
+            with self._metrics.in_flight(api):
+                async with asyncio.timeout(self._timeout_s):
+                    parsed = await _do(lambda: parse(body), len(body))
+                    spec.signature_name = signature_name(parsed)
+                    ask = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[method]
+                    return await ask(spec, parsed, len(body))
+        except TimeoutError:
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+            raise ServingError(code, f"not answered within {self._timeout_s:g} s (--rest-api-timeout-in-ms)") from None
+        except ServingError as error:
+            code = error.code
+            raise
+        except BaseException:
+            code = grpc.StatusCode.INTERNAL
+            raise
+        finally:
+            self._metrics.answered(spec.name, api, "REST", code.name, time.monotonic() - started)
+
+    async def _predict(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], size: int) -> dict[str, Any]:
+        self._check_signature(spec)
+        rows = has_rows(parsed)
+        answer = await self._inference.predict_arrays(
+            spec, lambda signature: predict_inputs(parsed, signature, self._max_bytes), heavy=size > LIGHT_BYTES
+        )
+        outgoing = sum(array.nbytes for array in answer.outputs.values())
+        answered: dict[str, Any] = await _do(lambda: predict_answer(answer.outputs, rows=rows), outgoing)
+        return answered
+
+    async def _classify(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], size: int) -> dict[str, Any]:
+        sent = await _do(lambda: examples(parsed), size)
+        request = classification_pb2.ClassificationRequest(model_spec=spec, input=sent)
+        found = (await self._inference.classify(request)).result.classifications
+        return {"results": [[[each.label, _short(each.score)] for each in one.classes] for one in found]}
+
+    async def _regress(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], size: int) -> dict[str, Any]:
+        sent = await _do(lambda: examples(parsed), size)
+        request = regression_pb2.RegressionRequest(model_spec=spec, input=sent)
+        found = (await self._inference.regress(request)).result.regressions
+        return {"results": [_short(each.value) for each in found]}
+
+    def _check_signature(self, spec: model_pb2.ModelSpec) -> None:
+        # TensorFlow Serving's REST API has a code and words of its own for it.
+        name = spec.signature_name or DEFAULT_SIGNATURE
+        with self._servables.lease(spec) as loaded:
+            if name not in loaded.engine.signature_defs:
+                raise invalid(f'Serving signature name: "{name}" not found in signature def')
+
+    def _metadata(self, spec: model_pb2.ModelSpec) -> dict[str, Any]:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_FIELD])
+        response = model_metadata(self._servables, request)
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata[SIGNATURE_FIELD].Unpack(signatures)
+        return {"model_spec": _as_dict(response.model_spec), "metadata": {SIGNATURE_FIELD: _as_dict(signatures)}}
+
+
+def _spec(found: re.Match[str]) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=unquote(found["name"]))
+    if found["version"]:
+        if int(found["version"]) >= 1 << 63:
+            raise invalid(f"Failed to convert version: {found['version']} to numeric.")
+        spec.version.value = int(found["version"])
+    if found["label"]:
+        spec.version_label = unquote(found["label"])
+    return spec
+
+
+def _refused(error: ServingError) -> web.Response:
+    return web.json_response({"error": error.message}, status=_HTTP.get(error.code, 500))
+
+
+def _as_dict(message: Message) -> dict[str, Any]:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def _short(value: float) -> float:
+    return float(short_floats(np.array([value], np.float32))[0])
+
+
+async def _do(work: Any, size: int) -> Any:
+    """The result of `work`, in a thread where `size` bytes would hold up the event loop."""
+    return work() if size <= LIGHT_BYTES else await asyncio.to_thread(work)
