@@ -381,7 +381,8 @@ def test_fine_tuning_is_judged_calibrated_and_published_like_a_head(
     assert report["architecture"]["shrink"] == (2, 4)
     curves = [(one["epoch"], *sorted(one.keys() - {"epoch"})) for one in report["learning_curves"]]
     whose = [(epoch, model) for model in ("fold 1", "published model") for epoch in (1, 2)]
-    assert curves == [(epoch, f"loss, {model}", f"rate, {model}") for epoch, model in whose]
+    names = ("loss", "rate", "val_accuracy", "val_loss")
+    assert curves == [(epoch, *(f"{name}, {model}" for name in names)) for epoch, model in whose]
     judged = report["folds"]["1"]
     assert judged["temperature"] != 1.0
     assert judged["calibration_before"]["nll"] != judged["calibration"]["nll"]
