@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from earshot.logs import get_log
 from serving.errors import ServingError
@@ -34,7 +35,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler
         method = handler_call_details.method.rpartition("/")[2]
         around = self._measured(handler.unary_unary, method) if method in APIS else _answering(handler.unary_unary)
-        return grpc.unary_unary_rpc_method_handler(around, handler.request_deserializer, handler.response_serializer)
+        decode = handler.request_deserializer
+
+        def decoded(raw: bytes) -> Any:
+            try:
+                return decode(raw)
+            except DecodeError as error:  # what is raised here would reach the client as UNKNOWN, and the log at length
+                return error
+
+        return grpc.unary_unary_rpc_method_handler(around, decoded, handler.response_serializer)
 
     def _measured(self, behaviour: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Any]:
         answering = _answering(behaviour)
@@ -63,6 +72,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 def _answering(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
+            if isinstance(request, DecodeError):
+                raise ServingError(grpc.StatusCode.INTERNAL, f"Unable to parse request: {request}")
             return await behaviour(request, context)
         except ServingError as error:
             await context.abort(error.code, error.message)
@@ -77,6 +88,8 @@ def _answering(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any
 
 def _model(request: Any) -> str:
     """The model that a request asks for."""
+    if isinstance(request, DecodeError):
+        return ""
     tasks = getattr(request, "tasks", None)
     if tasks is not None:
         return str(tasks[0].model_spec.name) if tasks else ""

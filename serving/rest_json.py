@@ -48,6 +48,8 @@ def parse(body: bytes) -> dict[str, Any]:
         raise invalid(f"JSON Parse error: {error.reason} at offset: {error.start}") from None
     except RecursionError:
         raise invalid("JSON Parse error: nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise invalid(f"JSON Parse error: {error}") from None
     if not isinstance(parsed, dict):
         raise invalid(f"JSON Value: {_shown(parsed)} Is not object")
     return parsed

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from serving.errors import ServingError, status_code
+from serving.errors import ServingError, invalid, status_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,3 +26,5 @@ def run_model(
             return engine.run(signature, inputs, outputs)
         except tf.errors.OpError as error:
             raise ServingError(status_code(error.error_code), str(error.message)) from error
+        except UnicodeDecodeError as error:  # TensorFlow's message quotes bytes of the request, and is no text any more
+            raise invalid(error.object.decode(errors="replace")) from error

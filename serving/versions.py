@@ -212,8 +212,9 @@ class VersionWatcher:
                 self._forget(gone)
         candidates = self.policy.candidates(folders)
         served: list[int] = []
-        for version in candidates:
+        for position, version in enumerate(candidates):
             if self._stop.is_set() or len(served) == self.policy.most:
+                self._leave(candidates[position:])
                 break
             if version in self.loaded or (self._is_ready(version, folders[version]) and self._try(version, folders)):
                 served.append(version)
@@ -222,6 +223,12 @@ class VersionWatcher:
         if not candidates and not self._idle:
             log.warning("no version to serve, waiting for a numeric folder", base_path=str(self.base_path))
         self._idle = not candidates
+
+    def _leave(self, versions: list[int]) -> None:
+        """Wait no longer until these are whole: newer ones are served."""
+        for version in versions:
+            if version in self._statuses and self._statuses[version].state is State.START:
+                self._forget(version)
 
     def _watch(self) -> None:
         while not self._stop.is_set():

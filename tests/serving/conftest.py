@@ -130,8 +130,10 @@ def metrics(url: str) -> dict[tuple[str, ...], float]:
 
 
 @contextmanager
-def serve(base_path: Path, models: Sequence[ModelConfig] = (), **settings: Any) -> Iterator[Served]:
-    """The real server on free ports, in an event loop of its own."""
+def serve(
+    base_path: Path, models: Sequence[ModelConfig] = (), *, secure: Any = None, **settings: Any
+) -> Iterator[Served]:
+    """The real server on free ports, in an event loop of its own; secure: credentials of the client's channel."""
     values = {"port": 0, "rest_api_port": 0, "file_system_poll_wait_seconds": 0.1, "concurrency": 2, **settings}
     ready: Future[tuple[ModelServer, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
@@ -152,7 +154,10 @@ def serve(base_path: Path, models: Sequence[ModelConfig] = (), **settings: Any) 
         server, loop, stop = ready.result(timeout=60)
         address = f"127.0.0.1:{server.port}"
         try:
-            with grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
+            options = [("grpc.max_receive_message_length", -1)]
+            with (
+                grpc.secure_channel(address, secure, options) if secure else grpc.insecure_channel(address, options)
+            ) as channel:
                 url = f"http://127.0.0.1:{server.rest_api_port}/monitoring/prometheus/metrics"
                 yield Served(base_path, address, url, channel)
         finally:

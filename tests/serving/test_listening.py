@@ -1,0 +1,167 @@
+"""How the server is reached: TLS, a Unix socket, the metrics' path, and bounds of what comes over HTTP."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+import trustme
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from serving.model_config import InvalidConfig
+from serving.server_files import read_credentials, read_metrics_path
+from tests.serving.conftest import predict_request, serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IMAGE = np.zeros((1, 128, 301, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def pem(blob: Any) -> str:
+    text: str = blob.bytes().decode()
+    return text
+
+
+def ssl_config(folder: Path, authority: trustme.CA, *, clients: bool) -> Path:
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    values: dict[str, Any] = {
+        "server_key": pem(certificate.private_key_pem),
+        "server_cert": "".join(pem(each) for each in certificate.cert_chain_pems),
+    }
+    if clients:
+        values |= {"custom_ca": pem(authority.cert_pem), "client_verify": True}
+    file = folder / "ssl.config"
+    file.write_text("\n".join(f"{name}: {json.dumps(value)}" for name, value in values.items()))
+    return file
+
+
+def ask(channel: grpc.Channel) -> int:
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    with channel:
+        version: int = stub.Predict(predict_request(spectrogram=IMAGE), timeout=30).model_spec.version.value
+        return version
+
+
+def refused(channel: grpc.Channel) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(channel)
+    return caught.value.code()
+
+
+def trusting(authority: trustme.CA, certificate: trustme.LeafCert | None = None) -> grpc.ChannelCredentials:
+    if certificate is None:
+        return grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+    chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
+    return grpc.ssl_channel_credentials(authority.cert_pem.bytes(), certificate.private_key_pem.bytes(), chain)
+
+
+def test_tls(base_path: Path, tmp_path: Path, authority: trustme.CA) -> None:
+    with serve(
+        base_path, secure=trusting(authority), ssl_config_file=ssl_config(tmp_path, authority, clients=False)
+    ) as server:
+        server.wait_until_available(1)
+        assert ask(grpc.secure_channel(server.address, trusting(authority))) == 1
+        assert refused(grpc.insecure_channel(server.address)) is grpc.StatusCode.UNAVAILABLE
+        assert refused(grpc.secure_channel(server.address, trusting(trustme.CA()))) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_mutual_tls(base_path: Path, tmp_path: Path, authority: trustme.CA) -> None:
+    own = trusting(authority, authority.issue_cert("client"))
+    with serve(base_path, secure=own, ssl_config_file=ssl_config(tmp_path, authority, clients=True)) as server:
+        server.wait_until_available(1)
+        assert ask(grpc.secure_channel(server.address, own)) == 1
+        assert refused(grpc.secure_channel(server.address, trusting(authority))) is grpc.StatusCode.UNAVAILABLE
+        stranger = trusting(authority, trustme.CA().issue_cert("client"))
+        assert refused(grpc.secure_channel(server.address, stranger)) is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('server_key: "key"', "needs a server_key and a server_cert"),
+        ('server_key: "key" server_cert: "cert" client_verify: true', "has no custom_ca"),
+        ("server_keys: 1", "SSLConfig in protobuf's text format"),
+    ],
+)
+def test_a_wrong_tls_file_is_explained(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "ssl.config").write_text(text)
+    with pytest.raises(InvalidConfig, match=words):
+        read_credentials(tmp_path / "ssl.config")
+
+
+def test_a_unix_socket_beside_the_port(base_path: Path, tmp_path: Path) -> None:
+    with serve(base_path, grpc_socket_path=tmp_path / "socket") as server:
+        server.wait_until_available(1)
+        assert ask(grpc.insecure_channel(f"unix:{tmp_path / 'socket'}")) == 1
+        assert ask(grpc.insecure_channel(server.address)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('prometheus_config { enable: true path: "/metrics" }', "/metrics"),
+        ("prometheus_config { enable: true }", "/monitoring/prometheus/metrics"),
+        ("prometheus_config { enable: false }", None),
+        ("", None),
+    ],
+)
+def test_the_monitoring_file_says_whether_and_where_metrics_are(tmp_path: Path, text: str, path: str | None) -> None:
+    file = tmp_path / "monitoring.config"
+    file.write_text(text)
+    assert read_metrics_path(file) == path
+    with serve(tmp_path, monitoring_config_file=file) as server:
+        base = server.metrics_url.removesuffix("/monitoring/prometheus/metrics")
+        if path:
+            with urllib.request.urlopen(base + path, timeout=10) as answer:
+                assert b":tensorflow:serving:request_count" in answer.read()
+        else:
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(server.metrics_url, timeout=10)
+
+
+def post(server: Any, body: bytes) -> tuple[int, str]:
+    url = server.metrics_url.replace("/monitoring/prometheus/metrics", "/v1/models/earshot:predict")
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=60) as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())["error"]
+
+
+def test_a_body_over_the_bound_and_a_request_over_its_time_are_refused(base_path: Path) -> None:
+    image = json.dumps({"instances": IMAGE.tolist()}).encode()
+    with serve(base_path, max_message_mib=1, rest_api_timeout_in_ms=10_000) as server:
+        server.wait_until_available(1)
+        assert post(server, image)[0] == 200
+        status, error = post(server, b" " * (1 << 20) + image)
+        assert status == 413
+        assert "--max-message-mib" in error
+    with serve(base_path, rest_api_timeout_in_ms=1) as server:
+        server.wait_until_available(1)
+        status, error = post(server, image)
+        assert status == 504
+        assert "not answered within" in error
+
+
+def test_requests_over_http_are_counted_beside_those_over_grpc(base_path: Path) -> None:
+    from tests.serving.conftest import metrics
+
+    with serve(base_path) as server:
+        server.wait_until_available(1)
+        assert post(server, json.dumps({"instances": IMAGE.tolist()}).encode())[0] == 200
+        assert post(server, b"{")[0] == 400
+        values = metrics(server.metrics_url)
+    assert values[":tensorflow:serving:request_latency_count", "Predict", "REST", "earshot"] == 1
+    assert values[":tensorflow:serving:request_count", "earshot", "OK"] == 1
+    assert values[":tensorflow:serving:request_count", "earshot", "INVALID_ARGUMENT"] == 1

@@ -1,0 +1,124 @@
+"""The models' file: what it says, how it is refused, and a server that follows it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from serving.model_config import InvalidConfig, ModelConfig, read_models
+from serving.version_policy import VersionPolicy
+from tests.conformance.models import write_half_plus
+from tests.serving.conftest import Served, predict_request, serve, wait_for
+
+
+def written(folder: Path, *models: str) -> Path:
+    file = folder / "models.config"
+    file.write_text("model_config_list {\n" + "\n".join(f"config {{ {model} }}" for model in models) + "\n}\n")
+    return file
+
+
+def model(name: str, more: str = "", path: str = "/models") -> str:
+    return f'name: "{name}" base_path: "{path}" model_platform: "tensorflow" {more}'
+
+
+def policy(text: str) -> str:
+    return f"model_version_policy {{ {text} }}"
+
+
+def test_models_policies_and_labels_are_read(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        model("one"),
+        model("two", policy("latest { num_versions: 3 }"), "file:///elsewhere"),
+        model("three", policy("all {}")),
+        model("four", policy("specific { versions: 4 versions: 7 }") + ' version_labels { key: "stable" value: 4 }'),
+    )
+    assert read_models(file) == [
+        ModelConfig("one", Path("/models")),
+        ModelConfig("two", Path("/elsewhere"), VersionPolicy(newest=3)),
+        ModelConfig("three", Path("/models"), VersionPolicy(newest=None)),
+        ModelConfig("four", Path("/models"), VersionPolicy(specific=(4, 7)), {"stable": 4}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        ([model("one"), model("one")], "Illegal to list model one multiple times"),
+        ([model("one", path="models")], "absolute path or URI; got base_path\\(\\)=models"),
+        (['name: "one" base_path: "/models"'], 'needs model_platform: "tensorflow"'),
+        ([model("")], "has no name"),
+        ([model("one", policy("specific {}"))], "names no version"),
+        ([model("one", 'version_labels { key: "" value: 1 }')], "label without a name"),
+        (["nonsense"], "ModelServerConfig in protobuf's text format"),
+    ],
+)
+def test_a_wrong_file_is_explained(tmp_path: Path, models: list[str], words: str) -> None:
+    with pytest.raises(InvalidConfig, match=words):
+        read_models(written(tmp_path, *models))
+
+
+def test_a_file_that_is_not_there_or_custom_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="cannot read"):
+        read_models(tmp_path / "none")
+    (tmp_path / "custom").write_text("custom_model_config {}")
+    with pytest.raises(InvalidConfig, match="list the models in model_config_list"):
+        read_models(tmp_path / "custom")
+
+
+def answer(server: Served, name: str, label: str = "") -> float:
+    request = predict_request(name, x=np.array([2], np.float32))
+    if label:
+        request.model_spec.version_label = label
+    return float(server.predictions.Predict(request, timeout=30).outputs["y"].float_val[0])
+
+
+def code(server: Served, name: str, label: str = "") -> grpc.StatusCode:
+    try:
+        answer(server, name, label)
+    except grpc.RpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
+
+
+def test_a_changed_file_is_followed_and_a_wrong_one_changes_nothing(tmp_path: Path) -> None:
+    for version in (1, 2):
+        write_half_plus(tmp_path / "half" / str(version), float(version))
+    versions = policy("all {}")
+    path = str(tmp_path / "half")
+    file = written(tmp_path, model("half", versions + ' version_labels { key: "stable" value: 1 }', path))
+    settings = {"model_config_file": file, "model_config_file_poll_wait_seconds": 0.1}
+    with serve(tmp_path, read_models(file), **settings) as server:
+        wait_for(lambda: code(server, "half", "stable") is grpc.StatusCode.OK, 30, "the label")
+        assert answer(server, "half", "stable") == 2.0
+        written(tmp_path, "nonsense")
+        time.sleep(0.5)
+        assert answer(server, "half", "stable") == 2.0
+        written(
+            tmp_path,
+            model("half", versions + ' version_labels { key: "stable" value: 2 }', path),
+            model("more", "", path),
+        )
+        wait_for(lambda: code(server, "more") is grpc.StatusCode.OK, 30, "the model that was added")
+        wait_for(lambda: answer(server, "half", "stable") == 3.0, 30, "the label to move")
+        written(tmp_path, model("more", "", path))
+        wait_for(lambda: code(server, "half") is grpc.StatusCode.NOT_FOUND, 30, "the model that was taken away")
+        assert answer(server, "more") == 3.0
+
+
+@pytest.mark.parametrize(("allowed", "waiting"), [(False, "UNAVAILABLE"), (True, "NOT_FOUND")])
+def test_a_label_waits_for_its_version(tmp_path: Path, allowed: bool, waiting: str) -> None:
+    base_path = tmp_path / "half"
+    write_half_plus(base_path / "1", 1.0)
+    models = [ModelConfig("half", base_path, VersionPolicy(newest=None), {"canary": 2})]
+    with serve(base_path, models, allow_version_labels_for_unavailable_models=allowed) as server:
+        wait_for(lambda: server.states("half") == {1: "AVAILABLE"}, 30, "version 1")
+        assert code(server, "half", "canary").name == waiting
+        assert code(server, "half", "beta") is grpc.StatusCode.INVALID_ARGUMENT
+        write_half_plus(base_path / "2", 2.0)
+        wait_for(lambda: code(server, "half", "canary") is grpc.StatusCode.OK, 30, "the label")
+        assert answer(server, "half", "canary") == 3.0

@@ -1,0 +1,201 @@
+"""Which versions are served by which policy, how they come and go, and what is tried again."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serving.version_policy import VersionPolicy
+from serving.versions import Loaded, Retired, Retries, State, VersionWatcher
+from tests.serving.conftest import wait_for
+from tests.serving.engines import Doubler
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEWEST = VersionPolicy()
+TWO = VersionPolicy(newest=2)
+ALL = VersionPolicy(newest=None)
+
+
+def write(base_path: Path, *versions: int) -> None:
+    for version in versions:
+        folder = base_path / str(version)
+        folder.mkdir()
+        (folder / "saved_model.pb").write_bytes(b"a graph")
+
+
+class Watched:
+    """A watcher of engines that are no models; it is polled by hand."""
+
+    def __init__(self, base_path: Path, policy: VersionPolicy, **options: Any) -> None:
+        self.engines: dict[int, Doubler] = {}
+        self.failures: dict[int, Exception] = {}
+        self.watcher = VersionWatcher(base_path, self._load, policy=policy, **options)
+
+    def _load(self, folder: Path) -> Doubler:
+        version = int(folder.name)
+        if version in self.failures:
+            raise self.failures[version]
+        self.engines[version] = Doubler(folder)
+        return self.engines[version]
+
+    def poll(self) -> list[int]:
+        """The versions that are served after two looks: a folder that was just written is whole at the second."""
+        self.watcher.poll()
+        self.watcher.poll()
+        return list(self.watcher.loaded)
+
+    def states(self) -> dict[int, State]:
+        return {status.version: status.state for status in self.watcher.statuses()}
+
+
+@pytest.mark.parametrize(
+    ("policy", "served"),
+    [
+        (NEWEST, [4]),
+        (TWO, [4, 3]),
+        (ALL, [4, 3, 1]),
+        (VersionPolicy(specific=(1, 3)), [3, 1]),
+        (VersionPolicy(specific=(1, 2)), [1]),
+        (VersionPolicy(specific=(9,)), []),
+    ],
+)
+def test_a_policy_chooses_the_versions(tmp_path: Path, policy: VersionPolicy, served: list[int]) -> None:
+    write(tmp_path, 1, 3, 4)
+    assert Watched(tmp_path, policy).poll() == served
+
+
+def test_versions_that_need_not_be_served_are_not_said_to_be_coming(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2)
+    watched = Watched(tmp_path, NEWEST)
+    assert watched.poll() == [2]
+    assert watched.states() == {2: State.AVAILABLE}
+
+
+def test_a_newer_version_takes_the_place_of_the_oldest(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2)
+    watched = Watched(tmp_path, TWO)
+    assert watched.poll() == [2, 1]
+    write(tmp_path, 3)
+    assert watched.poll() == [3, 2]
+    assert watched.engines[1].closed
+    assert watched.states() == {1: State.END, 2: State.AVAILABLE, 3: State.AVAILABLE}
+
+
+def test_a_broken_version_leaves_its_place_to_the_next_older(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2, 3)
+    watched = Watched(tmp_path, TWO)
+    watched.failures[3] = ValueError("no graph")
+    assert watched.poll() == [2, 1]
+    assert watched.states()[3] is State.END
+
+
+def test_another_policy_is_followed(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2, 3)
+    watched = Watched(tmp_path, NEWEST)
+    assert watched.poll() == [3]
+    watched.watcher.follow(tmp_path, VersionPolicy(specific=(1,)))
+    assert watched.poll() == [1]
+    watched.watcher.follow(tmp_path, ALL)
+    assert watched.poll() == [3, 2, 1]
+
+
+def test_what_vanished_is_unloaded_only_when_another_is_there(tmp_path: Path) -> None:
+    write(tmp_path, 1, 2)
+    watched = Watched(tmp_path, NEWEST)
+    assert watched.poll() == [2]
+    watched.failures[1] = ValueError("no graph")
+    shutil.rmtree(tmp_path / "2")
+    assert watched.poll() == [2]
+    shutil.rmtree(tmp_path / "1")
+    assert watched.poll() == []
+    assert watched.engines[2].closed
+
+
+def test_a_version_is_unloaded_behind_the_last_request_in_it(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    watched = Watched(tmp_path, NEWEST)
+    watched.poll()
+    loaded = watched.watcher.loaded[1]
+    with loaded.lease():
+        write(tmp_path, 2)
+        assert watched.poll() == [2]
+        assert watched.states()[1] is State.UNLOADING
+        with loaded.lease():  # a request that found it just before
+            assert not watched.engines[1].closed
+        assert watched.poll() == [2]
+        assert watched.states()[1] is State.UNLOADING
+    wait_for(lambda: watched.states()[1] is State.END, 10, "version 1 to be unloaded")
+    assert watched.engines[1].closed
+    with pytest.raises(Retired), loaded.lease():
+        pass
+
+
+def test_leases_of_many_threads_and_a_retirement_never_meet_a_closed_engine() -> None:
+    for _ in range(50):
+        engine = Doubler()
+        loaded = Loaded(1, engine, 0.0)
+        closed = threading.Event()
+        met_closed: list[bool] = []
+
+        def use(loaded: Loaded = loaded, engine: Doubler = engine, met_closed: list[bool] = met_closed) -> None:
+            try:
+                for _ in range(100):
+                    with loaded.lease():
+                        met_closed.append(engine.closed)
+            except Retired:
+                pass
+
+        threads = [threading.Thread(target=use) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        loaded.retire(closed.set)
+        for thread in threads:
+            thread.join()
+        assert closed.wait(10)
+        assert not any(met_closed)
+        assert engine.closed
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Watched:
+    write(tmp_path, 1)
+    watched = Watched(tmp_path, NEWEST, retries=Retries(2, 0.0))
+    watched.failures[1] = OSError("the disk is away")
+    return watched
+
+
+def test_a_reason_that_may_pass_is_tried_again(full_disk: Watched) -> None:
+    assert full_disk.poll() == []
+    assert full_disk.states()[1] is State.LOADING
+    full_disk.failures.clear()
+    assert full_disk.poll() == [1]
+
+
+def test_after_so_many_tries_a_version_is_given_up_until_its_files_change(full_disk: Watched) -> None:
+    for _ in range(3):
+        full_disk.poll()
+    (status,) = full_disk.watcher.statuses()
+    assert (status.state, status.error) == (State.END, "OSError: the disk is away")
+    full_disk.failures.clear()
+    assert full_disk.poll() == []
+    (full_disk.watcher.base_path / "1" / "saved_model.pb").write_bytes(b"another graph")
+    assert full_disk.poll() == [1]
+
+
+def test_without_a_wait_the_folders_are_looked_at_once(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    watched = Watched(tmp_path, NEWEST, poll_s=0)
+    watched.watcher.start()
+    wait_for(lambda: watched.watcher.looked, 20, "the first look")
+    write(tmp_path, 2)
+    threading.Event().wait(1.5)
+    assert list(watched.watcher.loaded) == [1]
+    watched.watcher.follow(tmp_path, NEWEST)
+    wait_for(lambda: list(watched.watcher.loaded) == [2], 20, "another look when told")
+    watched.watcher.stop()
+    assert watched.engines[2].closed
