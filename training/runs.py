@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(**APP)
 
-ELSEWHERE = {"report", "run_dir", "summaries_dir", "output_labels", "log_level", "log_json"}
-"""Settings that say where results go: runs that differ in these alone are the same."""
+ELSEWHERE = {
+    *("report", "run_dir", "summaries_dir", "output_labels", "compact", "model_base_path"),
+    *("cache", "bottleneck_dir", "log_level", "log_json"),
+}
+"""Settings that decide no figure: runs that differ in these alone are the same."""
 
 
 def write_run(report: Mapping[str, Any], runs: Path) -> Path:
@@ -62,7 +65,7 @@ def compared(reports: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, ..
         figures = ("-", "-", "-")
         if own:
             figures = (f"{own['accuracy']:.1%}", f"{own['clip_accuracy']:.1%}", f"{own['calibration']['ece']:.3f}")
-        said = ", ".join(f"{name} {report['settings'].get(name)}" for name in differing)
+        said = "\n".join(f"{name} {report['settings'].get(name)}" for name in differing)
         yield (run, str(report["clips"]), *figures, said)
 
 
@@ -75,7 +78,14 @@ def main(runs: Annotated[Path, typer.Argument(help="Folder that `earshot retrain
             reports[file.parent.name] = json.loads(file.read_text(encoding="utf-8"))
     if not reports:
         raise fail(f"{runs} holds no run; `earshot retrain --run-dir {runs}` writes one")
-    table = Table(Column("run", no_wrap=True), "clips", "first 3 s", "whole clip", "ECE", "settings that differ")
+    table = Table(
+        Column("run", no_wrap=True),
+        "clips",
+        "first 3 s",
+        "whole clip",
+        "ECE",
+        Column("settings that differ", overflow="fold"),
+    )
     for row in compared(reports):
         table.add_row(*row)
     Console().print(table)
