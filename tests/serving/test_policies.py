@@ -49,6 +49,9 @@ class Watched:
         self.watcher.poll()
         return list(self.watcher.loaded)
 
+    def is_closed(self, version: int) -> bool:
+        return self.engines[version].closed
+
     def states(self) -> dict[int, State]:
         return {status.version: status.state for status in self.watcher.statuses()}
 
@@ -82,7 +85,7 @@ def test_a_newer_version_takes_the_place_of_the_oldest(tmp_path: Path) -> None:
     assert watched.poll() == [2, 1]
     write(tmp_path, 3)
     assert watched.poll() == [3, 2]
-    assert watched.engines[1].closed
+    assert watched.is_closed(1)
     assert watched.states() == {1: State.END, 2: State.AVAILABLE, 3: State.AVAILABLE}
 
 
@@ -113,7 +116,7 @@ def test_what_vanished_is_unloaded_only_when_another_is_there(tmp_path: Path) ->
     assert watched.poll() == [2]
     shutil.rmtree(tmp_path / "1")
     assert watched.poll() == []
-    assert watched.engines[2].closed
+    assert watched.is_closed(2)
 
 
 def test_a_version_is_unloaded_behind_the_last_request_in_it(tmp_path: Path) -> None:
@@ -126,11 +129,11 @@ def test_a_version_is_unloaded_behind_the_last_request_in_it(tmp_path: Path) -> 
         assert watched.poll() == [2]
         assert watched.states()[1] is State.UNLOADING
         with loaded.lease():  # a request that found it just before
-            assert not watched.engines[1].closed
+            assert not watched.is_closed(1)
         assert watched.poll() == [2]
         assert watched.states()[1] is State.UNLOADING
     wait_for(lambda: watched.states()[1] is State.END, 10, "version 1 to be unloaded")
-    assert watched.engines[1].closed
+    assert watched.is_closed(1)
     with pytest.raises(Retired), loaded.lease():
         pass
 
@@ -198,4 +201,4 @@ def test_without_a_wait_the_folders_are_looked_at_once(tmp_path: Path) -> None:
     watched.watcher.follow(tmp_path, NEWEST)
     wait_for(lambda: list(watched.watcher.loaded) == [2], 20, "another look when told")
     watched.watcher.stop()
-    assert watched.engines[2].closed
+    assert watched.is_closed(2)
