@@ -1,9 +1,20 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 
-from training.tuning import _parts
+from earshot.labels import UNKNOWN
+from serving.network import Architecture
+from training.datasets import find_clips
+from training.finetune import Schedule
+from training.noises import make_noises
+from training.tuning import TuningRecipe, _parts
+from training.weights import load_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_recordings_that_calibrate_are_not_learnt_from_and_every_class_is_learnt() -> None:
@@ -39,3 +50,42 @@ def test_a_recording_of_two_classes_is_on_one_side(seed: int) -> None:
     learnt, kept_out = _parts(classes, sources, seed)
     assert not {sources[number] for number in learnt} & {sources[number] for number in kept_out}
     assert set(classes[learnt]) == {0, 1, 2}
+
+
+class _Enough(Exception):
+    """What was to be seen has been seen."""
+
+
+def test_what_is_kept_out_is_of_the_training_clips_and_no_noise_is_of_it(
+    data: Path, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def recording(*arguments: Any) -> Any:
+        given.extend(arguments)
+        raise _Enough
+
+    monkeypatch.setattr("training.tuning.finetune", recording)
+    clips = [*find_clips(data), *make_noises(20, [1, 2, 3], 0, tmp_path)]
+    recipe = TuningRecipe(
+        clips,
+        load_weights(str(weights_file)),
+        Architecture(("mixed0",), 1),
+        Schedule(epochs=1),
+        folder=tmp_path,
+        precision=0.5,
+        steps=0,
+        seed=0,
+    )
+    with pytest.raises(_Enough):
+        recipe.train([clip for clip in recipe.clips if clip.fold != 1], ["hiss", "hum", UNKNOWN, "whistle"])
+    rows = {row: clip for clip, own in recipe._windows.rows.items() for row in own.trained}
+    learnt, kept_out = ({rows[row] for own in examples.groups for row in own} for examples in given[:2])
+    noises = {rows[row] for row in given[0].noises}
+    assert kept_out
+    assert not learnt & kept_out
+    assert not {clip.source for clip in learnt} & {clip.source for clip in kept_out}
+    assert 1 not in {clip.fold for clip in learnt | kept_out | noises}
+    assert noises
+    assert {clip.label for clip in noises} == {UNKNOWN}
+    assert not noises & kept_out
