@@ -1,0 +1,208 @@
+"""A version's SavedModel as OpenVINO takes it, with the SavedModel's own answers; made once, and kept in the cache.
+
+TensorFlow makes it, in a process of its own (`serving.openvino_export`): who only reads it needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from earshot.logs import get_log
+from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams
+from serving.layout import SAVED_MODEL_FILE, SPECTROGRAM_FILE, VARIABLES_FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+log = get_log(__name__)
+
+FORMAT = 1
+KEPT = 16
+"""Conversions that stay in the cache, those used last; one has the size of the network's weights."""
+
+NETWORK_FILE = "network.xml"
+WEIGHTS_FILE = "network.bin"
+ANSWERS_FILE = "answers.npz"
+ABOUT_FILE = "about.json"
+
+UNSUPPORTED = 3
+"""Exit status of `serving.openvino_export` where the version is of a kind that it does not convert."""
+
+
+class CannotConvert(RuntimeError):
+    """A version cannot be run in OpenVINO; the message says why, and what runs it."""
+
+
+class _Broken(ValueError):
+    """An entry of the cache is not whole."""
+
+
+class Kind(StrEnum):
+    """What a signature takes."""
+
+    IMAGE = "image"
+    """A spectrogram, uint8 [batch, mels, frames, channels]."""
+    SOUND = "sound"
+    """PCM, int16 [batch, samples]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """The one input of a signature."""
+
+    kind: Kind
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A converted SavedModel."""
+
+    network: Path
+    """OpenVINO's model: uint8 [batch, mels, frames, channels] to `computed`, each float32 [batch, ...]."""
+    signatures: Mapping[str, Takes]
+    computed: Sequence[str]
+    """Outputs of every signature that the network computes, in its own order."""
+    repeated: Mapping[str, NDArray[Any]]
+    """The others, which are the same whatever is asked, class names say: one row of each."""
+    params: SpectrogramParams
+    """What makes an image of a sound."""
+    images: NDArray[np.uint8]
+    """Those that the SavedModel was asked about, [n, mels, frames, channels]."""
+    answers: Mapping[str, NDArray[np.float32]]
+    """What it answered, by output: [n, ...]."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The conversion in a folder; raises _Broken where it is not whole."""
+        try:
+            about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
+            for name, digest in about["files"].items():
+                if _digest(folder / name) != digest:
+                    raise _Broken(f"{name} has changed")
+            with np.load(folder / ANSWERS_FILE, allow_pickle=False) as arrays:
+                return cls(
+                    network=folder / NETWORK_FILE,
+                    signatures={name: Takes(Kind(kind), key) for name, (kind, key) in about["signatures"].items()},
+                    computed=about["computed"],
+                    repeated={name: arrays[f"repeated/{name}"] for name in about["repeated"]},
+                    params=SpectrogramParams.from_json(about["spectrogram"]),
+                    images=arrays["images"],
+                    answers={name: arrays[f"answer/{name}"] for name in about["computed"]},
+                )
+        except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise _Broken(str(error)) from error
+
+
+def convert(version_dir: Path, cache: Path) -> Converted:
+    """The version's SavedModel converted, from the folder `cache` or made and kept there.
+
+    What is kept belongs to the content of the SavedModel and the version of OpenVINO. Raises CannotConvert, or OSError
+    where the cache cannot be written.
+    """
+    entries = cache / "openvino"
+    folder = entries / _key(version_dir)
+    if folder.is_dir():
+        try:
+            converted = Converted.read(folder)
+        except _Broken as error:
+            log.warning("cached conversion is broken, making it anew", folder=str(folder), reason=str(error))
+            shutil.rmtree(folder)
+        else:
+            os.utime(folder)
+            return converted
+    entries.mkdir(parents=True, exist_ok=True)
+    log.info("converting for OpenVINO, once", version_dir=str(version_dir))
+    unfinished = Path(tempfile.mkdtemp(prefix=".", dir=entries))
+    try:
+        _run(version_dir, unfinished)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was quicker
+                raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    _forget_oldest(entries)
+    return Converted.read(folder)
+
+
+def spectrogram_params(version_dir: Path) -> SpectrogramParams:
+    """The parameters that the version brings, or the project's where it brings none."""
+    path = version_dir / SPECTROGRAM_FILE
+    if not path.is_file():
+        return DEFAULT_PARAMS
+    return SpectrogramParams.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
+def write_about(
+    folder: Path,
+    signatures: Mapping[str, Takes],
+    computed: Sequence[str],
+    repeated: Sequence[str],
+    params: SpectrogramParams,
+) -> None:
+    """Write what completes a conversion whose other files are in `folder` already."""
+    about = {
+        "signatures": {name: (takes.kind, takes.name) for name, takes in signatures.items()},
+        "computed": list(computed),
+        "repeated": list(repeated),
+        "spectrogram": params.to_json(),
+        "files": {name: _digest(folder / name) for name in (NETWORK_FILE, WEIGHTS_FILE, ANSWERS_FILE)},
+    }
+    (folder / ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def _run(version_dir: Path, folder: Path) -> None:
+    command = [sys.executable, "-m", "serving.openvino_export", str(version_dir), str(folder)]
+    done = subprocess.run(
+        command, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True, text=True, check=False
+    )
+    if done.returncode == UNSUPPORTED:
+        raise CannotConvert(f"{done.stderr.splitlines()[-1]}; serve it with --engine tensorflow")
+    if done.returncode:
+        raise CannotConvert(
+            f"{version_dir} cannot be converted for OpenVINO (exit status {done.returncode}); serve it with --engine "
+            f"tensorflow. The conversion said: {done.stderr.strip()[-2000:]}"
+        )
+
+
+def _key(version_dir: Path) -> str:
+    digest = hashlib.sha256(f"{FORMAT} {importlib.metadata.version('openvino')}".encode())
+    for path in _content(version_dir):
+        digest.update(f"{path.relative_to(version_dir)} {_digest(path)}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _content(version_dir: Path) -> Iterator[Path]:
+    """The files that decide what becomes of a version."""
+    yield version_dir / SAVED_MODEL_FILE
+    yield from sorted((version_dir / VARIABLES_FOLDER).glob("*"))
+    yield from sorted(version_dir.glob(SPECTROGRAM_FILE))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _forget_oldest(entries: Path) -> None:
+    by_use = sorted(entries.glob("[!.]*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in by_use[KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)

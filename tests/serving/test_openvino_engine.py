@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from serving.engine import TensorFlowEngine
+from serving.int8 import Int8, NotQuantised, measure
+from serving.layout import INT8_FILE
+from serving.openvino_engine import BOUNDS, AnswersDiffer, CannotRun, OpenVinoEngine, Precision
+from tests.serving.conftest import CLASS_NAMES, THRESHOLDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+ALL = ["scores", "classes", "thresholds"]
+SHAPES: dict[str, tuple[str, Any, tuple[int, ...]]] = {
+    "serving_default": ("spectrogram", np.uint8, (128, 301, 3)),
+    "pcm": ("pcm", np.int16, (48_000,)),
+}
+
+
+def asked(signature: str, batch: int) -> dict[str, NDArray[Any]]:
+    name, dtype, shape = SHAPES[signature]
+    bounds = np.iinfo(dtype)
+    values = np.random.default_rng(batch).integers(bounds.min, bounds.max, (batch, *shape), endpoint=True)
+    return {name: values.astype(dtype)}
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that the tests share, as servers on one machine do."""
+    return tmp_path_factory.mktemp("openvino")
+
+
+@pytest.fixture(scope="session")
+def quantised(exported: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exported version with what 8 bits need."""
+    folder = tmp_path_factory.mktemp("quantised") / "1"
+    shutil.copytree(exported, folder)
+    engine = OpenVinoEngine(exported, Precision.F32, cache)
+    network = ov.Core().read_model(engine._converted.network)
+    ranges = measure(network, np.random.default_rng(0).integers(0, 256, (8, 128, 301, 3)).astype(np.uint8))
+    Int8(ranges, 8, 100, unseen=True, agreement=0.98, accuracy_float32=0.7, accuracy_int8=0.7).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def own(exported: Path) -> Iterator[TensorFlowEngine]:
+    """What the SavedModel itself answers."""
+    engine = TensorFlowEngine(exported)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(params=list(Precision))
+def engine(request: pytest.FixtureRequest, quantised: Path, cache: Path) -> Iterator[OpenVinoEngine]:
+    if request.param is Precision.BF16 and not computes_bf16():
+        pytest.skip("this CPU does not compute in bfloat16")
+    engine = OpenVinoEngine(quantised, request.param, cache)
+    engine.precision = request.param  # type: ignore[attr-defined]
+    yield engine
+    engine.close()
+
+
+def computes_bf16() -> bool:
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("signature", list(SHAPES))
+def test_each_precision_answers_as_the_saved_model_does_within_its_bound(
+    engine: Any, own: TensorFlowEngine, signature: str, batch: int
+) -> None:
+    inputs = asked(signature, batch)
+    answers, wanted = engine.run(signature, inputs, ALL), own.run(signature, inputs, ALL)
+    assert {name: (each.shape, each.dtype) for name, each in answers.items()} == {
+        name: (each.shape, each.dtype) for name, each in wanted.items()
+    }
+    np.testing.assert_allclose(answers["scores"], wanted["scores"], atol=BOUNDS[engine.precision])
+    assert [name.decode() for name in answers["classes"][-1]] == CLASS_NAMES
+    np.testing.assert_array_equal(answers["thresholds"], [THRESHOLDS] * batch)
+
+
+def test_float32_is_float32_on_a_cpu_that_has_bfloat16(quantised: Path, own: TensorFlowEngine, cache: Path) -> None:
+    inputs = asked("serving_default", 4)
+    wanted = own.run("serving_default", inputs, ["scores"])["scores"]
+
+    def apart(precision: Precision) -> float:
+        engine = OpenVinoEngine(quantised, precision, cache)
+        return float(np.abs(engine.run("serving_default", inputs, ["scores"])["scores"] - wanted).max())
+
+    assert apart(Precision.F32) < 1e-6
+    assert apart(Precision.INT8) > 1e-4
+    if computes_bf16():
+        assert apart(Precision.BF16) > 1e-4
+
+
+def test_the_signatures_are_those_of_the_saved_model(quantised: Path, own: TensorFlowEngine, cache: Path) -> None:
+    signatures = OpenVinoEngine(quantised, Precision.F32, cache).signature_defs
+    assert set(signatures) == set(SHAPES)
+    assert all(signatures[name] == own.signature_defs[name] for name in SHAPES)
+
+
+def test_only_what_is_asked_for_is_answered_and_computed(
+    quantised: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OpenVinoEngine(quantised, Precision.F32, cache)
+    inputs = asked("serving_default", 2)
+    assert set(engine.run("serving_default", inputs, ["scores", "classes"])) == {"scores", "classes"}
+    monkeypatch.setattr(engine, "_request", None)  # nothing can be computed any more
+    assert engine.run("serving_default", inputs, ["classes"])["classes"].shape == (2, len(CLASS_NAMES))
+    with pytest.raises(TypeError):
+        engine.run("serving_default", inputs, ["scores"])
+
+
+@pytest.mark.parametrize("signature", list(SHAPES))
+def test_an_empty_batch_has_an_empty_answer(quantised: Path, cache: Path, signature: str) -> None:
+    answers = OpenVinoEngine(quantised, Precision.F32, cache).run(signature, asked(signature, 0), ALL)
+    assert {name: each.shape for name, each in answers.items()} == dict.fromkeys(ALL, (0, len(CLASS_NAMES)))
+
+
+def test_many_threads_at_once_each_get_their_own_answer(quantised: Path, own: TensorFlowEngine, cache: Path) -> None:
+    engine = OpenVinoEngine(quantised, Precision.F32, cache)
+    inputs = [asked(signature, batch) for batch in (1, 2, 3, 7) for signature in SHAPES]
+    signatures = [signature for _ in range(4) for signature in SHAPES]
+
+    def answers(one: TensorFlowEngine | OpenVinoEngine, number: int) -> NDArray[np.float32]:
+        return one.run(signatures[number], inputs[number], ["scores"])["scores"]
+
+    wanted = [answers(own, number) for number in range(len(inputs))]
+    numbers = list(range(len(inputs))) * 8
+    with ThreadPoolExecutor(8) as pool:
+        for number, scores in zip(numbers, pool.map(lambda number: answers(engine, number), numbers), strict=True):
+            np.testing.assert_allclose(scores, wanted[number], atol=BOUNDS[Precision.F32])
+
+
+def test_8_bits_are_refused_without_what_they_need_and_the_message_names_the_command(
+    exported: Path, cache: Path
+) -> None:
+    with pytest.raises(NotQuantised, match="earshot models quantize --model-base-path"):
+        OpenVinoEngine(exported, Precision.INT8, cache)
+
+
+def changed(version: Path, folder: Path, **values: Any) -> Path:
+    """A copy of a quantised version whose file says something else."""
+    shutil.copytree(version, folder)
+    path = folder / INT8_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    return folder
+
+
+def test_8_bits_are_refused_where_they_name_too_many_clips_differently(
+    quantised: Path, cache: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(NotQuantised, match=r"only 90\.0% of 100 clips .* --precision bf16 or f32"):
+        OpenVinoEngine(changed(quantised, tmp_path / "1", agreement=0.9), Precision.INT8, cache)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"ranges": [{"shape": [7, 7, 7], "low": 0, "high": 1}]}, {"ranges": []}, {"ranges": [{}]}, {"agreement": None}],
+)
+def test_a_file_of_another_network_or_of_no_sense_is_refused(
+    quantised: Path, cache: Path, tmp_path: Path, values: dict[str, Any]
+) -> None:
+    with pytest.raises(NotQuantised, match="earshot models quantize"):
+        OpenVinoEngine(changed(quantised, tmp_path / "1", **values), Precision.INT8, cache)
+
+
+def test_ranges_that_do_not_fit_make_answers_that_are_refused(
+    quantised: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BOUNDS, Precision.INT8, 0.05)  # whatever a network so small is given, it is nearly as unsure
+    (one,) = json.loads((quantised / INT8_FILE).read_text())["ranges"]
+    version = changed(quantised, tmp_path / "1", ranges=[{**one, "high": 0.01}])
+    with pytest.raises(AnswersDiffer, match="--precision f32"):
+        OpenVinoEngine(version, Precision.INT8, cache)
+
+
+def test_bfloat16_is_refused_where_the_cpu_has_it_not(
+    exported: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OlderCpu(ov.Core):  # type: ignore[misc]
+        def get_property(self, device: str, name: str) -> Any:
+            return ["FP32", "INT8"] if name == "OPTIMIZATION_CAPABILITIES" else super().get_property(device, name)
+
+    monkeypatch.setattr(ov, "Core", OlderCpu)
+    with pytest.raises(CannotRun, match="--precision f32"):
+        OpenVinoEngine(exported, Precision.BF16, cache)
+
+
+def test_answers_far_from_the_saved_models_are_refused(
+    exported: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BOUNDS, Precision.F32, 1e-12)
+    with pytest.raises(AnswersDiffer, match="--engine tensorflow"):
+        OpenVinoEngine(exported, Precision.F32, cache)
