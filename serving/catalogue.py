@@ -65,6 +65,17 @@ def versions(base_path: Path) -> list[Version]:
     return [Version.read(number, folder) for number, folder in sorted(_numbers(base_path).items(), reverse=True)]
 
 
+def find_version(base_path: Path, number: int | None = None) -> Version:
+    """The version of that number in `base_path`, or the newest; raises NoBasePath, NoSuchVersion or NotWhole."""
+    there = versions(base_path)
+    found = next((version for version in there if number in {None, version.number}), None)
+    if found is None:
+        others = ", ".join(str(version.number) for version in there) or "none"
+        raise NoSuchVersion(f"{base_path} holds no version {'' if number is None else number}; there are: {others}")
+    require_whole(found.folder)
+    return found
+
+
 def require_whole(version_dir: Path) -> None:
     """Raise NotWhole unless the folder has all files of a version."""
     lacks = missing_files(version_dir)

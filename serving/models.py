@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,17 +94,11 @@ def promote(
     with needs("training"):
         from rich.console import Console
 
-        from earshot.logs import configure_logs
-        from earshot.settings import Settings, SettingsError
         from local.interrupts import Interrupts
         from training.promotion import FAILURES, Promotion, Refused
         from training.promotion import promote as judge_and_publish
 
-    try:
-        shared = Settings.read()
-    except SettingsError as error:
-        raise fail(error) from None
-    configure_logs(shared.log_level, json=shared.log_json)
+    _configure_logs()
     try:
         with Interrupts():
             order = Promotion(candidate, model_base_path, folders_of(data), class_map, folds, force)
@@ -116,6 +111,58 @@ def promote(
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"published {published}")
+
+
+@app.command()
+def quantize(
+    model_base_path: BasePath,
+    data: Annotated[str, typer.Option(help="Labelled clips, those it was trained on among them.")],
+    class_map: Annotated[Path | None, typer.Option(help="Table of their names, as for `earshot retrain`.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version to quantize (default: the newest).")] = None,
+) -> None:
+    """Let a version be served in 8 bits, with `earshot serve --engine openvino --precision int8`.
+
+    What its network does is measured on clips that it was trained on, and what it names in float32 and in 8 bits is
+    compared on clips that it was not trained on, or else on others of the same. The outcome, a few KB, is put into the
+    version, so this needs a machine that has the clips; a candidate is quantized before it is promoted. Exit status 1:
+    they name too many clips differently, and nothing was written.
+    """
+    with needs("training"):
+        from rich.console import Console
+
+        from serving.catalogue import CatalogueError, find_version
+        from training.datasets import DataError, find_clips, read_class_map
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with needs("openvino"):
+        from serving.conversion import CannotConvert
+        from serving.int8 import NotQuantised
+        from serving.openvino_engine import AnswersDiffer
+        from training.quantising import quantise
+
+    _configure_logs()
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        names = read_class_map(class_map) if class_map else None
+        clips = find_clips(*folders_of(data), class_map=names, least_classes=1)
+        int8, written = quantise(find_version(model_base_path, version).folder, clips, console)
+    except (NotQuantised, AnswersDiffer) as error:
+        typer.secho(f"earshot: {error}", fg="red", err=True)
+        raise typer.Exit(REFUSED) from None
+    except (CatalogueError, DataError, CannotConvert, OSError) as error:
+        raise fail(error) from None
+    console.print(int8.sentence())
+    typer.echo(f"wrote {written}")
+
+
+def _configure_logs() -> None:
+    from earshot.logs import configure_logs
+    from earshot.settings import Settings, SettingsError
+
+    try:
+        shared = Settings.read()
+    except SettingsError as error:
+        raise fail(error) from None
+    configure_logs(shared.log_level, json=shared.log_json)
 
 
 def _as_json(version: Version, latest: bool) -> dict[str, object]:

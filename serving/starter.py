@@ -15,8 +15,11 @@ import typer
 from earshot.command import fail, needs
 from earshot.folders import cache_folder
 from serving.compact import InvalidModelFile, load_compact
+from serving.layout import INT8_FILE
 
 STARTER = Path(__file__).with_name("starter_model") / "earshot-starter.npz"
+STARTER_INT8 = STARTER.with_name("int8.json")
+"""What it needs to be run in 8 bits, as `earshot models quantize` writes it."""
 MODEL_NAME = "earshot"
 VERSION = 1
 
@@ -24,15 +27,15 @@ VERSION = 1
 def ensure_starter(cache: Path | None = None) -> Path:
     """The model base path that holds the starter model as version 1, made in the cache where it is not there yet.
 
-    cache: the folder for it; None is Earshot's. A cached model belongs to one content of the file, so a new starter
-    model is expanded anew. Raises InvalidModelFile where the file is missing or broken, ExportError or OSError where
+    cache: the folder for it; None is Earshot's. A cached model belongs to one content of its files, so a new starter
+    model is expanded anew. Raises InvalidModelFile where a file is missing or broken, ExportError or OSError where
     the cache cannot be written.
     """
     cache = cache or cache_folder()
     try:
-        content = hashlib.sha256(STARTER.read_bytes()).hexdigest()[:16]
+        content = hashlib.sha256(STARTER.read_bytes() + STARTER_INT8.read_bytes()).hexdigest()[:16]
     except OSError as error:
-        raise InvalidModelFile(f"the starter model {STARTER} cannot be read: {error.strerror}") from error
+        raise InvalidModelFile(f"the starter model {error.filename} cannot be read: {error.strerror}") from error
     base = cache / "models" / content / MODEL_NAME
     if not (base / str(VERSION)).is_dir():
         expand(STARTER, base)
@@ -40,14 +43,15 @@ def ensure_starter(cache: Path | None = None) -> Path:
 
 
 def expand(file: Path, base: Path) -> Path:
-    """Write the compact model in `file` as version 1 in `base`; the version folder appears when it is whole."""
+    """Write the compact starter model in `file` as version 1 in `base`; the folder appears when it is whole."""
     from serving.export import ExportError, export_saved_model
 
     model = load_compact(file)
     version = base / str(VERSION)
     try:
+        extra = {INT8_FILE: STARTER_INT8.read_text(encoding="utf-8")}
         return export_saved_model(
-            model.network(), model.class_names, version, model.params, model.card, model.thresholds
+            model.network(), model.class_names, version, model.params, model.card, model.thresholds, extra
         )
     except ExportError:
         if version.is_dir():  # another process was quicker

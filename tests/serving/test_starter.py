@@ -15,6 +15,7 @@ import serving.starter
 from earshot.audio import windows
 from earshot.spectrogram import spectrogram
 from serving.compact import InvalidModelFile
+from serving.openvino_engine import OpenVinoEngine, Precision
 from serving.starter import STARTER, ensure_starter, main
 from training.clips import load_clip
 
@@ -146,3 +147,12 @@ def test_both_signatures_agree(loaded: Any) -> None:
     # A pixel on a rounding edge may differ by one step.
     np.testing.assert_allclose(from_pcm, from_image, atol=5e-3)
     np.testing.assert_allclose(from_image.sum(axis=1), 1.0, rtol=1e-4)
+
+
+def test_it_is_run_in_8_bits_and_names_the_sample_clips_as_in_float32(loaded: Any, cache: Path, tmp_path: Path) -> None:
+    _, segments = first_segments()
+    wanted = loaded.signatures["pcm"](pcm=tf.constant(segments))["scores"].numpy()
+    engine = OpenVinoEngine(ensure_starter(cache) / "1", Precision.INT8, tmp_path)
+    scores = engine.run("pcm", {"pcm": segments}, ["scores"])["scores"]
+    np.testing.assert_array_equal(scores.argmax(axis=1), wanted.argmax(axis=1))
+    assert 1e-4 < np.abs(scores - wanted).max() < 0.2
