@@ -124,8 +124,8 @@ def _print(how: str, answers: Sequence[Answers], named: Counter[str], folds: int
         unknown = fold["unknown"]
         kept = (1 - unknown["share"]) * unknown["accuracy_of_answered"] if unknown else fold["accuracy"]
         print(
-            f"  a fold: {kept:.1%} of {fold['clips']} clips labelled right, {unknown['share'] if unknown else 0:.1%} "
-            f"unknown"
+            f"  a fold: {fold['accuracy']:.1%} of {fold['clips']} clips named right, {kept:.1%} labelled right, "
+            f"{unknown['share'] if unknown else 0:.1%} unknown"
         )
         for kind in ("background", "generated_background"):
             if heard := fold[kind]:
