@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from earshot.folders import cache_folder
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams
 from serving.layout import SAVED_MODEL_FILE, SPECTROGRAM_FILE, VARIABLES_FOLDER
@@ -110,14 +111,14 @@ class Converted:
             raise _Broken(str(error)) from error
 
 
-def convert(version_dir: Path, cache: Path) -> Converted:
-    """The version's SavedModel converted, from the folder `cache` or made and kept there.
+def convert(version_dir: Path, cache: Path | None = None) -> Converted:
+    """The version's SavedModel converted, from the folder `cache` or made and kept there; None is Earshot's.
 
     What is kept belongs to the content of the SavedModel and the version of OpenVINO. Raises CannotConvert, or OSError
     where the cache cannot be written.
     """
-    entries = cache / "openvino"
-    folder = entries / _key(version_dir)
+    cache = cache or cache_folder() / "openvino"
+    folder = cache / _key(version_dir)
     if folder.is_dir():
         try:
             converted = Converted.read(folder)
@@ -127,9 +128,9 @@ def convert(version_dir: Path, cache: Path) -> Converted:
         else:
             os.utime(folder)
             return converted
-    entries.mkdir(parents=True, exist_ok=True)
+    cache.mkdir(parents=True, exist_ok=True)
     log.info("converting for OpenVINO, once", version_dir=str(version_dir))
-    unfinished = Path(tempfile.mkdtemp(prefix=".", dir=entries))
+    unfinished = Path(tempfile.mkdtemp(prefix=".", dir=cache))
     try:
         _run(version_dir, unfinished)
         try:
@@ -139,7 +140,7 @@ def convert(version_dir: Path, cache: Path) -> Converted:
                 raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    _forget_oldest(entries)
+    _forget_oldest(cache)
     return Converted.read(folder)
 
 
@@ -202,7 +203,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _forget_oldest(entries: Path) -> None:
-    by_use = sorted(entries.glob("[!.]*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+def _forget_oldest(cache: Path) -> None:
+    by_use = sorted(cache.glob("[!.]*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
     for folder in by_use[KEPT:]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -57,12 +57,12 @@ class OpenVinoEngine:
         self,
         version_dir: Path,
         precision: Precision,
-        cache: Path,
+        cache: Path | None = None,
         *,
         threads: int = 0,
         ranges: Sequence[Range] | None = None,
     ) -> None:
-        """Load the version, which is converted first where the folder `cache` has it not.
+        """Load the version, which is converted first where the folder `cache`, or else Earshot's, has it not.
 
         threads: of OpenVINO, 0 is one for each core. ranges: for 8 bits; None are those that the version brings.
         Raises CannotRun, NotQuantised, CannotConvert, AnswersDiffer, or OSError where the cache cannot be written.
@@ -81,8 +81,10 @@ class OpenVinoEngine:
             network,
             _DEVICE,
             {
-                # Streams, each on cores of its own: a batch is divided among them, which nothing has to wait for.
+                # Streams, each with threads of its own: a batch is divided among them, which nothing has to wait for.
                 "PERFORMANCE_HINT": "THROUGHPUT",
+                # On one core each they wait where another process has that core, though others be idle.
+                "ENABLE_CPU_PINNING": False,
                 # Without it OpenVINO takes bfloat16 by itself where the CPU has it.
                 "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BF16 else "f32",
                 **({"INFERENCE_NUM_THREADS": threads} if threads else {}),

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import tensorflow as tf
+from openvino import opset13 as operations
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from earshot.audio import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, pcm16
@@ -138,9 +139,21 @@ def _freeze(signature: Any, key: str, computed: list[str], folder: Path) -> None
     path = folder / _FROZEN_FILE
     path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
     model = ov.Core().read_model(path)
+    _gather_what_is_reversed(model)
     outputs = [next(each for each in model.outputs if output.name in each.get_names()) for output in frozen.outputs]
     ov.save_model(ov.Model(outputs, model.get_parameters()), folder / NETWORK_FILE, compress_to_fp16=False)
     path.unlink()
+
+
+def _gather_what_is_reversed(model: ov.Model) -> None:
+    """Turn images around by taking their rows in reverse order: OpenVINO's own reversal took a quarter of the time."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "ReverseSequence":
+            turned, axis = node.input(0).get_source_output(), node.get_attributes()["seq_axis"]
+            last = turned.get_partial_shape()[axis].get_length() - 1
+            rows = operations.constant(np.arange(last, -1, -1, dtype=np.int32))
+            gathered = operations.gather(turned, rows, operations.constant(np.int32(axis)))
+            node.output(0).replace(gathered.output(0))
 
 
 def _without_objects(row: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openvino as ov
 
-from earshot.folders import cache_folder
 from processors.predictor import SIGNATURE
 from serving.conversion import convert
 from serving.int8 import Int8, measure
@@ -49,12 +48,11 @@ class _Parts:
 def quantise(
     version_dir: Path, clips: Sequence[Clip], console: Console, cache: Path | None = None
 ) -> tuple[Int8, Path]:
-    """Put what 8 bits need into the version; returns it and its file. `cache` is Earshot's where there is none.
+    """Put what 8 bits need into the version; returns it and its file. cache: of conversions; None is Earshot's.
 
     Raises NotQuantised where float32 and 8 bits name too many clips differently, DataError where the clips will not
     do, CannotConvert, or OSError; then the version is as it was.
     """
-    cache = cache or cache_folder()
     converted = convert(version_dir, cache)
     float32 = OpenVinoEngine(version_dir, Precision.F32, cache)
     class_names = _class_names(float32, converted.images[:1])

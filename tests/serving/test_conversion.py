@@ -48,7 +48,7 @@ def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def entry(cache: Path) -> Path:
-    (folder,) = (cache / "openvino").iterdir()
+    (folder,) = cache.iterdir()
     return folder
 
 
@@ -98,7 +98,7 @@ def test_a_broken_entry_is_noticed(
     )
     assert convert(exported, cache).network.is_file()
     assert path.read_bytes() == (whole / file).read_bytes()
-    assert [folder.name for folder in (cache / "openvino").iterdir()] == [entry(cache).name]
+    assert [folder.name for folder in cache.iterdir()] == [entry(cache).name]
 
 
 def test_a_broken_entry_is_made_anew(exported: Path, cache: Path, conversions: list[Path]) -> None:
@@ -114,7 +114,7 @@ def test_another_openvino_converts_anew(
     monkeypatch.setattr("importlib.metadata.version", lambda _: "2027.0.0")
     convert(exported, cache)
     assert conversions == [exported]
-    assert len(list((cache / "openvino").iterdir())) == 2
+    assert len(list(cache.iterdir())) == 2
 
 
 def test_entries_that_nobody_used_for_longest_are_forgotten(
@@ -131,7 +131,7 @@ def test_entries_that_nobody_used_for_longest_are_forgotten(
         lambda _, folder: shutil.copytree(whole.with_name("used"), folder, dirs_exist_ok=True),
     )
     convert(exported, cache)
-    assert {folder.name for folder in (cache / "openvino").iterdir()} == {whole.name, "used lately"}
+    assert {folder.name for folder in cache.iterdir()} == {whole.name, "used lately"}
 
 
 def save(folder: Path, function: Any, **specs: tf.TensorSpec) -> Path:
@@ -147,7 +147,7 @@ def test_what_is_no_model_of_earshots_is_refused_with_what_serves_it(tmp_path: P
     folder = save(tmp_path / "1", lambda x: {"y": 0.5 * x + 2.0}, x=spec)
     with pytest.raises(CannotConvert, match=r"'serving_default' takes neither.*--engine tensorflow"):
         convert(folder, tmp_path / "cache")
-    assert not list((tmp_path / "cache" / "openvino").iterdir())
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_pcm_that_the_graph_makes_other_images_of_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
