@@ -1,8 +1,10 @@
-"""Times the model server with the starter model: requests of several sizes through both signatures, in turn.
+"""Compares engines through the server: images a second and latency at several numbers of clients.
 
-The server runs as a process of its own, as it does in use; the client asks over gRPC, one request after another.
+TensorFlow in a process by itself, the engine inside TensorFlow Serving, is what the others are compared with; beside
+each engine that is asked over gRPC, the same engine without it tells what the RPC costs. All take turns, round after
+round, so whatever else the machine does meets all of them; times are medians of the rounds, ratios medians of theirs.
 
-Run: python -m benchmarks.serving [--rounds N] [--model-base-path DIR]
+Run: python -m benchmarks.serving [--rounds N] [--seconds S] [--clients 1,4,16] [--model-base-path DIR]
 """
 
 from __future__ import annotations
@@ -10,90 +12,115 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
-import sys
-import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tensorflow.core.framework import tensor_pb2, types_pb2
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+import openvino as ov
 
-from local.ports import free_ports
+from benchmarks.loads import TENSORFLOW, Seen, ask, engine_process
+from benchmarks.servers import Server, request, serve
+from serving.catalogue import find_version
+from serving.layout import INT8_FILE
+from serving.openvino_engine import Precision
+from serving.starter import ensure_starter
 
-BATCHES = (1, 4, 16)
-INPUTS: dict[str, tuple[str, int, Any, tuple[int, ...]]] = {
-    "serving_default": ("spectrogram", types_pb2.DT_UINT8, np.uint8, (128, 301, 3)),
-    "pcm": ("pcm", types_pb2.DT_INT16, np.int16, (48_000,)),
-}
-"""Input of each signature: its name, type twice, and shape without the batch."""
-
-
-def request(signature: str, batch: int) -> predict_pb2.PredictRequest:
-    """A request of random values, as `tensor_content`."""
-    name, number, dtype, shape = INPUTS[signature]
-    values = np.random.default_rng(0).integers(0, 256, (batch, *shape)).astype(dtype)
-    tensor = tensor_pb2.TensorProto(dtype=number, tensor_content=values.tobytes())
-    for size in values.shape:
-        tensor.tensor_shape.dim.add(size=size)
-    made = predict_pb2.PredictRequest()
-    made.model_spec.name = "earshot"
-    made.model_spec.signature_name = signature
-    made.inputs[name].CopyFrom(tensor)
-    return made
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-def wait_until_serving(channel: grpc.Channel, server: subprocess.Popen[bytes]) -> None:
-    """Return when the model is available."""
-    health = health_pb2_grpc.HealthStub(channel)
-    while server.poll() is None:
-        try:
-            if health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING:
-                return
-        except grpc.RpcError:
-            pass
-        time.sleep(0.2)
-    raise SystemExit("the server ended before its model was available")
+@dataclass
+class Target:
+    """Something that is asked for one image after another."""
+
+    name: str
+    load: Callable[[int, float], Seen]
+    """Puts a load of so many clients on it for so many seconds."""
+    rounds: dict[int, list[Seen]] = field(default_factory=dict)
+    """Of each number of clients."""
+
+    def images_s(self, clients: int) -> list[float]:
+        """Images a second, of each round."""
+        return [seen.images_s for seen in self.rounds[clients]]
+
+    def latency_ms(self, clients: int, share: float) -> float:
+        """What this share of a round's requests took at most, median of the rounds."""
+        return 1e3 * statistics.median(float(np.quantile(seen.latencies_s, share)) for seen in self.rounds[clients])
+
+    def ratio(self, baseline: Target, clients: int) -> float:
+        """Median of the rounds' ratios of images a second."""
+        pairs = zip(self.images_s(clients), baseline.images_s(clients), strict=True)
+        return statistics.median(own / its for own, its in pairs)
+
+
+def over_grpc(server: Server) -> Callable[[int, float], Seen]:
+    """A load on a server; each client has a connection of its own."""
+    asked = request()
+    asked.output_filter.append("scores")
+
+    def client() -> Callable[[], object]:
+        channel = grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)])
+        own = Server(server.process, server.address, channel, 0.0)
+        return lambda: own.predict(asked)
+
+    return lambda clients, seconds: ask(client, clients, seconds)
+
+
+def engines(version_dir: Path) -> dict[str, tuple[str, ...]]:
+    """The engines that can run this version here, and the server's options for each."""
+    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    left_out = set()
+    if "BF16" not in capabilities:
+        left_out.add(Precision.BF16)
+        print("not compared in bfloat16: this CPU has it not")
+    if not (version_dir / INT8_FILE).is_file():
+        left_out.add(Precision.INT8)
+        print("not compared in 8 bits: `earshot models quantize` has not been run")
+    precisions = [precision for precision in Precision if precision not in left_out]
+    return {TENSORFLOW: ()} | {one.value: ("--engine", "openvino", "--precision", one.value) for one in precisions}
 
 
 def main() -> None:
-    """Print the medians."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each target in each round")
+    parser.add_argument("--clients", default="1,4,16")
     parser.add_argument("--model-base-path", type=Path, help="another model than the starter")
     options = parser.parse_args()
-    port, rest_api_port = free_ports(2)
-    command = [sys.executable, "-m", "serving", "--port", str(port), "--rest-api-port", str(rest_api_port)]
-    if options.model_base_path:
-        command += ["--model-base-path", str(options.model_base_path)]
-    cases = [(signature, batch) for signature in INPUTS for batch in BATCHES]
-    times: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
-    with (
-        subprocess.Popen(command, stderr=subprocess.DEVNULL) as server,
-        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
-    ):
-        try:
-            wait_until_serving(channel, server)
-            predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
-            for turn in range(options.rounds + 1):
-                for case in cases:
-                    asked = request(*case)
-                    started = time.perf_counter()
-                    predict(asked, timeout=120)
-                    if turn:  # the first is for TensorFlow to settle on a batch size
-                        times[case].append(time.perf_counter() - started)
-        finally:
-            server.terminate()
-    print(f"{options.rounds} rounds, medians, {os.cpu_count()} CPUs")
-    print(f"{'signature':<16} {'batch':>5} {'latency':>10} {'segments/s':>11}")
-    for (signature, batch), values in times.items():
-        median = statistics.median(values)
-        print(f"{signature:<16} {batch:>5} {1e3 * median:>7.1f} ms {batch / median:>11.1f}")
+    numbers = [int(number) for number in options.clients.split(",")]
+    base_path = options.model_base_path
+    version_dir = find_version(base_path or ensure_starter()).folder
+    compared, servers = [], {}
+    with ExitStack() as stack:
+        for name, settings in engines(version_dir).items():
+            compared.append(Target(f"{name}, in process", stack.enter_context(engine_process(name, version_dir))))
+            servers[name] = stack.enter_context(serve(base_path, *settings))
+            compared.append(Target(f"{name}, gRPC", over_grpc(servers[name])))
+        for target in compared:
+            target.load(1, options.seconds)
+        for _ in range(options.rounds):
+            for clients in numbers:
+                for target in compared:
+                    target.rounds.setdefault(clients, []).append(target.load(clients, options.seconds))
+        memory_mb = {name: server.memory_mb() for name, server in servers.items()}
+    print(f"{options.rounds} rounds of {options.seconds:g} s, medians; {os.cpu_count()} cores; images of 128x301x3")
+    print("\n| engine | clients | images/s | x TensorFlow | p50, ms | p99, ms |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for clients in numbers:
+        for target in compared:
+            print(
+                f"| {target.name} | {clients} | {statistics.median(target.images_s(clients)):.1f} "
+                f"| {target.ratio(compared[0], clients):.2f} "
+                f"| {target.latency_ms(clients, 0.5):.1f} | {target.latency_ms(clients, 0.99):.1f} |"
+            )
+    print("\n| server | command to AVAILABLE, s | memory after the load, MB |")
+    print("| --- | ---: | ---: |")
+    for name, server in servers.items():
+        print(f"| {name} | {server.start_s:.1f} | {memory_mb[name]:.0f} |")
 
 
 if __name__ == "__main__":

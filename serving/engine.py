@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.layout import SAVED_MODEL_FILE
+from serving.saved_model import SERVE_TAG, read_signatures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +17,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from tensorflow.core.protobuf import meta_graph_pb2
-
-SERVE_TAG = "serve"
-
-
-class BrokenModel(ValueError):
-    """A version cannot be served; the message says why."""
 
 
 class Engine(Protocol):
@@ -60,7 +53,7 @@ class TensorFlowEngine:
 
     def __init__(self, version_dir: Path, threads: Threads | None = None, tags: Sequence[str] = (SERVE_TAG,)) -> None:
         """Load the SavedModel's graph of these tags; raises BrokenModel, or what TensorFlow raises."""
-        self.signature_defs = _signature_defs(version_dir, tags)
+        self.signature_defs = read_signatures(version_dir, tags)
         threads = threads or Threads()
         graph = tf.Graph()
         config = tf.compat.v1.ConfigProto(
@@ -104,19 +97,3 @@ class TensorFlowEngine:
 def _array(value: Any) -> NDArray[Any]:
     """A session gives scalars as they are."""
     return value if isinstance(value, np.ndarray) else np.array(value, object if isinstance(value, bytes) else None)
-
-
-def is_callable(signature: meta_graph_pb2.SignatureDef) -> bool:
-    """Whether a client can call it: what initialises a model stands beside the others, without a method."""
-    return bool(signature.method_name)
-
-
-def _signature_defs(version_dir: Path, tags: Sequence[str]) -> dict[str, meta_graph_pb2.SignatureDef]:
-    saved = saved_model_pb2.SavedModel.FromString((version_dir / SAVED_MODEL_FILE).read_bytes())
-    graphs = [graph for graph in saved.meta_graphs if set(graph.meta_info_def.tags) == set(tags)]
-    if not graphs:
-        raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no graph with the tags {', '.join(tags)}")
-    signatures = dict(graphs[0].signature_def)
-    if not any(is_callable(signature) for signature in signatures.values()):
-        raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no signature to call")
-    return signatures

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
+from earshot.folders import cache_folder
 from earshot.logs import get_log
-from serving.engine import BrokenModel, TensorFlowEngine, Threads, is_callable
+from serving.engine import TensorFlowEngine, Threads
 from serving.errors import ServingError
 from serving.examples import INPUTS, classifier, regressor, serialized_examples
+from serving.saved_model import BrokenModel, is_callable
 from serving.signatures import decode_inputs, signature_to_predict
 from serving.warmup import read_warmup
 
@@ -35,27 +37,37 @@ class Loader:
     """Makes warm engines of versions' folders."""
 
     def __init__(self, settings: ServerSettings, metrics: ServingMetrics) -> None:
-        self._threads = Threads(settings.tensorflow_intra_op_parallelism, settings.tensorflow_inter_op_parallelism)
-        self._tags = settings.saved_model_tags.split(",")
-        self._warms_up = settings.enable_model_warmup
+        self._settings = settings
         self._metrics = metrics
 
     def load(self, version_dir: Path) -> Engine:
         """The engine of a version; raises BrokenModel, or what TensorFlow raises."""
         started = time.monotonic()
         try:
-            engine = TensorFlowEngine(version_dir, self._threads, self._tags)
+            engine = self._engine(version_dir)
         except Exception as error:
             self._metrics.load_tried(str(version_dir), time.monotonic() - started, type(error).__name__)
             raise
         self._metrics.load_tried(str(version_dir), time.monotonic() - started)
-        if self._warms_up:
+        if self._settings.enable_model_warmup:
             try:
                 warm_up(engine, version_dir)
             except BaseException:
                 engine.close()
                 raise
         return engine
+
+    def _engine(self, version_dir: Path) -> Engine:
+        if self._settings.engine == "openvino":
+            from serving.openvino_engine import OpenVinoEngine, Precision
+
+            precision = Precision(self._settings.precision)
+            threads = self._settings.tensorflow_intra_op_parallelism
+            return OpenVinoEngine(version_dir, precision, cache_folder() / "openvino", threads=threads)
+        threads_of = Threads(
+            self._settings.tensorflow_intra_op_parallelism, self._settings.tensorflow_inter_op_parallelism
+        )
+        return TensorFlowEngine(version_dir, threads_of, self._settings.saved_model_tags.split(","))
 
 
 def may_pass(error: Exception) -> bool:

@@ -14,7 +14,7 @@ import openvino as ov
 
 from serving.conversion import Kind, convert
 from serving.int8 import Int8, quantised
-from serving.layout import SAVED_MODEL_FILE
+from serving.saved_model import read_signatures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from serving.conversion import Converted
     from serving.int8 import Range
 
 _DEVICE = "CPU"
@@ -73,7 +72,7 @@ class OpenVinoEngine:
         if precision is Precision.INT8 and ranges is None:
             ranges = Int8.read(version_dir).ranges
         self._converted = convert(version_dir, cache)
-        self.signature_defs = _signature_defs(version_dir, self._converted)
+        self.signature_defs = read_signatures(version_dir)
         network = core.read_model(self._converted.network)
         if precision is Precision.INT8 and ranges is not None:
             network = quantised(network, ranges)
@@ -160,11 +159,3 @@ class OpenVinoEngine:
                 f"in {precision} its answers are up to {apart:.5f} from the SavedModel's, and at most "
                 f"{BOUNDS[precision]} is rounding; serve it with {other}"
             )
-
-
-def _signature_defs(version_dir: Path, converted: Converted) -> dict[str, Any]:
-    from tensorflow.core.protobuf import saved_model_pb2  # the only need for TensorFlow, and as slow as all of it
-
-    saved = saved_model_pb2.SavedModel.FromString((version_dir / SAVED_MODEL_FILE).read_bytes())
-    graph = next(graph for graph in saved.meta_graphs if "serve" in graph.meta_info_def.tags)
-    return {name: graph.signature_def[name] for name in converted.signatures}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from earshot.command import fail
+from earshot.command import fail, needs
 from serving.layout import SAVED_MODEL_FILE
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def run(settings: ServerSettings) -> None:
     """Serve models over TensorFlow Serving's APIs, until SIGTERM or Ctrl-C; requests in flight are answered."""
     signal.signal(signal.SIGTERM, _end)  # until the event loop takes over: TensorFlow takes seconds to import
     signal.signal(signal.SIGINT, _end)
+    _check_engine(settings)
     _check_ports(settings)
     with _quiet_import(debug=settings.log_level == "debug"):
         import tensorflow as tf
@@ -57,6 +58,16 @@ async def _serve(settings: ServerSettings, models: list[ModelConfig]) -> None:
 
 def _end(*_: object) -> NoReturn:
     raise SystemExit(0)
+
+
+def _check_engine(settings: ServerSettings) -> None:
+    """Find out before the seconds that TensorFlow takes to import."""
+    if settings.engine != "openvino":
+        if settings.precision != "f32":
+            raise fail(f"--precision {settings.precision} is for OpenVINO; add --engine openvino")
+        return
+    with needs("openvino"):
+        import openvino  # noqa: F401
 
 
 def _check_ports(settings: ServerSettings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotation
+from typing import Literal
 
 from pydantic import Field
 
@@ -29,6 +30,14 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
         ge=0,
         le=86_400,
         description="Seconds between two looks at that file; 0 reads it once.",
+    )
+    engine: Literal["tensorflow", "openvino"] = Field(
+        "tensorflow",
+        description="What runs models: TensorFlow any SavedModel, OpenVINO those that Earshot exports, several times "
+        "as fast on a CPU.",
+    )
+    precision: Literal["f32", "bf16", "int8"] = Field(
+        "f32", description="What OpenVINO computes in; int8 needs `earshot models quantize` first."
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every network.")
     port: int = Field(8500, ge=0, le=65535, description="Port for gRPC; 0 takes a free one.")

@@ -150,3 +150,9 @@ def test_help_lists_every_setting_without_importing_tensorflow() -> None:
     done = refused("--help")
     assert done.returncode == STOPPED
     assert "--model-base-path" in done.stdout
+
+
+def test_a_precision_without_its_engine_is_explained(base_path: Path) -> None:
+    done = refused("--model-base-path", str(base_path), "--precision", "int8")
+    assert done.returncode == USAGE
+    assert "add --engine openvino" in done.stderr

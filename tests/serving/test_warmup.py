@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from serving.engine import BrokenModel, TensorFlowEngine
+from serving.engine import TensorFlowEngine
 from serving.loading import warm_up
+from serving.saved_model import BrokenModel
 from serving.warmup import read_warmup, write_warmup
 
 if TYPE_CHECKING:

@@ -1,0 +1,109 @@
+"""Clients that ask one request after another, and engines in processes of their own to ask: for the benchmarks.
+
+Run as a module it is such a process: it loads an engine, reads how many clients and for how many seconds, a line each,
+from its standard input, and answers each with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from serving.engine import Engine
+
+TENSORFLOW = "tensorflow"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What clients saw in one round."""
+
+    images_s: float
+    latencies_s: list[float]
+
+
+def ask(client: Callable[[], Callable[[], object]], clients: int, seconds: float) -> Seen:
+    """What so many clients see that ask for so long; `client` makes what one of them calls."""
+    times: list[list[float]] = [[] for _ in range(clients)]
+    calls = [client() for _ in range(clients)]
+    began = time.perf_counter()
+
+    def loop(call: Callable[[], object], own: list[float]) -> None:
+        while (started := time.perf_counter()) < began + seconds:
+            call()
+            own.append(time.perf_counter() - started)
+
+    threads = [threading.Thread(target=loop, args=pair) for pair in zip(calls, times, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = time.perf_counter() - began
+    return Seen(sum(map(len, times)) / took, [one for own in times for one in own])
+
+
+@contextmanager
+def engine_process(engine: str, version_dir: Path) -> Iterator[Callable[[int, float], Seen]]:
+    """An engine (`tensorflow`, or a precision of OpenVINO's) in a process of its own; puts a load on it when called."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.loads", engine, str(version_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        stdin, stdout = process.stdin, process.stdout
+
+        def load(clients: int, seconds: float) -> Seen:
+            stdin.write(f"{clients} {seconds}\n")
+            stdin.flush()
+            return Seen(**json.loads(stdout.readline()))
+
+        try:
+            yield load
+        finally:
+            stdin.close()
+
+
+def _engine(name: str, version_dir: Path) -> Engine:
+    if name == TENSORFLOW:
+        from serving.engine import TensorFlowEngine
+
+        return TensorFlowEngine(version_dir)
+    from earshot.folders import cache_folder
+    from serving.openvino_engine import OpenVinoEngine, Precision
+
+    return OpenVinoEngine(version_dir, Precision(name), cache_folder() / "openvino")
+
+
+def main() -> None:
+    """Answer loads until the standard input ends."""
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries say is no answer
+    import numpy as np
+
+    engine = _engine(sys.argv[1], Path(sys.argv[2]))
+    image: Any = np.random.default_rng(0).integers(0, 256, (1, 128, 301, 3)).astype(np.uint8)
+    for line in sys.stdin:
+        clients, seconds = line.split()
+        run = lambda: engine.run("serving_default", {"spectrogram": image}, ["scores"])  # noqa: E731
+        seen = ask(lambda: run, int(clients), float(seconds))  # noqa: B023
+        answers.write(json.dumps(asdict(seen)) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

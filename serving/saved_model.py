@@ -1,0 +1,38 @@
+"""What a SavedModel says of itself, without loading it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tensorflow.core.protobuf import saved_model_pb2
+
+from serving.layout import SAVED_MODEL_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+SERVE_TAG = "serve"
+
+
+class BrokenModel(ValueError):
+    """A version cannot be served; the message says why."""
+
+
+def is_callable(signature: meta_graph_pb2.SignatureDef) -> bool:
+    """Whether a client can call it: what initialises a model stands beside the others, without a method."""
+    return bool(signature.method_name)
+
+
+def read_signatures(version_dir: Path, tags: Sequence[str] = (SERVE_TAG,)) -> dict[str, meta_graph_pb2.SignatureDef]:
+    """Each signature of the graph with these tags, by name; raises BrokenModel without one to call."""
+    saved = saved_model_pb2.SavedModel.FromString((version_dir / SAVED_MODEL_FILE).read_bytes())
+    graphs = [graph for graph in saved.meta_graphs if set(graph.meta_info_def.tags) == set(tags)]
+    if not graphs:
+        raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no graph with the tags {', '.join(tags)}")
+    signatures = dict(graphs[0].signature_def)
+    if not any(is_callable(signature) for signature in signatures.values()):
+        raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no signature to call")
+    return signatures
