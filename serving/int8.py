@@ -32,8 +32,8 @@ right as often but for 0.1 points; what they name differently are clips whose tw
 _LEVELS = 256
 _KERNEL_MOST = 127
 _TINY = 1e-12
-_UNCHANGING = ("MaxPool", "Concat")
-"""Operations that pass values on as they are, so what they take may be in 8 bits as well as what they give."""
+_UNCHANGING = ("MaxPool", "Concat", "Transpose")
+"""Operations that pass values on as they are, so what they take can be in 8 bits instead of what they give."""
 
 
 class NotQuantised(ValueError):
@@ -181,7 +181,8 @@ def _activations(model: ov.Model) -> list[tuple[ov.Output, str]]:
             found.setdefault(node.get_name(), output)
             group_of.setdefault(node.get_name(), node.get_name())
             return [node.get_name()]
-        names = [name for taken in node.inputs() for name in trace(taken.get_source_output())]
+        values = node.inputs() if node.get_type_name() == "Concat" else node.inputs()[:1]
+        names = [name for taken in values for name in trace(taken.get_source_output())]
         groups = {group_of[name] for name in names}
         group_of.update({name: group_of[names[0]] for name, group in group_of.items() if group in groups})
         return names

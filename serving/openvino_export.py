@@ -30,7 +30,7 @@ from serving.conversion import (
     write_about,
 )
 
-SOUND_BOUND = 1e-3
+SOUND_BOUND = 5e-3
 """How far scores of a sound may be from those of its image: a pixel on a rounding edge may differ by one step."""
 _FROZEN_FILE = "frozen.pb"
 

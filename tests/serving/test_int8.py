@@ -26,7 +26,7 @@ def convolution(taken: Any, kernel: NDArray[np.float32]) -> Any:
 
 
 def branching_network(gain: float = 4.0) -> ov.Model:
-    """As in Inception: two branches, one `gain` times as strong, are joined, pooled and convolved."""
+    """As Inception is converted: two branches, one `gain` times as strong, are joined, pooled, turned and convolved."""
     rng = np.random.default_rng(1)
     image = operations.parameter([-1, 12, 14, 3], ov.Type.u8, name="image")
     planes = operations.transpose(operations.convert(image, "f32"), operations.constant([0, 3, 1, 2]))
@@ -39,7 +39,9 @@ def branching_network(gain: float = 4.0) -> ov.Model:
     joined = operations.max_pool(
         operations.concat(branches, 1), [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "floor", "explicit", "i64", 0
     ).output(0)
-    last = convolution(joined, rng.normal(size=(5, 8, 3, 3)).astype(np.float32))
+    turned = operations.transpose(joined, operations.constant([0, 2, 3, 1]))
+    turned_back = operations.transpose(turned, operations.constant([0, 3, 1, 2]))
+    last = convolution(turned_back, rng.normal(size=(5, 8, 3, 3)).astype(np.float32))
     mean = operations.reduce_mean(last, operations.constant([2, 3]), keep_dims=False)
     return ov.Model([operations.softmax(mean, 1)], [image], "branching")
 

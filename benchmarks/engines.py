@@ -1,0 +1,204 @@
+"""Compares TensorFlow and OpenVINO's precisions in one process: images a second, time to load, and accuracy on clips.
+
+Engines take turns, in another order each round, so that whatever else the machine does meets all of them; times are
+medians, ratios medians of the ratios of each round. A version that brings no int8.json is compared without 8 bits.
+
+Run: python -m benchmarks.engines [--model-base-path DIR | --whole] [--rounds N] [--data DIR --folds 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import openvino as ov
+
+from serving.catalogue import find_version
+from serving.conversion import convert
+from serving.engine import TensorFlowEngine
+from serving.export import export_saved_model
+from serving.int8 import Int8, measure
+from serving.layout import INT8_FILE
+from serving.network import Architecture, ConvBlock, Head, build_network, creation_order
+from serving.openvino_engine import OpenVinoEngine, Precision
+from serving.starter import ensure_starter
+from training.datasets import chosen_folds, find_clips
+from training.hearing import each_heard, hear
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from serving.engine import Engine
+
+SHAPE = (128, 301, 3)
+TENSORFLOW = "tensorflow"
+
+LOAD = """
+import re, sys, time
+from pathlib import Path
+import numpy, tensorflow
+engine, version_dir, *cache = sys.argv[1], *map(Path, sys.argv[2:])
+def most_mb():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+before_mb = most_mb()
+started = time.perf_counter()
+if engine == "tensorflow":
+    from serving.engine import TensorFlowEngine
+    loaded = TensorFlowEngine(version_dir)
+else:
+    from serving.openvino_engine import OpenVinoEngine, Precision
+    loaded = OpenVinoEngine(version_dir, Precision(engine), *cache)
+seconds = time.perf_counter() - started
+image = numpy.zeros((16, 128, 301, 3), numpy.uint8)
+loaded.run("serving_default", {"spectrogram": image}, ["scores"])
+print(seconds, most_mb() - before_mb)
+"""
+
+
+def whole_inception(base: Path) -> Path:
+    """The folder of a version with all 94 blocks of Inception V3 and weights at random: as quick as a trained one."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    whole = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(None, None, 3))
+    kinds = (keras.layers.Conv2D, keras.layers.BatchNormalization)
+    pairs = zip(
+        *(creation_order([layer for layer in whole.layers if isinstance(layer, kind)]) for kind in kinds), strict=True
+    )
+    blocks = [ConvBlock(convolution.get_weights()[0], *norm.get_weights()) for convolution, norm in pairs]
+    rng = np.random.default_rng(0)
+    head = Head(((rng.normal(0, 0.01, (4096, 10)).astype(np.float32), np.zeros(10, np.float32)),))
+    network = build_network(Architecture(taps=("mixed10",), bands=1), blocks, head)
+    version_dir = export_saved_model(network, [f"class {number}" for number in range(10)], base / "1")
+    converted = convert(version_dir)
+    ranges = measure(ov.Core().read_model(converted.network), converted.images)
+    Int8(ranges, len(converted.images), 0, unseen=False, agreement=1, accuracy_float32=0, accuracy_int8=0).write(
+        version_dir
+    )
+    return version_dir
+
+
+def engines(version_dir: Path) -> dict[str, Engine]:
+    """The engines that can run the version on this CPU, by name."""
+    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    possible = {
+        Precision.F32: True,
+        Precision.BF16: "BF16" in able,
+        Precision.INT8: (version_dir / INT8_FILE).is_file(),
+    }
+    made = {each.value: OpenVinoEngine(version_dir, each) for each, can in possible.items() if can}
+    return {TENSORFLOW: TensorFlowEngine(version_dir), **made}
+
+
+def scores(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Scores float32 [n, classes]."""
+    answered: NDArray[np.float32] = engine.run("serving_default", {"spectrogram": images}, ["scores"])["scores"]
+    return answered
+
+
+def print_speed(able: Mapping[str, Engine], batches: list[int], rounds: int) -> None:
+    """Images a second of each engine."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (max(batches), *SHAPE)).astype(np.uint8)
+    print(f"{rounds} rounds, medians, {os.cpu_count()} CPUs")
+    print(f"{'engine':<12} {'batch':>5} {'images/s':>9} {'x TensorFlow':>13}")
+    for batch in batches:
+        times: dict[str, list[float]] = {name: [] for name in able}
+        for turn in range(rounds + 1):
+            for name in rng.permutation(list(able)):
+                started = time.perf_counter()
+                scores(able[name], images[:batch])
+                if turn:  # the first is for the engines to settle on a batch size
+                    times[name].append(time.perf_counter() - started)
+        for name, own in times.items():
+            ratio = statistics.median(theirs / ours for theirs, ours in zip(times[TENSORFLOW], own, strict=True))
+            print(f"{name:<12} {batch:>5} {batch / statistics.median(own):>9.1f} {ratio:>13.2f}")
+
+
+def print_loading(able: Mapping[str, Engine], version_dir: Path, rounds: int) -> None:
+    """Seconds to load the version in a fresh process, and by how much its memory grows, a batch of 16 included."""
+    print(f"{'engine':<12} {'load':>8} {'memory':>9}   ({rounds} processes each, medians, TensorFlow imported before)")
+
+    def measured(name: str, cache: Path | None = None) -> tuple[float, float]:
+        command = [sys.executable, "-c", LOAD, name, str(version_dir), *([str(cache)] if cache else [])]
+        seconds, mb = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]
+        return float(seconds), float(mb)
+
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in able}
+    for _ in range(rounds):
+        for name, own in taken.items():
+            own.append(measured(name))
+    with tempfile.TemporaryDirectory() as empty:
+        taken["f32, first"] = [measured(Precision.F32, Path(empty))]
+    for name, own in taken.items():
+        seconds, mb = (statistics.median(values) for values in zip(*own, strict=True))
+        print(f"{name:<12} {seconds:>6.2f} s {mb:>6.0f} MB")
+
+
+def print_accuracy(able: Mapping[str, Engine], folders: list[Path], folds: str) -> None:
+    """Share of first 3 s of clips that each engine names right, and names as TensorFlow does."""
+    found = find_clips(*folders)
+    chosen = set(chosen_folds(folds, found))
+    first = each_heard(
+        [clip for clip in found if clip.fold in chosen], lambda clip: hear(clip.path).back_to_back[0](), [], "clips"
+    )
+    labels, images = zip(*((clip.label, image) for clip, image in first), strict=True)
+    classes = able[TENSORFLOW].run("serving_default", {"spectrogram": images[0][np.newaxis]}, ["classes"])["classes"][0]
+    truth = np.array([classes.tolist().index(label.encode()) for label in labels])
+    print(f"{len(images)} clips of folds {folds}")
+    print(f"{'engine':<12} {'right':>7} {'as TensorFlow':>14} {'farthest score':>15}")
+    own: Any = None
+    for name, engine in able.items():
+        answered = np.concatenate(
+            [scores(engine, np.stack(images[start : start + 16])) for start in range(0, len(images), 16)]
+        )
+        own = answered if own is None else own
+        best, alike = answered.argmax(axis=1), (answered.argmax(axis=1) == own.argmax(axis=1)).mean()
+        apart = np.abs(answered - own).max()
+        print(f"{name:<12} {(best == truth).mean():>7.2%} {alike:>14.2%} {apart:>15.6f}")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model-base-path", type=Path, help="another model than the starter")
+    parser.add_argument("--whole", action="store_true", help="the whole of Inception V3, with weights at random")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--batches", default="1,4,16", help="images at once")
+    parser.add_argument("--processes", type=int, default=3, help="fresh processes for the time to load; 0: none")
+    parser.add_argument("--data", help="labelled clips, for the accuracy")
+    parser.add_argument("--folds", default="all", help="folds of them")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as base:
+        if options.whole:
+            version_dir = whole_inception(Path(base))
+        else:
+            version_dir = find_version(options.model_base_path or ensure_starter()).folder
+        compare(version_dir, options)
+
+
+def compare(version_dir: Path, options: argparse.Namespace) -> None:
+    """Print the tables of one version."""
+    able = engines(version_dir)
+    if options.rounds:
+        print_speed(able, [int(batch) for batch in options.batches.split(",")], options.rounds)
+    if options.processes:
+        print_loading(able, version_dir, options.processes)
+    if options.data:
+        print_accuracy(able, [Path(folder) for folder in options.data.split(",")], options.folds)
+
+
+if __name__ == "__main__":
+    main()
