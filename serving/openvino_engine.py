@@ -36,9 +36,9 @@ class Precision(StrEnum):
     """Convolutions in 8 bits, the rest in float32."""
 
 
-BOUNDS = {Precision.F32: 1e-4, Precision.BF16: 0.05, Precision.INT8: 0.2}
-"""How far a score may be from the SavedModel's. Over the 873 clips of a fold that the model had not seen, the farthest
-was 0.000002 in float32, 0.023 in bfloat16 and 0.07 in 8 bits: what is beyond twice that is no rounding."""
+BOUNDS = {Precision.F32: 1e-4, Precision.BF16: 0.06, Precision.INT8: 0.2}
+"""How far a score may be from the SavedModel's. Of 1,761 clips, two folds that the model had not seen, the farthest was
+0.000002 in float32, 0.029 in bfloat16 and 0.09 in 8 bits: what is beyond twice that is no rounding."""
 
 
 class CannotRun(RuntimeError):
