@@ -34,16 +34,15 @@ def cache(filled: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The versions that are converted from now on."""
+def conversions(filled: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The versions that are converted from now on; what comes of it is a copy, as converting takes seconds."""
     made: list[Path] = []
-    run = serving.conversion._run
 
-    def watched(version_dir: Path, folder: Path) -> None:
+    def copied(version_dir: Path, folder: Path) -> None:
         made.append(version_dir)
-        run(version_dir, folder)
+        shutil.copytree(entry(filled), folder, dirs_exist_ok=True)
 
-    monkeypatch.setattr(serving.conversion, "_run", watched)
+    monkeypatch.setattr(serving.conversion, "_run", copied)
     return made
 
 
@@ -84,28 +83,19 @@ def test_what_is_converted_already_is_read_without_tensorflow(exported: Path, ca
 
 @pytest.mark.parametrize("file", [ABOUT_FILE, ANSWERS_FILE, NETWORK_FILE, WEIGHTS_FILE])
 @pytest.mark.parametrize("damage", ["cut", "missing"])
-def test_a_broken_entry_is_noticed(
-    exported: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, file: str, damage: str
+def test_a_broken_entry_is_noticed_and_made_anew(
+    exported: Path, filled: Path, cache: Path, conversions: list[Path], file: str, damage: str
 ) -> None:
     path = entry(cache) / file
-    whole = shutil.copytree(entry(cache), cache.parent / "whole")
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-7])
     else:
         path.unlink()
-    monkeypatch.setattr(
-        serving.conversion, "_run", lambda _, folder: shutil.copytree(whole, folder, dirs_exist_ok=True)
-    )
-    assert convert(exported, cache).network.is_file()
-    assert path.read_bytes() == (whole / file).read_bytes()
-    assert [folder.name for folder in cache.iterdir()] == [entry(cache).name]
-
-
-def test_a_broken_entry_is_made_anew(exported: Path, cache: Path, conversions: list[Path]) -> None:
-    (entry(cache) / WEIGHTS_FILE).write_bytes(b"no weights")
     convert(exported, cache)
     convert(exported, cache)
     assert conversions == [exported]
+    assert path.read_bytes() == (entry(filled) / file).read_bytes()
+    assert entry(cache).name == entry(filled).name
 
 
 def test_another_openvino_converts_anew(
@@ -118,20 +108,15 @@ def test_another_openvino_converts_anew(
 
 
 def test_entries_that_nobody_used_for_longest_are_forgotten(
-    exported: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Path, cache: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = entry(cache)
+    own = entry(cache)
     monkeypatch.setattr(serving.conversion, "KEPT", 2)
-    for number, name in enumerate(("older", "old", "used")):
-        os.utime(shutil.copytree(whole, whole.with_name(name)), (number, number))
-    whole.rename(whole.with_name("used lately"))
-    monkeypatch.setattr(
-        serving.conversion,
-        "_run",
-        lambda _, folder: shutil.copytree(whole.with_name("used"), folder, dirs_exist_ok=True),
-    )
+    for number, name in enumerate(("older", "old", "lately")):
+        os.utime(shutil.copytree(own, own.with_name(name)), (number, number))
+    shutil.rmtree(own)
     convert(exported, cache)
-    assert {folder.name for folder in cache.iterdir()} == {whole.name, "used lately"}
+    assert {folder.name for folder in cache.iterdir()} == {own.name, "lately"}
 
 
 def save(folder: Path, function: Any, **specs: tf.TensorSpec) -> Path:
