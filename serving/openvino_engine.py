@@ -6,6 +6,7 @@ OpenVINO is quicker than TensorFlow on a CPU the fewer bits it is given (`python
 from __future__ import annotations
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,7 @@ class OpenVinoEngine:
             },
         )
         self._streams: int = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._pool = ThreadPoolExecutor(self._streams, "spectrograms")
         self._idle: deque[ov.InferRequest] = deque()
         self._require_near(precision)
 
@@ -108,6 +110,7 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         """Let go of the network's memory; nothing may run any more."""
+        self._pool.shutdown()
         self._idle.clear()
         del self._compiled
 
@@ -136,12 +139,13 @@ class OpenVinoEngine:
             return self._compiled.create_infer_request()
 
     def _images(self, pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
+        """Spectrograms uint8 [batch, mels, frames, channels] of int16 [batch, samples]."""
         from earshot.spectrogram import spectrogram
 
-        params = self._converted.params
         images = np.empty((len(pcm), *self._converted.images.shape[1:]), dtype=np.uint8)
-        for image, sound in zip(images, pcm, strict=True):
-            image[:] = spectrogram(sound, params)
+        made = self._pool.map(lambda sound: spectrogram(sound, self._converted.params), pcm)
+        for image, spectrum in zip(images, made, strict=True):
+            image[:] = spectrum
         return images
 
     def _repeat(self, name: str, rows: int) -> NDArray[Any]:
