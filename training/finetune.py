@@ -12,7 +12,7 @@ import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 import numpy as np
@@ -75,12 +75,19 @@ class Schedule:
         return max(1, clips // self.batch)
 
 
+class Images(Protocol):
+    """Images uint8 [windows, mels, frames, channels], in memory or on disk."""
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]:
+        """Those of these rows."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Examples:
     """What a network learns from."""
 
-    images: NDArray[np.uint8]
-    """[windows, mels, frames, channels]; may lie on disk."""
+    images: Images
     groups: tuple[tuple[int, ...], ...]
     """Windows of each clip: a clip is heard once an epoch at most, through one of its windows. What is left over of the
     last batch waits for another epoch, which has another order."""

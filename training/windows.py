@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from dataclasses import dataclass
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -42,12 +44,32 @@ class Rows:
         return range(self.start, self.start + self.count)
 
 
+class StoredImages:
+    """Images in a file, read whenever they are asked for.
+
+    A mapped file would do as well, but all that was ever read of it would count as the process's memory.
+    """
+
+    def __init__(self, file: IO[bytes], count: int, shape: tuple[int, ...]) -> None:
+        """`count` images uint8 of `shape` are in `file`, one after the other; it stays open as long as they live."""
+        self._file, self._count, self._shape = file, count, shape
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rows: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """The images of these rows, [rows, mels, frames, channels]."""
+        size = math.prod(self._shape)
+        read = b"".join(os.pread(self._file.fileno(), size, int(row) * size) for row in rows)
+        return np.frombuffer(read, np.uint8).reshape(len(rows), *self._shape)
+
+
 @dataclass(frozen=True, slots=True)
 class Windows:
     """Images of all windows, and whose they are."""
 
-    images: NDArray[np.uint8]
-    """[windows, mels, frames, channels], on disk."""
+    images: StoredImages
+    """[windows, mels, frames, channels]"""
     rows: dict[Clip, Rows]
     unreadable: tuple[str, ...]
     """A line for each clip that holds no sound."""
@@ -72,12 +94,11 @@ def write_windows(clips: Sequence[Clip], folder: Path, params: SpectrogramParams
         return np.stack([image() for image in windows]), len(one.back_to_back)
 
     shape = (params.mels, params.frames(), params.channels)
-    with TemporaryFile(dir=folder) as file:
-        for clip, (images, heard) in each_heard(clips, images_of, unreadable, "spectrograms"):
-            file.write(images.data)
-            digest.update(images.data)
-            rows[clip] = Rows(total, heard, len(images))
-            total += len(images)
-        file.flush()
-        on_disk = np.memmap(file, np.uint8, "r", shape=(total, *shape)) if total else np.zeros((0, *shape), np.uint8)
-    return Windows(on_disk, rows, tuple(unreadable), digest.hexdigest())
+    file = TemporaryFile(dir=folder)  # noqa: SIM115 - the images read from it
+    for clip, (images, heard) in each_heard(clips, images_of, unreadable, "spectrograms"):
+        file.write(images.data)
+        digest.update(images.data)
+        rows[clip] = Rows(total, heard, len(images))
+        total += len(images)
+    file.flush()
+    return Windows(StoredImages(file, total, shape), rows, tuple(unreadable), digest.hexdigest())

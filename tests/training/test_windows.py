@@ -25,9 +25,11 @@ def test_rows_say_where_the_windows_of_each_clip_are(tmp_path: Path) -> None:
     assert "broken.wav" in made.unreadable[0]
     long = made.rows[clips[2]]
     assert (list(long.judged), list(long.trained)) == ([2, 3], [2, 3, 4, 5, 6])
-    assert made.images.shape == (7, DEFAULT_PARAMS.mels, DEFAULT_PARAMS.frames(), DEFAULT_PARAMS.channels)
+    assert len(made.images) == 7
+    assert made.images[range(7)].shape == (7, DEFAULT_PARAMS.mels, DEFAULT_PARAMS.frames(), DEFAULT_PARAMS.channels)
     for row, window in zip(long.judged, windows(load_clip(paths[2])), strict=True):
-        np.testing.assert_array_equal(made.images[row], spectrogram(window))
+        np.testing.assert_array_equal(made.images[[row]][0], spectrogram(window))
+    np.testing.assert_array_equal(made.images[np.array([3, 0])], made.images[range(4)][[3, 0]])
 
 
 def test_without_a_clip_that_can_be_read_there_are_no_windows(tmp_path: Path) -> None:
