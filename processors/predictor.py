@@ -19,8 +19,8 @@ import grpc
 import numpy as np
 
 from earshot.logs import get_log
+from earshot.tfserving import messages
 from processors import metrics
-from processors.tfserving import messages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from earshot.spectrogram import SpectrogramParams
+from serving.failures import InvalidModelFile
 from serving.network import Architecture, ConvBlock, Head, blocks_needed, build_network
 from serving.wholefile import whole_file
 
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 _LEVELS = 255
 _NEIGHBOURS = 3
-
-
-class InvalidModelFile(ValueError):
-    """A file does not hold a compact model, or not all of one; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from serving.errors import ServingError, invalid, status_code
+from serving.failures import CannotLoadNow
 from serving.saved_model import SERVE_TAG, read_signatures
 
 if TYPE_CHECKING:
@@ -30,12 +32,19 @@ class Engine(Protocol):
     def run(
         self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
-        """The outputs asked for, by name, of checked inputs by name; called by several threads at once."""
+        """The outputs asked for, by name, of checked inputs by name; called by several threads at once.
+
+        Raises ServingError where the model cannot take the inputs.
+        """
         ...
 
     def close(self) -> None:
         """Let go of the model's memory; nothing runs any more."""
         ...
+
+
+_PASSING = (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError, tf.errors.AbortedError)
+"""What TensorFlow raises for reasons that may pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,7 @@ class TensorFlowEngine:
     """One loaded version in a session of its own."""
 
     def __init__(self, version_dir: Path, threads: Threads | None = None, tags: Sequence[str] = (SERVE_TAG,)) -> None:
-        """Load the SavedModel's graph of these tags; raises BrokenModel, or what TensorFlow raises."""
+        """Load the SavedModel's graph of these tags; raises BrokenModel, CannotLoadNow, or what TensorFlow raises."""
         self.signature_defs = read_signatures(version_dir, tags)
         threads = threads or Threads()
         graph = tf.Graph()
@@ -66,17 +75,25 @@ class TensorFlowEngine:
             with graph.as_default():
                 tf.compat.v1.saved_model.load(self._session, list(tags), str(version_dir))
             graph.finalize()
-        except BaseException:
+        except BaseException as error:
             self._session.close()
+            if isinstance(error, _PASSING):
+                raise CannotLoadNow(str(error)) from error
             raise
         self._call = functools.cache(self._callable)
 
     def run(
         self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
-        """The outputs asked for, by name; raises tf.errors.OpError where the model cannot take the inputs."""
+        """The outputs asked for, by name; raises ServingError where the model cannot take the inputs."""
         call = self._call(signature, tuple(inputs), tuple(outputs))
-        return {name: _array(value) for name, value in zip(outputs, call(*inputs.values()), strict=True)}
+        try:
+            answer = call(*inputs.values())
+        except tf.errors.OpError as error:
+            raise ServingError(status_code(error.error_code), str(error.message)) from error
+        except UnicodeDecodeError as error:  # the message quotes bytes of the request, and is no text any more
+            raise invalid(error.object.decode(errors="replace")) from error
+        return {name: _array(value) for name, value in zip(outputs, answer, strict=True)}
 
     def close(self) -> None:
         """Let go of the model's memory."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tensorflow_serving.apis import classification_pb2, regression_pb2
 
+from earshot.tfserving import messages
 from serving.errors import failed_precondition, invalid
 from serving.signatures import CLASSIFY, DEFAULT_SIGNATURE, REGRESS
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from tensorflow.core.protobuf import meta_graph_pb2
-    from tensorflow_serving.apis import input_pb2
+    from tensorflow_serving.apis import classification_pb2, input_pb2, regression_pb2
 
 INPUTS = "inputs"
 """Name of the one input, of serialized examples."""
@@ -111,7 +111,7 @@ def classification_result(
             f"{outputs[CLASSES].shape[1]} vs. {outputs[SCORES].shape[1]}"
         )
     classes, scores = outputs.get(CLASSES), outputs.get(SCORES)
-    result = classification_pb2.ClassificationResult()
+    result = messages.ClassificationResult()
     for row in range(examples):
         found = result.classifications.add()
         for column in range(*widths):
@@ -134,7 +134,7 @@ def regression_result(outputs: Mapping[str, NDArray[Any]], examples: int) -> reg
         raise invalid(f"Input batch size did not match output batch size: {examples} vs. {len(values)}")
     if values.dtype != np.float32:
         raise invalid(f"Expected output Tensor of DT_FLOAT.  Got: {values.dtype}")
-    result = regression_pb2.RegressionResult()
+    result = messages.RegressionResult()
     for value in values.ravel().tolist():
         result.regressions.add(value=value)
     return result

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from earshot.audio import SEGMENT_SAMPLES
 from earshot.spectrogram import DEFAULT_PARAMS
+from serving.failures import ExportError
 from serving.folding import fold_batch_norm
 from serving.layout import CARD_FILE, CLASSES_FILE, EXTRA_FOLDER, SPECTROGRAM_FILE, WARMUP_FILE
 from serving.signatures import DEFAULT_SIGNATURE
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
     from earshot.spectrogram import SpectrogramParams
 
 PCM_SIGNATURE = "pcm"
-
-
-class ExportError(ValueError):
-    """A version cannot be written; the message says what to change."""
 
 
 def export_saved_model(

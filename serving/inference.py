@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
-from tensorflow_serving.apis import classification_pb2, inference_pb2, model_pb2, predict_pb2, regression_pb2
 
+from earshot.tfserving import messages
 from serving.errors import ServingError, invalid
 from serving.examples import (
     ExampleSignature,
@@ -35,7 +35,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from tensorflow.core.protobuf import meta_graph_pb2
-    from tensorflow_serving.apis import input_pb2
+    from tensorflow_serving.apis import (
+        classification_pb2,
+        inference_pb2,
+        input_pb2,
+        model_pb2,
+        predict_pb2,
+        regression_pb2,
+    )
 
     from serving.inference_pool import Runner
     from serving.metrics import ServingMetrics
@@ -86,7 +93,7 @@ class Inference:
         answer = await self.predict_arrays(request.model_spec, decode, request.output_filter, heavy=heavy)
 
         def encode() -> predict_pb2.PredictResponse:
-            response = predict_pb2.PredictResponse()
+            response = messages.PredictResponse()
             _fill_spec(response.model_spec, request.model_spec.name, answer.version, answer.signature)
             for name, array in answer.outputs.items():
                 from_numpy(array, response.outputs[name])
@@ -119,7 +126,7 @@ class Inference:
         with self._servables.lease(spec) as loaded:
             signature = classifier(loaded.engine.signature_defs, spec.signature_name)
             outputs, examples = await self._run_examples("Classify", loaded, spec, signature, request.input)
-            response = classification_pb2.ClassificationResponse(result=classification_result(outputs, examples))
+            response = messages.ClassificationResponse(result=classification_result(outputs, examples))
             _fill_spec(response.model_spec, spec.name, loaded.version, signature.name)
             return response
 
@@ -129,7 +136,7 @@ class Inference:
         with self._servables.lease(spec) as loaded:
             signature = regressor(loaded.engine.signature_defs, spec.signature_name)
             outputs, examples = await self._run_examples("Regress", loaded, spec, signature, request.input)
-            response = regression_pb2.RegressionResponse(result=regression_result(outputs, examples))
+            response = messages.RegressionResponse(result=regression_result(outputs, examples))
             _fill_spec(response.model_spec, spec.name, loaded.version, signature.name)
             return response
 
@@ -138,7 +145,7 @@ class Inference:
     ) -> inference_pb2.MultiInferenceResponse:
         """The results of several classify and regress signatures of one version, over the same examples."""
         _check_tasks(request.tasks)
-        response = inference_pb2.MultiInferenceResponse()
+        response = messages.MultiInferenceResponse()
         with self._servables.lease(request.tasks[0].model_spec) as loaded:
             signatures = [_task_signature(task, loaded) for task in request.tasks]
             if len({signature.input_tensor for signature in signatures}) > 1:

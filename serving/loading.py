@@ -6,15 +6,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from earshot.folders import cache_folder
 from earshot.logs import get_log
-from serving.engine import TensorFlowEngine, Threads
 from serving.errors import ServingError
 from serving.examples import INPUTS, classifier, regressor, serialized_examples
-from serving.saved_model import BrokenModel, is_callable
+from serving.failures import BrokenModel, CannotLoadNow
+from serving.saved_model import is_callable
 from serving.signatures import decode_inputs, signature_to_predict
+from serving.tensors import numpy_type
 from serving.warmup import read_warmup
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Loader:
             precision = Precision(self._settings.precision)
             threads = self._settings.tensorflow_intra_op_parallelism
             return OpenVinoEngine(version_dir, precision, cache_folder() / "openvino", threads=threads)
+        from serving.engine import TensorFlowEngine, Threads
+
         threads_of = Threads(
             self._settings.tensorflow_intra_op_parallelism, self._settings.tensorflow_inter_op_parallelism
         )
@@ -72,8 +74,7 @@ class Loader:
 
 def may_pass(error: Exception) -> bool:
     """Whether a load failed for a reason that is not the version's: memory, or a disk that is away."""
-    passing = (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError, tf.errors.AbortedError, MemoryError)
-    return isinstance(error, passing) or (isinstance(error, OSError) and not isinstance(error, FileNotFoundError))
+    return isinstance(error, (CannotLoadNow, MemoryError, OSError)) and not isinstance(error, FileNotFoundError)
 
 
 def warm_up(engine: Engine, version_dir: Path) -> None:
@@ -94,7 +95,7 @@ def warm_up(engine: Engine, version_dir: Path) -> None:
             try:
                 zeros = {key: _zeros(info) for key, info in signature.inputs.items()}
                 engine.run(name, zeros, sorted(signature.outputs))
-            except (tf.errors.OpError, ValueError) as error:  # zeros may be what this model does not take
+            except (ServingError, ValueError) as error:  # zeros may be what this model does not take
                 log.debug("not warmed up", signature=name, error=str(error)[:200])
 
 
@@ -124,5 +125,5 @@ def _zeros(info: meta_graph_pb2.TensorInfo) -> NDArray[Any]:
     if info.tensor_shape.unknown_rank:
         raise ValueError("an input of unknown rank needs warm-up requests beside the model")
     shape = [max(dim.size, 1) if dim.size != 0 else 0 for dim in info.tensor_shape.dim]
-    dtype = tf.dtypes.as_dtype(info.dtype)
-    return np.full(shape, b"", dtype=object) if dtype == tf.string else np.zeros(shape, dtype.as_numpy_dtype)
+    dtype = numpy_type(info.dtype)
+    return np.full(shape, b"", dtype=object) if dtype == np.object_ else np.zeros(shape, dtype)

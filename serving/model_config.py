@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from google.protobuf import text_format
-from tensorflow_serving.config import model_server_config_pb2
 
+from earshot.tfserving import messages
 from serving.version_policy import VersionPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from google.protobuf.message import Message
+    from tensorflow_serving.config import model_server_config_pb2
 
 PLATFORM = "tensorflow"
 
@@ -46,7 +47,7 @@ def read_text_proto(path: Path, message: Message) -> None:
 
 def read_models(path: Path) -> list[ModelConfig]:
     """The models of a file that `--model-config-file` names; raises InvalidConfig."""
-    config = model_server_config_pb2.ModelServerConfig()
+    config = messages.ModelServerConfig()
     read_text_proto(path, config)
     try:
         return models_of(config)
@@ -71,7 +72,7 @@ def _model(config: model_server_config_pb2.ModelConfig) -> ModelConfig:
         raise InvalidConfig("a model has no name")
     if config.model_type and config.model_platform:
         raise InvalidConfig(f"Illegal setting both model_type(deprecated) and model_platform, for model {config.name}")
-    tensorflow = config.model_platform == PLATFORM or config.model_type == model_server_config_pb2.TENSORFLOW
+    tensorflow = config.model_platform == PLATFORM or config.model_type == messages.ModelType["TENSORFLOW"]
     if not tensorflow:
         raise InvalidConfig(f'model {config.name} needs model_platform: "{PLATFORM}", the only one there is')
     path = Path(config.base_path.removeprefix("file://"))

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tensorflow.core.protobuf import error_codes_pb2
-from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+import grpc
 
 from earshot.logs import get_log
+from earshot.tfserving import messages
 from serving.errors import invalid, not_found
 from serving.model_config import InvalidConfig, models_of
+from serving.prediction_service import unary
 
 if TYPE_CHECKING:
+    from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
+
     from serving.servables import Servables
 
 log = get_log(__name__)
 
 
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
+class ModelService:
     """Answers GetModelStatus and HandleReloadConfigRequest."""
+
+    NAME = "tensorflow.serving.ModelService"
 
     def __init__(self, servables: Servables) -> None:
         self._servables = servables
 
-    async def GetModelStatus(  # noqa: N802
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        """What answers each method, for gRPC."""
+        return {
+            "GetModelStatus": unary(
+                self.get_model_status, messages.GetModelStatusRequest, messages.GetModelStatusResponse
+            ),
+            "HandleReloadConfigRequest": unary(
+                self.reload_config, messages.ReloadConfigRequest, messages.ReloadConfigResponse
+            ),
+        }
+
+    async def get_model_status(
         self,
         request: get_model_status_pb2.GetModelStatusRequest,
         context: Any,  # noqa: ARG002
@@ -31,7 +47,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
         """The state of each version, or of the one asked for."""
         return model_status(self._servables, request)
 
-    async def HandleReloadConfigRequest(  # noqa: N802
+    async def reload_config(
         self,
         request: model_management_pb2.ReloadConfigRequest,
         context: Any,  # noqa: ARG002
@@ -48,8 +64,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
             raise invalid(str(error)) from None
         log.info("models to offer", models=[model.name for model in models])
         await self._servables.reload(models)
-        response = model_management_pb2.ReloadConfigResponse()
-        response.status.error_code = error_codes_pb2.OK
+        response = messages.ReloadConfigResponse()
+        response.status.error_code = grpc.StatusCode.OK.value[0]
         return response
 
 
@@ -68,13 +84,13 @@ def model_status(
         statuses = [status for status in statuses if status.version == wanted]
     if not statuses:
         raise _no_version(spec.name, wanted)
-    response = get_model_status_pb2.GetModelStatusResponse()
+    response = messages.GetModelStatusResponse()
     for status in statuses:
         answer = response.model_version_status.add(
             version=status.version,
-            state=get_model_status_pb2.ModelVersionStatus.State.Value(status.state.value),
+            state=messages.VersionState[status.state.value],
         )
-        answer.status.error_code = error_codes_pb2.UNKNOWN if status.error else error_codes_pb2.OK
+        answer.status.error_code = grpc.StatusCode.UNKNOWN.value[0] if status.error else grpc.StatusCode.OK.value[0]
         answer.status.error_message = status.error
     return response
 

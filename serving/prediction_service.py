@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tensorflow_serving.apis import get_model_metadata_pb2, prediction_service_pb2_grpc
+import grpc
 
+from earshot.tfserving import messages
 from serving.errors import invalid
 
 if TYPE_CHECKING:
-    from tensorflow_serving.apis import classification_pb2, inference_pb2, predict_pb2, regression_pb2
+    from tensorflow_serving.apis import (
+        classification_pb2,
+        get_model_metadata_pb2,
+        inference_pb2,
+        predict_pb2,
+        regression_pb2,
+    )
 
     from serving.inference import Inference
     from serving.servables import Servables
@@ -18,18 +25,34 @@ SIGNATURE_FIELD = "signature_def"
 """The one metadata field that GetModelMetadata knows."""
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
+class PredictionService:
     """Answers every method of the service."""
+
+    NAME = "tensorflow.serving.PredictionService"
 
     def __init__(self, servables: Servables, inference: Inference) -> None:
         self._servables = servables
         self._inference = inference
 
-    async def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: ARG002, N802
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        """What answers each method, for gRPC."""
+        return {
+            "Predict": unary(self.predict, messages.PredictRequest, messages.PredictResponse),
+            "Classify": unary(self.classify, messages.ClassificationRequest, messages.ClassificationResponse),
+            "Regress": unary(self.regress, messages.RegressionRequest, messages.RegressionResponse),
+            "MultiInference": unary(
+                self.multi_inference, messages.MultiInferenceRequest, messages.MultiInferenceResponse
+            ),
+            "GetModelMetadata": unary(
+                self.get_model_metadata, messages.GetModelMetadataRequest, messages.GetModelMetadataResponse
+            ),
+        }
+
+    async def predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: ARG002
         """Outputs of one batch."""
         return await self._inference.predict(request)
 
-    async def Classify(  # noqa: N802
+    async def classify(
         self,
         request: classification_pb2.ClassificationRequest,
         context: Any,  # noqa: ARG002
@@ -37,7 +60,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         """Labels and scores of examples."""
         return await self._inference.classify(request)
 
-    async def Regress(  # noqa: N802
+    async def regress(
         self,
         request: regression_pb2.RegressionRequest,
         context: Any,  # noqa: ARG002
@@ -45,7 +68,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         """Values of examples."""
         return await self._inference.regress(request)
 
-    async def MultiInference(  # noqa: N802
+    async def multi_inference(
         self,
         request: inference_pb2.MultiInferenceRequest,
         context: Any,  # noqa: ARG002
@@ -53,13 +76,18 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         """Results of several signatures over the same examples."""
         return await self._inference.multi_inference(request)
 
-    async def GetModelMetadata(  # noqa: N802
+    async def get_model_metadata(
         self,
         request: get_model_metadata_pb2.GetModelMetadataRequest,
         context: Any,  # noqa: ARG002
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """The signatures of a version."""
         return model_metadata(self._servables, request)
+
+
+def unary(answer: Any, request: Any, response: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    """A method of one request and one response, each of this message class."""
+    return grpc.unary_unary_rpc_method_handler(answer, request.FromString, response.SerializeToString)
 
 
 def model_metadata(
@@ -74,11 +102,13 @@ def model_metadata(
         if field != SIGNATURE_FIELD:
             raise invalid(f"Metadata field {field} is not supported")
     with servables.lease(request.model_spec) as loaded:
-        signatures = get_model_metadata_pb2.SignatureDefMap()
+        signatures = messages.SignatureDefMap()
         for name, signature in loaded.engine.signature_defs.items():
             signatures.signature_def[name].CopyFrom(signature)
-        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        response = messages.GetModelMetadataResponse()
         response.model_spec.name = request.model_spec.name
         response.model_spec.version.value = loaded.version
-        response.metadata[SIGNATURE_FIELD].Pack(signatures)
+        packed = response.metadata[SIGNATURE_FIELD]
+        packed.type_url = f"type.googleapis.com/{signatures.DESCRIPTOR.full_name}"
+        packed.value = signatures.SerializeToString()
         return response

@@ -12,16 +12,10 @@ import grpc
 import numpy as np
 from aiohttp import web
 from google.protobuf.json_format import MessageToDict
-from prometheus_client.exposition import choose_encoder
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_pb2,
-    regression_pb2,
-)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from earshot.logs import get_log
+from earshot.tfserving import messages
 from serving.errors import ServingError, invalid
 from serving.inference import LIGHT_BYTES
 from serving.model_service import model_status
@@ -31,6 +25,7 @@ from serving.signatures import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+    from tensorflow_serving.apis import model_pb2
 
     from serving.inference import Inference
     from serving.metrics import ServingMetrics
@@ -99,9 +94,10 @@ class RestApi:
         """Stop answering and free the port."""
         await self._runner.cleanup()
 
-    async def _scrape(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._metrics.registry), headers={"Content-Type": content_type})
+    async def _scrape(self, _: web.Request) -> web.Response:
+        # In the plain format, as TensorFlow Serving's: in OpenMetrics the colons of its names would become underscores.
+        page = generate_latest(self._metrics.registry)
+        return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _answer(self, request: web.Request) -> web.Response:
         try:
@@ -127,9 +123,7 @@ class RestApi:
                 raise invalid("Missing model name in request.")
             if found["metadata"]:
                 return self._metadata(_spec(found))
-            return _as_dict(
-                model_status(self._servables, get_model_status_pb2.GetModelStatusRequest(model_spec=_spec(found)))
-            )
+            return _as_dict(model_status(self._servables, messages.GetModelStatusRequest(model_spec=_spec(found))))
         raise invalid(f"Malformed request: {request.method} {path}")
 
     async def _infer(self, found: re.Match[str], body: bytes) -> dict[str, Any]:
@@ -167,13 +161,13 @@ class RestApi:
 
     async def _classify(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], size: int) -> dict[str, Any]:
         sent = await _do(lambda: examples(parsed), size)
-        request = classification_pb2.ClassificationRequest(model_spec=spec, input=sent)
+        request = messages.ClassificationRequest(model_spec=spec, input=sent)
         found = (await self._inference.classify(request)).result.classifications
         return {"results": [[[each.label, _short(each.score)] for each in one.classes] for one in found]}
 
     async def _regress(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], size: int) -> dict[str, Any]:
         sent = await _do(lambda: examples(parsed), size)
-        request = regression_pb2.RegressionRequest(model_spec=spec, input=sent)
+        request = messages.RegressionRequest(model_spec=spec, input=sent)
         found = (await self._inference.regress(request)).result.regressions
         return {"results": [_short(each.value) for each in found]}
 
@@ -185,15 +179,15 @@ class RestApi:
                 raise invalid(f'Serving signature name: "{name}" not found in signature def')
 
     def _metadata(self, spec: model_pb2.ModelSpec) -> dict[str, Any]:
-        request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_FIELD])
+        request = messages.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_FIELD])
         response = model_metadata(self._servables, request)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata[SIGNATURE_FIELD].Unpack(signatures)
+        signatures = messages.SignatureDefMap()
+        signatures.ParseFromString(response.metadata[SIGNATURE_FIELD].value)
         return {"model_spec": _as_dict(response.model_spec), "metadata": {SIGNATURE_FIELD: _as_dict(signatures)}}
 
 
 def _spec(found: re.Match[str]) -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=unquote(found["name"]))
+    spec = messages.ModelSpec(name=unquote(found["name"]))
     if found["version"]:
         if int(found["version"]) >= 1 << 63:
             raise invalid(f"Failed to convert version: {found['version']} to numeric.")

@@ -12,12 +12,11 @@ import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-import tensorflow as tf
-from tensorflow_serving.apis import input_pb2
 
+from earshot.tfserving import messages
 from serving.errors import ServingError, invalid
 from serving.signatures import check_shape
-from serving.tensors import dtype_name
+from serving.tensors import InvalidTensor, dtype_name, numpy_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,12 +24,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tensorflow.core.example import example_pb2
     from tensorflow.core.protobuf import meta_graph_pb2
+    from tensorflow_serving.apis import input_pb2
 
 ROWS, COLUMNS = "instances", "inputs"
 """Keys of a predict request, one of which it has."""
 BASE64 = "b64"
 BYTES_SUFFIX = "_bytes"
 """Ends the names of string outputs that are bytes, and no text."""
+
+_TAKES = {"f": "iuf", "V": "iuf", "i": "iu", "u": "iu", "b": "b"}
+"""Kinds of numpy's types whose values each kind of tensor takes; V is bfloat16, which numpy has not itself."""
 
 _MOST_SHOWN = 200
 """Characters of a value that an error shows."""
@@ -111,7 +114,7 @@ def predict_answer(outputs: Mapping[str, NDArray[Any]], *, rows: bool) -> dict[s
 
 def examples(request: Mapping[str, Any]) -> input_pb2.Input:
     """The examples of a classify or regress request; raises ServingError."""
-    sent = input_pb2.Input()
+    sent = messages.Input()
     if "context" in request:
         listed = sent.example_list_with_context
         _fill_example(request["context"], listed.context)
@@ -201,28 +204,30 @@ def _from_columns(columns: Any, signature: meta_graph_pb2.SignatureDef) -> dict[
 
 def _tensor(value: Any, dtype: int) -> NDArray[Any]:
     """The tensor of a value or a list of lists; raises ServingError where it is ragged or of another type."""
-    target = tf.dtypes.as_dtype(dtype).as_numpy_dtype
-    if target is np.object_ or target is object:
+    try:
+        target = numpy_type(dtype)
+    except InvalidTensor as error:
+        raise invalid(str(error)) from None
+    if target == np.object_:
         return _strings(value)
-    kinds = {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}.get(np.dtype(target).kind)
-    if kinds is None:
+    if target.kind not in _TAKES:
         raise invalid(f"Conversion of JSON Value: {_shown(value)} to type: {dtype_name(dtype)}")
     try:
         array = np.array(value)
     except (ValueError, OverflowError):
         _explain(value, dtype)
-    if array.size == 0:
+    if array.size == 0 or target.kind == "b" == array.dtype.kind:
         return array.astype(target)
-    if array.dtype.kind not in kinds:
+    if array.dtype.kind not in _TAKES[target.kind]:
         _explain(value, dtype)
-    if np.dtype(target).kind in "iu":
+    if target.kind in "iu":
         bounds = np.iinfo(target)
         if array.min() < bounds.min or array.max() > bounds.max:
             _explain(value, dtype)
         return array.astype(target)
     with np.errstate(over="ignore"):
         made = array.astype(target)
-    if np.dtype(target).kind == "f" and np.any(np.isinf(made) & np.isfinite(array)):
+    if np.any(np.isinf(made.astype(np.float64)) & np.isfinite(array)):
         raise invalid(f"Cannot convert JSON value: {_shown(value)} to {dtype_name(dtype)} without loss of precision.")
     return made
 
@@ -283,10 +288,10 @@ def _check_leaves(value: Any, level: int, shape: tuple[int, ...], dtype: int) ->
             _check_leaves(each, level + 1, shape, dtype)
         return
     _check_level(value, level, shape)
-    target = np.dtype(tf.dtypes.as_dtype(dtype).as_numpy_dtype)
+    target = numpy_type(dtype)
     if target.kind == "b":
         fits = isinstance(value, bool)
-    elif target.kind == "f":
+    elif target.kind in "fV":
         fits = isinstance(value, (int, float)) and not isinstance(value, bool)
     else:
         whole = isinstance(value, int) and not isinstance(value, bool)

@@ -26,13 +26,8 @@ def run(settings: ServerSettings) -> None:
     signal.signal(signal.SIGINT, _end)
     _check_engine(settings)
     _check_ports(settings)
-    with _quiet_import(debug=settings.log_level == "debug"):
-        import tensorflow as tf
-
-    # The session of a model has its own threads; these are what the starter model is expanded with.
-    tf.config.threading.set_intra_op_parallelism_threads(settings.tensorflow_intra_op_parallelism)
-    tf.config.threading.set_inter_op_parallelism_threads(settings.tensorflow_inter_op_parallelism)
-    tf.get_logger().setLevel("ERROR")  # it warns of TF1's loader, which is what loads models of TF1 and TF2 alike
+    if settings.engine == "tensorflow":
+        _start_tensorflow(settings)
 
     from serving.model_config import InvalidConfig
     from serving.server import PortTaken
@@ -81,6 +76,16 @@ def _check_ports(settings: ServerSettings) -> None:
             ) from None
 
 
+def _start_tensorflow(settings: ServerSettings) -> None:
+    with _quiet_import(debug=settings.log_level == "debug"):
+        import tensorflow as tf
+
+    # The session of a model has its own threads; these are what the starter model is expanded with.
+    tf.config.threading.set_intra_op_parallelism_threads(settings.tensorflow_intra_op_parallelism)
+    tf.config.threading.set_inter_op_parallelism_threads(settings.tensorflow_inter_op_parallelism)
+    tf.get_logger().setLevel("ERROR")  # it warns of TF1's loader, which is what loads models of TF1 and TF2 alike
+
+
 @contextmanager
 def _quiet_import(*, debug: bool) -> Iterator[None]:
     """Import TensorFlow within, without what it says to nobody in particular."""
@@ -114,8 +119,7 @@ def _models(settings: ServerSettings) -> list[ModelConfig]:
 def _base_path(settings: ServerSettings) -> Path:
     path = settings.model_base_path
     if path is None:
-        from serving.compact import InvalidModelFile
-        from serving.export import ExportError
+        from serving.failures import ExportError, InvalidModelFile
         from serving.starter import ensure_starter
 
         try:

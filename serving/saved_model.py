@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tensorflow.core.protobuf import saved_model_pb2
-
+from earshot.tfserving import messages
+from serving.failures import BrokenModel
 from serving.layout import SAVED_MODEL_FILE
 
 if TYPE_CHECKING:
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 SERVE_TAG = "serve"
 
 
-class BrokenModel(ValueError):
-    """A version cannot be served; the message says why."""
-
-
 def is_callable(signature: meta_graph_pb2.SignatureDef) -> bool:
     """Whether a client can call it: what initialises a model stands beside the others, without a method."""
     return bool(signature.method_name)
@@ -28,7 +24,7 @@ def is_callable(signature: meta_graph_pb2.SignatureDef) -> bool:
 
 def read_signatures(version_dir: Path, tags: Sequence[str] = (SERVE_TAG,)) -> dict[str, meta_graph_pb2.SignatureDef]:
     """Each signature of the graph with these tags, by name; raises BrokenModel without one to call."""
-    saved = saved_model_pb2.SavedModel.FromString((version_dir / SAVED_MODEL_FILE).read_bytes())
+    saved = messages.SavedModel.FromString((version_dir / SAVED_MODEL_FILE).read_bytes())
     graphs = [graph for graph in saved.meta_graphs if set(graph.meta_info_def.tags) == set(tags)]
     if not graphs:
         raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no graph with the tags {', '.join(tags)}")

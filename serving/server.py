@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from earshot.logs import get_log
 from serving.batching import BatchingPolicy, BatchingRunner, read_batching
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
-HEALTH_NAMES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
+HEALTH_NAMES = ("", PredictionService.NAME, ModelService.NAME)
 """Names that the gRPC health service knows; the empty one is the server as a whole."""
 
 
@@ -145,10 +144,9 @@ class ModelServer:
             interceptors=[CallInterceptor(self.metrics)],
             options=[*own, *_channel_arguments(self.settings.grpc_channel_arguments)],
         )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(self._servables, self._inference), server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._servables), server)
+        for service in (PredictionService(self._servables, self._inference), ModelService(self._servables)):
+            handler = grpc.method_handlers_generic_handler(service.NAME, service.handlers())
+            server.add_generic_rpc_handlers((handler,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
 

@@ -14,7 +14,7 @@ import typer
 
 from earshot.command import fail, needs
 from earshot.folders import cache_folder
-from serving.compact import InvalidModelFile, load_compact
+from serving.failures import ExportError, InvalidModelFile
 from serving.layout import INT8_FILE
 
 STARTER = Path(__file__).with_name("starter_model") / "earshot-starter.npz"
@@ -44,7 +44,8 @@ def ensure_starter(cache: Path | None = None) -> Path:
 
 def expand(file: Path, base: Path) -> Path:
     """Write the compact starter model in `file` as version 1 in `base`; the folder appears when it is whole."""
-    from serving.export import ExportError, export_saved_model
+    from serving.compact import load_compact
+    from serving.export import export_saved_model
 
     model = load_compact(file)
     version = base / str(VERSION)
@@ -64,13 +65,12 @@ def main(
 ) -> None:
     """Expand the starter model into a folder for TensorFlow Serving."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with needs("serving"):
-        from serving.export import ExportError
     if (into / str(VERSION)).exists():
         typer.echo(f"{into / str(VERSION)} is there already")
         return
     try:
-        typer.echo(str(expand(STARTER, into)))
+        with needs("serving"):
+            typer.echo(str(expand(STARTER, into)))
     except (InvalidModelFile, ExportError) as error:
         raise fail(error) from None
     except OSError as error:

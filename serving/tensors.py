@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
-from tensorflow.core.framework import tensor_pb2, types_pb2
+
+from earshot.tfserving import messages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from tensorflow.core.framework import tensor_pb2
 
 
 class InvalidTensor(ValueError):
@@ -22,22 +24,22 @@ class InvalidTensor(ValueError):
 
 
 _FIELDS: dict[int, tuple[Any, str]] = {
-    types_pb2.DT_FLOAT: (np.float32, "float_val"),
-    types_pb2.DT_DOUBLE: (np.float64, "double_val"),
-    types_pb2.DT_HALF: (np.float16, "half_val"),
-    types_pb2.DT_BFLOAT16: (ml_dtypes.bfloat16, "half_val"),
-    types_pb2.DT_INT8: (np.int8, "int_val"),
-    types_pb2.DT_INT16: (np.int16, "int_val"),
-    types_pb2.DT_INT32: (np.int32, "int_val"),
-    types_pb2.DT_INT64: (np.int64, "int64_val"),
-    types_pb2.DT_UINT8: (np.uint8, "int_val"),
-    types_pb2.DT_UINT16: (np.uint16, "int_val"),
-    types_pb2.DT_UINT32: (np.uint32, "uint32_val"),
-    types_pb2.DT_UINT64: (np.uint64, "uint64_val"),
-    types_pb2.DT_BOOL: (np.bool_, "bool_val"),
-    types_pb2.DT_COMPLEX64: (np.complex64, "scomplex_val"),
-    types_pb2.DT_COMPLEX128: (np.complex128, "dcomplex_val"),
-    types_pb2.DT_STRING: (np.object_, "string_val"),
+    messages.DataType["DT_FLOAT"]: (np.float32, "float_val"),
+    messages.DataType["DT_DOUBLE"]: (np.float64, "double_val"),
+    messages.DataType["DT_HALF"]: (np.float16, "half_val"),
+    messages.DataType["DT_BFLOAT16"]: (ml_dtypes.bfloat16, "half_val"),
+    messages.DataType["DT_INT8"]: (np.int8, "int_val"),
+    messages.DataType["DT_INT16"]: (np.int16, "int_val"),
+    messages.DataType["DT_INT32"]: (np.int32, "int_val"),
+    messages.DataType["DT_INT64"]: (np.int64, "int64_val"),
+    messages.DataType["DT_UINT8"]: (np.uint8, "int_val"),
+    messages.DataType["DT_UINT16"]: (np.uint16, "int_val"),
+    messages.DataType["DT_UINT32"]: (np.uint32, "uint32_val"),
+    messages.DataType["DT_UINT64"]: (np.uint64, "uint64_val"),
+    messages.DataType["DT_BOOL"]: (np.bool_, "bool_val"),
+    messages.DataType["DT_COMPLEX64"]: (np.complex64, "scomplex_val"),
+    messages.DataType["DT_COMPLEX128"]: (np.complex128, "dcomplex_val"),
+    messages.DataType["DT_STRING"]: (np.object_, "string_val"),
 }
 """numpy type and typed field of each tensor type."""
 
@@ -49,8 +51,16 @@ _STORED_AS: dict[str, Any] = {"half_val": np.uint16, "scomplex_val": np.float32,
 
 def dtype_name(number: int) -> str:
     """`uint8` for DT_UINT8, and so on."""
-    known = types_pb2.DataType.values()
-    return types_pb2.DataType.Name(number).removeprefix("DT_").lower() if number in known else f"type {number}"
+    known = messages.DATA_TYPES.get(number)
+    return known.removeprefix("DT_").lower() if known else f"type {number}"
+
+
+def numpy_type(number: int) -> np.dtype[Any]:
+    """The type of an array of such tensors; raises InvalidTensor where there is none."""
+    if number not in _FIELDS:
+        raise InvalidTensor(f"tensors of {dtype_name(number)} are not supported")
+    dtype: np.dtype[Any] = np.dtype(_FIELDS[number][0])
+    return dtype
 
 
 def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
@@ -59,16 +69,14 @@ def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
     A shorter typed field repeats its last value, up to `max_bytes` in all, so that a few bytes cannot ask for a
     giant array. Raises InvalidTensor where type, shape and values do not fit together.
     """
-    if proto.dtype not in _FIELDS:
-        raise InvalidTensor(f"tensors of {dtype_name(proto.dtype)} are not supported")
-    dtype, field = _FIELDS[proto.dtype]
-    dtype = np.dtype(dtype)
+    dtype = numpy_type(proto.dtype)
+    _, field = _FIELDS[proto.dtype]
     shape = _shape(proto)
     count = math.prod(shape)
     if count * dtype.itemsize > max_bytes:
         raise InvalidTensor(f"shape {list(shape)} needs more than the {max_bytes} bytes that a request may have")
     if proto.tensor_content:
-        if proto.dtype == types_pb2.DT_STRING:
+        if dtype == np.object_:
             raise InvalidTensor("strings belong into string_val, not into tensor_content")
         if len(proto.tensor_content) != count * dtype.itemsize:
             raise InvalidTensor(

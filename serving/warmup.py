@@ -7,36 +7,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-
+from earshot.tfserving import messages
 from serving.layout import WARMUP_FILE
+from serving.tensors import from_numpy
+from serving.tfrecord import read_records, write_records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from tensorflow_serving.apis import prediction_log_pb2
 
 
 def write_warmup(version_dir: Path, requests: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
     """Write one Predict request for each signature of `requests`, from its inputs' arrays by name."""
+    logs = []
+    for signature, inputs in requests.items():
+        log = messages.PredictionLog()
+        request = log.predict_log.request
+        request.model_spec.signature_name = signature
+        for name, array in inputs.items():
+            from_numpy(array, request.inputs[name])
+        logs.append(log.SerializeToString())
     path = version_dir / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, inputs in requests.items():
-            request = predict_pb2.PredictRequest()
-            request.model_spec.signature_name = signature
-            for name, array in inputs.items():
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
-            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
-            writer.write(log.SerializeToString())
+    write_records(path, logs)
 
 
 def read_warmup(version_dir: Path) -> list[prediction_log_pb2.PredictionLog]:
-    """The requests to warm `version_dir` up with; none where it brings no file."""
+    """The requests to warm `version_dir` up with; none where it brings no file. Raises BrokenRecords."""
     path = version_dir / WARMUP_FILE
-    if not path.is_file():
-        return []
-    records = tf.data.TFRecordDataset(str(path))
-    return [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in records]
+    return [messages.PredictionLog.FromString(record) for record in read_records(path)] if path.is_file() else []

@@ -19,6 +19,7 @@ LIBRARIES = {
 }
 AGENT = {"kafka", "numpy", "pyaudio", "soundfile", "soxr", "webrtcvad"}
 WORKER = {"aiokafka", "faust", "grpc", "kafka", "numpy"}
+SERVER = {"grpc", "numpy"}
 JUDGE = {"grpc", "numpy", "soundfile", "soxr"}
 RUN = "import earshot.cli, contextlib\nwith contextlib.suppress(SystemExit): earshot.cli.main({})"
 
@@ -54,6 +55,7 @@ def brought_in_by(code: str) -> set[str]:
         ("import earshot.cli", set()),
         ("import serving.models, serving.catalogue, serving.inspection", set()),
         ("import training.promotion", JUDGE),
+        ("import serving.server, serving.run, serving.loading, serving.starter, serving.openvino_engine", SERVER),
         ("import producers.agent, producers.command, producers.publisher, producers.sources", AGENT),
         ("import processors.app, processors.worker, processors.labeller", WORKER),
     ],

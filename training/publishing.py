@@ -38,7 +38,8 @@ def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, An
         save_compact(model, settings.compact)
         console.print(f"wrote {settings.compact} ({settings.compact.stat().st_size / 1e6:.1f} MB)")
     if settings.model_base_path:
-        from serving.export import ExportError, export_saved_model
+        from serving.export import export_saved_model
+        from serving.failures import ExportError
 
         target = next_version(settings.model_base_path)
         try:

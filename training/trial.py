@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
+from earshot.tfserving import messages
 from local.modelserver import READY_TIMEOUT_S, model_server
-from processors.tfserving import messages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +91,7 @@ class Trial:
         except grpc.RpcError:
             return "", ""
         (status,) = answer.model_version_status
-        return messages.VERSION_STATES[status.state].name, status.status.error_message
+        return messages.VERSION_STATES[status.state], status.status.error_message
 
     def _call(self, method: str, answer: Any, request: Any) -> Any:
         call = self._channel.unary_unary(
@@ -105,7 +105,7 @@ class Trial:
 
 def _shown(tensor: Any) -> str:
     """A tensor's type and shape: `uint8 [?, 128, 301, 3]`."""
-    kind = messages.DATA_TYPES[tensor.dtype].name.removeprefix("DT_").lower()
+    kind = messages.DATA_TYPES[tensor.dtype].removeprefix("DT_").lower()
     if tensor.tensor_shape.unknown_rank:
         return f"{kind} of any shape"
     return f"{kind} [{', '.join('?' if dim.size == -1 else str(dim.size) for dim in tensor.tensor_shape.dim)}]"

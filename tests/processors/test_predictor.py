@@ -7,6 +7,7 @@ import grpc
 import numpy as np
 import pytest
 
+from earshot.tfserving import messages
 from processors.labeller import IMAGE_SHAPE
 from processors.predictor import (
     BadAnswer,
@@ -18,7 +19,6 @@ from processors.predictor import (
     predict_request,
     read_predictions,
 )
-from processors.tfserving import messages
 from tests.processors.model import CLASSES, DT_FLOAT, VERSION, Model, ModelServer, scores_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from earshot.spectrogram import DEFAULT_PARAMS
-from serving.compact import CompactModel, InvalidModelFile, load_compact, save_compact
+from serving.compact import CompactModel, load_compact, save_compact
+from serving.failures import InvalidModelFile
 from serving.network import Architecture, ConvBlock, Head
 from serving.starter import STARTER
 

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from earshot.audio import windows
 from earshot.spectrogram import SpectrogramParams, spectrogram
-from serving.export import ExportError, export_saved_model
+from serving.export import export_saved_model
+from serving.failures import ExportError
 from serving.layout import CARD_FILE, CLASSES_FILE, SPECTROGRAM_FILE, TRAINING_FILE
 from serving.spectrogram_graph import spectrogram_graph
 from tests.serving.conftest import CLASS_NAMES, THRESHOLDS, small_network

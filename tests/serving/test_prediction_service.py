@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -178,27 +177,6 @@ def test_with_no_version_loaded_none_is_found_as_in_tensorflow_serving(tmp_path:
         code, details = refused(lambda: server.predictions.Predict(specific))
         assert code is grpc.StatusCode.NOT_FOUND
         assert details.startswith("Servable not found for request: Specific(earshot, 7)")
-
-
-def test_a_full_queue_refuses_at_once_and_the_rest_is_answered(base_path: Path) -> None:
-    images = np.zeros((64, 128, 301, 3), np.uint8)
-    codes: list[grpc.StatusCode] = []
-
-    def call(server: Served) -> None:
-        try:
-            server.predict(spectrogram=images)
-            codes.append(grpc.StatusCode.OK)
-        except grpc.RpcError as error:
-            codes.append(error.code())
-
-    with serve(base_path, concurrency=1, queue=1) as server:
-        server.wait_until_available(1)
-        threads = [threading.Thread(target=call, args=(server,)) for _ in range(16)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert set(codes) == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
 
 
 def test_metadata_holds_the_signatures(served: Served) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from serving.engine import TensorFlowEngine
+from serving.failures import BrokenModel
 from serving.loading import warm_up
-from serving.saved_model import BrokenModel
 from serving.warmup import read_warmup, write_warmup
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 The package tensorflow-serving-api holds the same messages, but it depends on TensorFlow, which takes seconds to import
 and hundreds of megabytes. Here the same descriptors are read from one small file into a descriptor pool of their own,
-so that they stand beside TensorFlow's in one process. `python -m processors.tfserving.regenerate` writes that file.
+so that they stand beside TensorFlow's in one process. `python -m earshot.tfserving.regenerate` writes that file.
 """
 
 from __future__ import annotations
@@ -36,14 +36,37 @@ def _message(name: str) -> Any:
 
 PredictRequest = _message("tensorflow.serving.PredictRequest")
 PredictResponse = _message("tensorflow.serving.PredictResponse")
+ClassificationRequest = _message("tensorflow.serving.ClassificationRequest")
+ClassificationResponse = _message("tensorflow.serving.ClassificationResponse")
+ClassificationResult = _message("tensorflow.serving.ClassificationResult")
+RegressionRequest = _message("tensorflow.serving.RegressionRequest")
+RegressionResponse = _message("tensorflow.serving.RegressionResponse")
+RegressionResult = _message("tensorflow.serving.RegressionResult")
+MultiInferenceRequest = _message("tensorflow.serving.MultiInferenceRequest")
+MultiInferenceResponse = _message("tensorflow.serving.MultiInferenceResponse")
+Input = _message("tensorflow.serving.Input")
+ModelSpec = _message("tensorflow.serving.ModelSpec")
 GetModelMetadataRequest = _message("tensorflow.serving.GetModelMetadataRequest")
 GetModelMetadataResponse = _message("tensorflow.serving.GetModelMetadataResponse")
 SignatureDefMap = _message("tensorflow.serving.SignatureDefMap")
 GetModelStatusRequest = _message("tensorflow.serving.GetModelStatusRequest")
 GetModelStatusResponse = _message("tensorflow.serving.GetModelStatusResponse")
+ReloadConfigRequest = _message("tensorflow.serving.ReloadConfigRequest")
+ReloadConfigResponse = _message("tensorflow.serving.ReloadConfigResponse")
+ModelServerConfig = _message("tensorflow.serving.ModelServerConfig")
+PredictionLog = _message("tensorflow.serving.PredictionLog")
+SavedModel = _message("tensorflow.SavedModel")
+TensorProto = _message("tensorflow.TensorProto")
 
-DataType = _POOL.FindEnumTypeByName("tensorflow.DataType").values_by_name
-DT_FLOAT: int = DataType["DT_FLOAT"].number
-DT_UINT8: int = DataType["DT_UINT8"].number
-DATA_TYPES = _POOL.FindEnumTypeByName("tensorflow.DataType").values_by_number
-VERSION_STATES = _POOL.FindEnumTypeByName("tensorflow.serving.ModelVersionStatus.State").values_by_number
+
+def _enum(name: str) -> dict[str, int]:
+    return {value.name: value.number for value in _POOL.FindEnumTypeByName(name).values}
+
+
+DataType = _enum("tensorflow.DataType")
+VersionState = _enum("tensorflow.serving.ModelVersionStatus.State")
+ModelType = _enum("tensorflow.serving.ModelType")
+DATA_TYPES = {number: name for name, number in DataType.items()}
+VERSION_STATES = {number: name for name, number in VersionState.items()}
+DT_FLOAT = DataType["DT_FLOAT"]
+DT_UINT8 = DataType["DT_UINT8"]

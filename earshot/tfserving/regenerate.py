@@ -1,4 +1,4 @@
-"""Writes `descriptors.binpb` from the installed tensorflow-serving-api: `python -m processors.tfserving.regenerate`."""
+"""Writes `descriptors.binpb` from the installed tensorflow-serving-api: `python -m earshot.tfserving.regenerate`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2
 
-ROOTS = ("predict_pb2", "get_model_metadata_pb2", "get_model_status_pb2")
-"""Modules of tensorflow_serving.apis whose messages a client sends or reads."""
+_APIS = "tensorflow_serving.apis"
+ROOTS = (
+    *(f"{_APIS}.{name}_pb2" for name in ("predict", "classification", "regression", "inference", "prediction_log")),
+    *(f"{_APIS}.{name}_pb2" for name in ("get_model_metadata", "get_model_status", "model_management")),
+    "tensorflow.core.protobuf.saved_model_pb2",
+)
+"""Modules whose messages clients and servers send or read."""
 
 
 def descriptor_set() -> bytes:
@@ -24,7 +29,7 @@ def descriptor_set() -> bytes:
             files[file.name] = file
 
     for root in ROOTS:
-        add(importlib.import_module(f"tensorflow_serving.apis.{root}").DESCRIPTOR)
+        add(importlib.import_module(root).DESCRIPTOR)
     messages = descriptor_pb2.FileDescriptorSet()
     for file in files.values():
         file.CopyToProto(messages.file.add())

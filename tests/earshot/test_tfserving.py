@@ -8,14 +8,14 @@ import sys
 from google.protobuf import descriptor_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from processors.tfserving import messages
-from processors.tfserving.regenerate import descriptor_set
+from earshot.tfserving import messages
+from earshot.tfserving.regenerate import descriptor_set
 
 
 def test_the_committed_descriptors_are_those_of_the_installed_package() -> None:
     committed = descriptor_pb2.FileDescriptorSet.FromString(messages.DESCRIPTORS_PATH.read_bytes())
     installed = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set())
-    assert committed == installed, "run `python -m processors.tfserving.regenerate`"
+    assert committed == installed, "run `python -m earshot.tfserving.regenerate`"
 
 
 def test_a_light_message_is_read_by_the_real_one_and_back() -> None:

@@ -1,0 +1,53 @@
+"""The pool without batching: how much runs, how much waits, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import numpy as np
+
+from serving.errors import ServingError
+from serving.inference_pool import InferencePool
+from serving.versions import Loaded
+from tests.serving.engines import Doubler
+
+X = np.ones((1, 1), np.float32)
+
+
+def ask_at_once(engine: Doubler, requests: int, pool: InferencePool, give_up: int = 0) -> list[Any]:
+    """The answers to so many requests, the engine waiting until all are there and the last `give_up` were cancelled."""
+
+    async def main() -> list[Any]:
+        engine.go.clear()
+        loaded = Loaded(1, engine, 0.0)
+        asked = [asyncio.ensure_future(pool.run(loaded, "", {"x": X}, ["y"])) for _ in range(requests)]
+        await asyncio.sleep(0.1)
+        for one in asked[requests - give_up :]:
+            one.cancel()
+        await asyncio.sleep(0)
+        engine.go.set()
+        answers: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
+        return answers
+
+    try:
+        return asyncio.run(main())
+    finally:
+        pool.close()
+
+
+def test_a_full_queue_refuses_at_once_and_the_rest_is_answered() -> None:
+    engine = Doubler()
+    answers = ask_at_once(engine, 6, InferencePool(concurrency=1, queue=2))
+    refused = [answer.code for answer in answers if isinstance(answer, ServingError)]
+    assert refused == [grpc.StatusCode.UNAVAILABLE] * 3
+    assert [answer["y"].tolist() for answer in answers if isinstance(answer, dict)] == [[[2.0]]] * 3
+    assert len(engine.ran) == 3
+
+
+def test_a_request_given_up_while_it_waits_is_not_run_and_its_place_is_free() -> None:
+    engine = Doubler()
+    pool = InferencePool(concurrency=1, queue=1)
+    ask_at_once(engine, 2, pool, give_up=1)
+    assert len(engine.ran) == 1
