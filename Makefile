@@ -20,7 +20,7 @@ demo: setup  ## the whole pipeline on this machine, with simulated devices (ARGS
 	@$(VENV)/earshot demo $(ARGS)
 
 test: setup-tests lint types  ## every check: lint, types, all tests
-	$(VENV)/pytest $(ARGS)
+	$(VENV)/pytest -n 2 --dist loadgroup $(ARGS)
 
 test-fast:  ## lint, types and the tests that need no services, in the environment as it is
 	$(MAKE) lint types

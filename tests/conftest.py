@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs services runs in one process, which starts them once; the other tests beside it (`make test`)."""
+    for item in items:
+        if item.get_closest_marker("integration"):
+            item.add_marker(pytest.mark.xdist_group("services"))
+
+
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
     """A real broker with the project's topics, one for the whole run; neither process nor file is left of it."""
