@@ -1,15 +1,17 @@
 """Dynamic batching: requests that come close together run as one, by TensorFlow Serving's parameters.
 
-Requests of one version, one signature and tensors that fit together wait for each other in a queue: until they are
-`max_batch_size` rows, or the first of them has waited for `batch_timeout_micros`. Batches then wait for one of
-`num_batch_threads`, at most `max_enqueued_batches` in a queue; what comes on top of that is refused. Everything but
-the runs happens on the event loop.
+Requests of one version, signature and shape wait for each other: until they are `max_batch_size`
+rows, or the first of them has waited for `batch_timeout_micros` and one of `num_batch_threads` is free. At most
+`max_enqueued_batches` of a version and signature wait, whatever the shapes; what comes on top of that is refused.
+Everything but the runs happens on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
     from serving.versions import Loaded
 
 Arrays = dict[str, "NDArray[Any]"]
+_Key = tuple["Loaded", str, tuple[Any, ...]]
+"""Version, signature, and what tensors have to have alike."""
+
+MOST_PADDED_BYTES = 64 << 20
+"""Tensors of different shapes are not filled up to more than that in one batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,7 @@ class BatchingPolicy:
     """TensorFlow Serving's BatchingParameters, with its defaults."""
 
     max_batch_size: int = 1000
-    """Rows of a batch, and of a request where large ones are not split."""
+    """Rows of a request, and of a batch where large ones are not split."""
     timeout_s: float = 0.0
     """How long a batch waits for more rows."""
     max_enqueued_batches: int = 10
@@ -50,9 +57,9 @@ class BatchingPolicy:
     pad_variable_length: bool = False
     """Whether tensors of different shapes are filled up to the largest, instead of waiting in queues of their own."""
     split_large: bool = False
-    """Whether a request of more than `max_execution_size` rows runs as several batches."""
+    """Whether a batch has `max_execution_size` rows, and a request of more runs as several."""
     max_execution_size: int = 0
-    """Rows that run at once where large requests are split; 0: `max_batch_size`."""
+    """At most `max_batch_size`; 0: that many."""
 
     def padded(self, rows: int) -> int:
         """The size that a batch of so many rows runs with."""
@@ -89,6 +96,8 @@ def read_batching(path: Path) -> BatchingPolicy:
         split_large=message.enable_large_batch_splitting.value,
     )
     sizes, last = policy.allowed_sizes, policy.rows_at_once
+    if policy.max_execution_size > policy.max_batch_size:
+        raise InvalidConfig(f"{path}: max_execution_batch_size must be at most max_batch_size, {policy.max_batch_size}")
     if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1):
         raise InvalidConfig(f"{path}: allowed_batch_sizes entries must be positive and in increasing order")
     if sizes and sizes[-1] != last:
@@ -108,20 +117,13 @@ class _Task:
 
 @dataclass(slots=True, eq=False)
 class _Batch:
+    """Tasks of one version, signature and shape that are to run together."""
+
+    key: _Key
     tasks: list[_Task] = field(default_factory=list)
     rows: int = 0
-    timer: asyncio.TimerHandle | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Queue:
-    """Batches of one version, signature and shape."""
-
-    loaded: Loaded
-    signature: str
-    filling: _Batch | None = None
-    waiting: int = 0
-    """Closed batches that no thread runs yet."""
+    ready: bool = False
+    """Whether a thread may take it: it is full, or its first task has waited long enough."""
 
 
 class BatchingRunner:
@@ -129,8 +131,12 @@ class BatchingRunner:
 
     def __init__(self, policy: BatchingPolicy) -> None:
         self._policy = policy
-        self._queues: dict[Any, _Queue] = {}
-        self._threads = asyncio.Semaphore(policy.threads)
+        self._filling: dict[_Key, _Batch] = {}
+        """Batches that take more tasks, until they are full or a thread takes them."""
+        self._ready: deque[_Batch] = deque()
+        self._enqueued: Counter[tuple[Loaded, str]] = Counter()
+        """Batches of each version and signature that no thread has taken."""
+        self._free = policy.threads
         self._executor = ThreadPoolExecutor(policy.threads, thread_name_prefix="batch")
         self._running: set[asyncio.Task[None]] = set()
 
@@ -139,17 +145,20 @@ class BatchingRunner:
     ) -> Arrays:
         """The outputs asked for, by name; raises ServingError, UNAVAILABLE where the queue is full."""
         rows = _rows(inputs)
-        if rows > self._policy.max_batch_size and not self._policy.split_large:
+        if rows > self._policy.max_batch_size:
             raise invalid(f"Task size {rows} is larger than maximum input batch size {self._policy.max_batch_size}")
         most = self._policy.rows_at_once
-        parts = [
-            self._enqueue(loaded, signature, {name: each[at : at + most] for name, each in inputs.items()}, outputs)
-            for at in range(0, max(rows, 1), most)
-        ]
-        answers = await asyncio.gather(*parts)
-        if len(answers) == 1:
-            return answers[0]
-        return {name: np.concatenate([answer[name] for answer in answers]) for name in outputs}
+        parts = [{name: each[at : at + most] for name, each in inputs.items()} for at in range(0, max(rows, 1), most)]
+        answers = self._enqueue(loaded, signature, parts, outputs)
+        try:
+            answered = await asyncio.gather(*answers)
+        except BaseException:
+            for answer in answers:  # the other parts need not run any more
+                answer.cancel()
+            raise
+        if len(answered) == 1:
+            return answered[0]
+        return {name: np.concatenate([one[name] for one in answered]) for name in outputs}
 
     def close(self) -> None:
         """Drop what waits, and wait for what runs."""
@@ -158,62 +167,90 @@ class BatchingRunner:
         self._executor.shutdown(cancel_futures=True)
 
     def _enqueue(
-        self, loaded: Loaded, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
-    ) -> asyncio.Future[Arrays]:
-        padded = self._policy.pad_variable_length
-        shapes = tuple((name, each.ndim if padded else each.shape[1:]) for name, each in sorted(inputs.items()))
-        key = (loaded, signature, shapes)
-        queue = self._queues.setdefault(key, _Queue(loaded, signature))
-        task = _Task(inputs, outputs, _rows(inputs), asyncio.get_running_loop().create_future())
-        batch = queue.filling
-        if batch is not None and batch.rows + task.rows > self._policy.rows_at_once:
-            self._send(key, queue)
+        self, loaded: Loaded, signature: str, parts: list[dict[str, NDArray[Any]]], outputs: Sequence[str]
+    ) -> list[asyncio.Future[Arrays]]:
+        """Let the parts of a request wait, all of them or, where there is no room, none."""
+        loop = asyncio.get_running_loop()
+        tasks = [_Task(part, outputs, _rows(part), loop.create_future()) for part in parts]
+        key = (loaded, signature, _shapes(parts[0], ranks_only=self._policy.pad_variable_length))
+        fits = key in self._filling and self._fits(self._filling[key], tasks[0])
+        new_batches = len(tasks) - fits
+        if self._enqueued[loaded, signature] + new_batches > self._policy.max_enqueued_batches:
+            raise unavailable("The batch scheduling queue to which this task was submitted is full; try later")
+        for task in tasks:
+            self._add(key, task)
+        self._dispatch()
+        return [task.answer for task in tasks]
+
+    def _fits(self, batch: _Batch, task: _Task) -> bool:
+        if batch.rows + max(task.rows, 1) > self._policy.rows_at_once:
+            return False
+        return not self._policy.pad_variable_length or _padded_bytes([*batch.tasks, task]) <= MOST_PADDED_BYTES
+
+    def _add(self, key: _Key, task: _Task) -> None:
+        batch = self._filling.get(key)
+        if batch is not None and not self._fits(batch, task):
+            self._close(batch)
             batch = None
         if batch is None:
-            if queue.waiting >= self._policy.max_enqueued_batches:
-                raise unavailable(
-                    "The batch scheduling queue to which this task was submitted is full; try again later"
-                )
-            batch = queue.filling = _Batch()
-            loop = asyncio.get_running_loop()
-            batch.timer = loop.call_later(self._policy.timeout_s, self._send, key, queue)
+            batch = self._filling[key] = _Batch(key)
+            self._enqueued[key[:2]] += 1
+            asyncio.get_running_loop().call_later(self._policy.timeout_s, self._is_due, batch)
         batch.tasks.append(task)
-        batch.rows += task.rows
+        batch.rows += max(task.rows, 1)
         if batch.rows >= self._policy.rows_at_once:
-            self._send(key, queue)
-        return task.answer
+            self._close(batch)
 
-    def _send(self, key: Any, queue: _Queue) -> None:
-        """Close the batch that is being filled, and let it wait for a thread."""
-        batch, queue.filling = queue.filling, None
-        if batch is None:
+    def _close(self, batch: _Batch) -> None:
+        """Let a batch take no more tasks."""
+        if self._filling.get(batch.key) is batch:
+            del self._filling[batch.key]
+        self._is_ready(batch)
+
+    def _is_due(self, batch: _Batch) -> None:
+        """The first task of a batch has waited long enough; the batch goes on taking tasks while no thread is free."""
+        self._is_ready(batch)
+        self._dispatch()
+
+    def _is_ready(self, batch: _Batch) -> None:
+        if not batch.ready:
+            batch.ready = True
+            self._ready.append(batch)
+
+    def _dispatch(self) -> None:
+        """Give ready batches to free threads, those first that were ready first."""
+        while self._free and self._ready:
+            batch = self._ready.popleft()
+            self._close(batch)
+            owner = batch.key[:2]
+            self._enqueued[owner] -= 1
+            if not self._enqueued[owner]:
+                del self._enqueued[owner]
+            self._free -= 1
+            running = asyncio.get_running_loop().create_task(self._work(batch))
+            self._running.add(running)
+            running.add_done_callback(self._running.discard)
+
+    async def _work(self, batch: _Batch) -> None:
+        try:
+            await self._answer(batch.key[0], batch.key[1], batch.tasks)
+        finally:
+            self._free += 1
+            self._dispatch()
+
+    async def _answer(self, loaded: Loaded, signature: str, tasks: list[_Task]) -> None:
+        tasks = [task for task in tasks if not task.answer.done()]
+        if not tasks:
             return
-        if batch.timer is not None:
-            batch.timer.cancel()
-        queue.waiting += 1
-        running = asyncio.get_running_loop().create_task(self._work(key, queue, batch))
-        self._running.add(running)
-        running.add_done_callback(self._running.discard)
-
-    async def _work(self, key: Any, queue: _Queue, batch: _Batch) -> None:
-        async with self._threads:
-            queue.waiting -= 1
-            if not queue.waiting and queue.filling is None:
-                self._queues.pop(key, None)
-            tasks = [task for task in batch.tasks if not task.answer.cancelled()]
-            if tasks:
-                await self._answer(queue, tasks)
-
-    async def _answer(self, queue: _Queue, tasks: list[_Task]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            answers = await loop.run_in_executor(
-                self._executor, _run_together, queue.loaded, queue.signature, tasks, self._policy
-            )
+            answers = await loop.run_in_executor(self._executor, _run_together, loaded, signature, tasks, self._policy)
         except ServingError as error:
             if error.code is grpc.StatusCode.INVALID_ARGUMENT and len(tasks) > 1:
-                for task in tasks:  # one request that the model cannot take is not to fail the others
-                    await self._answer(queue, [task])
+                # One request that the model cannot take is not to fail the others.
+                half = len(tasks) // 2
+                await self._answer(loaded, signature, tasks[:half])
+                await self._answer(loaded, signature, tasks[half:])
                 return
             answers = [error] * len(tasks)
         except Exception as error:  # whatever an engine raises, everyone who waits is told
@@ -225,6 +262,21 @@ class BatchingRunner:
                 task.answer.set_exception(answer)
             else:
                 task.answer.set_result(answer)
+
+
+def _shapes(inputs: Mapping[str, NDArray[Any]], *, ranks_only: bool) -> tuple[Any, ...]:
+    """What has to be alike for tensors to run together: the shapes of their rows, or only the ranks."""
+    return tuple((name, each.ndim if ranks_only else each.shape[1:]) for name, each in sorted(inputs.items()))
+
+
+def _padded_bytes(tasks: list[_Task]) -> int:
+    """Bytes of the tasks' tensors, each filled up to the largest of its name."""
+    total = 0
+    rows = sum(task.rows for task in tasks)
+    for name, first in tasks[0].inputs.items():
+        largest = np.max([task.inputs[name].shape[1:] for task in tasks], axis=0) if first.ndim > 1 else ()
+        total += rows * math.prod(map(int, largest)) * first.itemsize
+    return total
 
 
 def _rows(inputs: Mapping[str, NDArray[Any]]) -> int:

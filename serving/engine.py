@@ -47,6 +47,10 @@ _PASSING = (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError, tf.err
 """What TensorFlow raises for reasons that may pass."""
 
 
+MOST_CALLABLES = 64
+"""Ways to call a model that are kept: each is a signature, and a choice of its outputs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Threads:
     """TensorFlow's threads; 0 is as many as it chooses."""
@@ -80,12 +84,13 @@ class TensorFlowEngine:
             if isinstance(error, _PASSING):
                 raise CannotLoadNow(str(error)) from error
             raise
-        self._call = functools.cache(self._callable)
+        self._call = functools.lru_cache(MOST_CALLABLES)(self._callable)
 
     def run(
         self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
         """The outputs asked for, by name; raises ServingError where the model cannot take the inputs."""
+        outputs = sorted(outputs)  # a callable for each set of them, in whatever order clients ask
         call = self._call(signature, tuple(inputs), tuple(outputs))
         try:
             answer = call(*inputs.values())

@@ -55,6 +55,10 @@ LIGHT_BYTES = 1 << 16
 """Up to so much a tensor is decoded or encoded on the event loop; what takes longer is a thread's."""
 
 
+LIGHT_EXAMPLES = 500
+"""Up to so many examples' results are made there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a model answered."""
@@ -82,6 +86,12 @@ class Inference:
         """Let go of the threads."""
         self._codec.shutdown(cancel_futures=True)
 
+    async def do(self, work: Callable[[], T], *, heavy: bool) -> T:
+        """The result of `work`, in a thread where it would hold up the event loop; no more of them than cores."""
+        if not heavy:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._codec, work)
+
     async def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         """Outputs of one batch, in typed fields."""
         packed = all(tensor.tensor_content for tensor in request.inputs.values())
@@ -100,7 +110,7 @@ class Inference:
             return response
 
         size = sum(array.nbytes for array in answer.outputs.values())
-        return await self._do(encode, heavy=size > LIGHT_BYTES)
+        return await self.do(encode, heavy=size > LIGHT_BYTES)
 
     async def predict_arrays(
         self,
@@ -114,7 +124,7 @@ class Inference:
         with self._servables.lease(spec) as loaded:
             signature = signature_to_predict(loaded.engine.signature_defs, spec.signature_name)
             outputs = chosen_outputs(signature, output_filter)
-            inputs = await self._do(lambda: decode(signature), heavy=heavy)
+            inputs = await self.do(lambda: decode(signature), heavy=heavy)
             name = spec.signature_name or DEFAULT_SIGNATURE
             return Answer(loaded.version, name, await self._run(spec.name, "Predict", loaded, name, inputs, outputs))
 
@@ -126,7 +136,8 @@ class Inference:
         with self._servables.lease(spec) as loaded:
             signature = classifier(loaded.engine.signature_defs, spec.signature_name)
             outputs, examples = await self._run_examples("Classify", loaded, spec, signature, request.input)
-            response = messages.ClassificationResponse(result=classification_result(outputs, examples))
+            result = await self.do(lambda: classification_result(outputs, examples), heavy=examples > LIGHT_EXAMPLES)
+            response = messages.ClassificationResponse(result=result)
             _fill_spec(response.model_spec, spec.name, loaded.version, signature.name)
             return response
 
@@ -136,7 +147,8 @@ class Inference:
         with self._servables.lease(spec) as loaded:
             signature = regressor(loaded.engine.signature_defs, spec.signature_name)
             outputs, examples = await self._run_examples("Regress", loaded, spec, signature, request.input)
-            response = messages.RegressionResponse(result=regression_result(outputs, examples))
+            result = await self.do(lambda: regression_result(outputs, examples), heavy=examples > LIGHT_EXAMPLES)
+            response = messages.RegressionResponse(result=result)
             _fill_spec(response.model_spec, spec.name, loaded.version, signature.name)
             return response
 
@@ -170,7 +182,7 @@ class Inference:
         sent: input_pb2.Input,
     ) -> tuple[dict[str, NDArray[Any]], int]:
         """The signature's outputs, and how many examples they are of."""
-        examples = await self._do(lambda: serialized_examples(sent), heavy=sent.ByteSize() > LIGHT_BYTES)
+        examples = await self.do(lambda: serialized_examples(sent), heavy=sent.ByteSize() > LIGHT_BYTES)
         (name,) = signature.definition.inputs
         self._metrics.examples(spec.name, len(examples))
         outputs = await self._run(spec.name, method, loaded, signature.name, {name: examples}, signature.outputs)
@@ -187,11 +199,6 @@ class Inference:
     ) -> dict[str, NDArray[Any]]:
         with self._metrics.running(model, method):
             return await self._runner.run(loaded, signature, inputs, outputs)
-
-    async def _do(self, work: Callable[[], T], *, heavy: bool) -> T:
-        if not heavy:
-            return work()
-        return await asyncio.get_running_loop().run_in_executor(self._codec, work)
 
 
 def _check_tasks(tasks: Sequence[inference_pb2.InferenceTask]) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
+MOST_DETAILS = 2000
+"""Characters of a message that a client gets: it travels as a header, and clients take few KB of those."""
+
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Answers errors of every unary call, and keeps the metrics of those that run models."""
@@ -76,12 +79,12 @@ def _answering(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any
                 raise ServingError(grpc.StatusCode.INTERNAL, f"Unable to parse request: {request}")
             return await behaviour(request, context)
         except ServingError as error:
-            await context.abort(error.code, error.message)
+            await context.abort(error.code, error.message[:MOST_DETAILS])
         except grpc.aio.AbortError:
             raise
         except Exception as error:
             log.exception("request failed")
-            await context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+            await context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"[:MOST_DETAILS])
 
     return call
 

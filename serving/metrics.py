@@ -16,13 +16,12 @@ from prometheus_client.core import UnknownMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from serving.versions import Loaded
 
 APIS = ("Predict", "Classify", "Regress", "MultiInference")
 """What clients ask models for."""
-ENTRYPOINTS = ("GRPC", "REST")
 RUNTIME = "TF1"
 """What TensorFlow Serving calls a session."""
 
@@ -160,11 +159,15 @@ class ServingMetrics:
         self._load_attempts.add(path, f"fail: {error}" if error else "success")
         self._load_us.add(path, amount=seconds * 1e6)
 
-    def offered(self, model: str, loaded: Loaded | None) -> None:
-        """Note which version of a model is the newest that is served now."""
-        if model not in self._models:
-            self._models.add(model)
-            for code in CODES:
-                self._requests.add(model, code, amount=0)
-        self._version.labels(model).set(loaded.version if loaded is not None else 0)
-        self._load.labels(model).set(loaded.load_s if loaded is not None else 0)
+    def offered(self, latest: Mapping[str, Loaded | None]) -> None:
+        """Note which models are offered now, and the newest version of each that is served."""
+        for model in self._models - latest.keys():
+            self._version.remove(model)
+            self._load.remove(model)
+        for model, loaded in latest.items():
+            if model not in self._models:
+                for code in CODES:
+                    self._requests.add(model, code, amount=0)
+            self._version.labels(model).set(loaded.version if loaded is not None else 0)
+            self._load.labels(model).set(loaded.load_s if loaded is not None else 0)
+        self._models = set(latest)

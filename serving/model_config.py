@@ -49,6 +49,8 @@ def read_models(path: Path) -> list[ModelConfig]:
     """The models of a file that `--model-config-file` names; raises InvalidConfig."""
     config = messages.ModelServerConfig()
     read_text_proto(path, config)
+    if config.WhichOneof("config") is None:  # it is being written, most likely
+        raise InvalidConfig(f"{path} has no model_config_list")
     try:
         return models_of(config)
     except InvalidConfig as error:

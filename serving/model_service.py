@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -63,7 +64,8 @@ class ModelService:
         except InvalidConfig as error:
             raise invalid(str(error)) from None
         log.info("models to offer", models=[model.name for model in models])
-        await self._servables.reload(models)
+        # The client's deadline ends its wait and not the reload, as in TensorFlow Serving.
+        await asyncio.shield(self._servables.reload(models))
         response = messages.ReloadConfigResponse()
         response.status.error_code = grpc.StatusCode.OK.value[0]
         return response

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import grpc
-import numpy as np
 from aiohttp import web
 from google.protobuf.json_format import MessageToDict
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from earshot.logs import get_log
 from earshot.tfserving import messages
-from serving.errors import ServingError, invalid
+from serving.errors import ServingError, invalid, unavailable
 from serving.inference import LIGHT_BYTES
 from serving.model_service import model_status
 from serving.prediction_service import SIGNATURE_FIELD, model_metadata
-from serving.rest_json import examples, has_rows, parse, predict_answer, predict_inputs, short_floats, signature_name
+from serving.rest_json import (
+    classify_answer,
+    examples,
+    has_rows,
+    parse,
+    predict_answer,
+    predict_inputs,
+    regress_answer,
+    signature_name,
+)
 from serving.signatures import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from google.protobuf.message import Message
     from tensorflow_serving.apis import model_pb2
 
@@ -35,7 +47,7 @@ log = get_log(__name__)
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 
-_WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_WHICH = r"(?:/versions/(?P<version>\d{1,19})|/labels/(?P<label>[^/:]+))?"
 _INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_WHICH}:(?P<method>classify|regress|predict)", re.IGNORECASE)
 _ABOUT = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?P<metadata>/metadata)?", re.IGNORECASE)
 
@@ -67,17 +79,26 @@ class RestApi:
         metrics: ServingMetrics,
         *,
         max_bytes: int,
+        most_requests: int,
         timeout_s: float,
+        grace_s: float,
         metrics_path: str | None = METRICS_PATH,
     ) -> None:
-        """max_bytes: most that a request's body, and its tensors, may have. metrics_path: None serves no metrics."""
+        """Make the server, which does not listen yet.
+
+        max_bytes: most that a request's body, and its tensors, may have. most_requests: requests for models at once;
+        more are refused before they are read. grace_s: seconds that requests in flight get when it stops.
+        metrics_path: None serves no metrics.
+        """
         self._servables, self._inference, self._metrics = servables, inference, metrics
         self._max_bytes, self._timeout_s = max_bytes, timeout_s
+        self._most_requests, self._requests = most_requests, 0
         app = web.Application(client_max_size=max_bytes)
         if metrics_path:
             app.router.add_get(metrics_path, self._scrape)
         app.router.add_route("*", "/v1/{rest:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        # A client that hangs up lets go of its place.
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace_s, handler_cancellation=True)
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
@@ -101,7 +122,7 @@ class RestApi:
 
     async def _answer(self, request: web.Request) -> web.Response:
         try:
-            return web.json_response(await self._answered(request))
+            return web.Response(text=await self._answered(request), content_type="application/json")
         except ServingError as error:
             return _refused(error)
         except web.HTTPRequestEntityTooLarge:
@@ -113,35 +134,40 @@ class RestApi:
             log.exception("request failed")
             return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=500)
 
-    async def _answered(self, request: web.Request) -> dict[str, Any]:
-        """The answer to any request; raises ServingError."""
+    async def _answered(self, request: web.Request) -> str:
+        """The JSON that answers any request; raises ServingError."""
         path = request.rel_url.raw_path
         if request.method == "POST" and (found := _INFERENCE.fullmatch(path)):
-            return await self._infer(found, await request.read())
+            return await self._infer(found, request)
         if request.method == "GET" and (found := _ABOUT.fullmatch(path)):
             if not found["name"]:
                 raise invalid("Missing model name in request.")
             if found["metadata"]:
-                return self._metadata(_spec(found))
-            return _as_dict(model_status(self._servables, messages.GetModelStatusRequest(model_spec=_spec(found))))
+                return json.dumps(self._metadata(_spec(found)))
+            status = model_status(self._servables, messages.GetModelStatusRequest(model_spec=_spec(found)))
+            return json.dumps(_as_dict(status))
         raise invalid(f"Malformed request: {request.method} {path}")
 
-    async def _infer(self, found: re.Match[str], body: bytes) -> dict[str, Any]:
+    async def _infer(self, found: re.Match[str], request: web.Request) -> str:
         spec, method = _spec(found), found["method"].lower()
         api = method.capitalize()
         started, code = time.monotonic(), grpc.StatusCode.OK
         try:
-            with self._metrics.in_flight(api):
+            with self._place(), self._metrics.in_flight(api):
                 async with asyncio.timeout(self._timeout_s):
-                    parsed = await _do(lambda: parse(body), len(body))
+                    body = await request.read()
+                    parsed = await self._inference.do(lambda: parse(body), heavy=len(body) > LIGHT_BYTES)
                     spec.signature_name = signature_name(parsed)
                     ask = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[method]
-                    return await ask(spec, parsed, len(body))
+                    return await ask(spec, parsed, heavy=len(body) > LIGHT_BYTES)
         except TimeoutError:
             code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise ServingError(code, f"not answered within {self._timeout_s:g} s (--rest-api-timeout-in-ms)") from None
         except ServingError as error:
             code = error.code
+            raise
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
             raise
         except BaseException:
             code = grpc.StatusCode.INTERNAL
@@ -149,27 +175,36 @@ class RestApi:
         finally:
             self._metrics.answered(spec.name, api, "REST", code.name, time.monotonic() - started)
 
-    async def _predict(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], size: int) -> dict[str, Any]:
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._requests >= self._most_requests:
+            raise unavailable(f"{self._most_requests} requests are running or waiting already; try again later")
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+
+    async def _predict(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], *, heavy: bool) -> str:
         self._check_signature(spec)
         rows = has_rows(parsed)
         answer = await self._inference.predict_arrays(
-            spec, lambda signature: predict_inputs(parsed, signature, self._max_bytes), heavy=size > LIGHT_BYTES
+            spec, lambda signature: predict_inputs(parsed, signature, self._max_bytes), heavy=heavy
         )
         outgoing = sum(array.nbytes for array in answer.outputs.values())
-        answered: dict[str, Any] = await _do(lambda: predict_answer(answer.outputs, rows=rows), outgoing)
-        return answered
+        return await self._inference.do(
+            lambda: json.dumps(predict_answer(answer.outputs, rows=rows)), heavy=outgoing > LIGHT_BYTES
+        )
 
-    async def _classify(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], size: int) -> dict[str, Any]:
-        sent = await _do(lambda: examples(parsed), size)
-        request = messages.ClassificationRequest(model_spec=spec, input=sent)
-        found = (await self._inference.classify(request)).result.classifications
-        return {"results": [[[each.label, _short(each.score)] for each in one.classes] for one in found]}
+    async def _classify(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], *, heavy: bool) -> str:
+        sent = await self._inference.do(lambda: examples(parsed), heavy=heavy)
+        response = await self._inference.classify(messages.ClassificationRequest(model_spec=spec, input=sent))
+        return await self._inference.do(lambda: json.dumps(classify_answer(response.result)), heavy=heavy)
 
-    async def _regress(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], size: int) -> dict[str, Any]:
-        sent = await _do(lambda: examples(parsed), size)
-        request = messages.RegressionRequest(model_spec=spec, input=sent)
-        found = (await self._inference.regress(request)).result.regressions
-        return {"results": [_short(each.value) for each in found]}
+    async def _regress(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], *, heavy: bool) -> str:
+        sent = await self._inference.do(lambda: examples(parsed), heavy=heavy)
+        response = await self._inference.regress(messages.RegressionRequest(model_spec=spec, input=sent))
+        return await self._inference.do(lambda: json.dumps(regress_answer(response.result)), heavy=heavy)
 
     def _check_signature(self, spec: model_pb2.ModelSpec) -> None:
         # TensorFlow Serving's REST API has a code and words of its own for it.
@@ -203,12 +238,3 @@ def _refused(error: ServingError) -> web.Response:
 
 def _as_dict(message: Message) -> dict[str, Any]:
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-
-
-def _short(value: float) -> float:
-    return float(short_floats(np.array([value], np.float32))[0])
-
-
-async def _do(work: Any, size: int) -> Any:
-    """The result of `work`, in a thread where `size` bytes would hold up the event loop."""
-    return work() if size <= LIGHT_BYTES else await asyncio.to_thread(work)

@@ -16,7 +16,7 @@ import numpy as np
 from earshot.tfserving import messages
 from serving.errors import ServingError, invalid
 from serving.signatures import check_shape
-from serving.tensors import InvalidTensor, dtype_name, numpy_type
+from serving.tensors import MOST_DIMENSIONS, InvalidTensor, dtype_name, numpy_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tensorflow.core.example import example_pb2
     from tensorflow.core.protobuf import meta_graph_pb2
-    from tensorflow_serving.apis import input_pb2
+    from tensorflow_serving.apis import classification_pb2, input_pb2, regression_pb2
 
 ROWS, COLUMNS = "instances", "inputs"
 """Keys of a predict request, one of which it has."""
@@ -65,6 +65,7 @@ def signature_name(request: Mapping[str, Any]) -> str:
         raise invalid(
             f"JSON Value: {_shown(request)} not formatted correctly. 'signature_name' key must be a string value."
         )
+    _utf8(name)
     return name
 
 
@@ -133,7 +134,18 @@ def examples(request: Mapping[str, Any]) -> input_pb2.Input:
     return sent
 
 
-def short_floats(array: NDArray[Any]) -> NDArray[np.float64]:
+def classify_answer(result: classification_pb2.ClassificationResult) -> dict[str, Any]:
+    """The answer to a classify request: label and score of each class, for each example."""
+    scores = iter(_short_floats(np.array([e.score for c in result.classifications for e in c.classes], np.float32)))
+    return {"results": [[[e.label, float(next(scores))] for e in c.classes] for c in result.classifications]}
+
+
+def regress_answer(result: regression_pb2.RegressionResult) -> dict[str, Any]:
+    """The answer to a regress request: the value of each example."""
+    return {"results": _short_floats(np.array([each.value for each in result.regressions], np.float32)).tolist()}
+
+
+def _short_floats(array: NDArray[Any]) -> NDArray[np.float64]:
     """Doubles whose digits are the shortest that tell the values of `array` apart: 0.2, not 0.20000000298."""
     if array.dtype == np.float64:
         return array
@@ -240,6 +252,8 @@ def _strings(value: Any) -> NDArray[Any]:
         if not first:
             break
         first = first[0]
+    if len(shape) > MOST_DIMENSIONS:
+        raise invalid(f"{len(shape)} dimensions are more than the {MOST_DIMENSIONS} that a tensor may have")
     leaves: list[bytes] = []
     _gather(value, 0, tuple(shape), leaves)
     array = np.empty(len(leaves), object)
@@ -259,7 +273,7 @@ def _gather(value: Any, level: int, shape: tuple[int, ...], leaves: list[bytes])
 
 def _string(value: Any) -> bytes:
     if isinstance(value, str):
-        return value.encode()
+        return _utf8(value)
     if not isinstance(value, dict):
         raise _type_error(value, "string")
     if set(value) != {BASE64} or not isinstance(value[BASE64], str):
@@ -268,6 +282,13 @@ def _string(value: Any) -> bytes:
         return base64.b64decode(value[BASE64], validate=True)
     except (binascii.Error, ValueError):
         raise invalid("Unable to base64 decode") from None
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        raise invalid(f"JSON Value: {_shown(text)} is no text in Unicode") from None
 
 
 def _explain(value: Any, dtype: int) -> NoReturn:
@@ -332,13 +353,14 @@ def _to_json(array: NDArray[Any], name: str) -> Any:
         return array.tolist()
     if array.dtype.kind == "c":
         raise invalid(f"Failed to write JSON value for tensor type: {array.dtype}")
-    return short_floats(array).tolist()
+    return _short_floats(array).tolist()
 
 
 def _fill_example(value: Any, example: example_pb2.Example) -> None:
     if not isinstance(value, dict):
         raise invalid(f"Example must be JSON object but got JSON {_kind(value)}")
     for name, content in value.items():
+        _utf8(name)
         feature = example.features.feature[name]
         for each in content if isinstance(content, list) else [content]:
             _add_to_feature(each, name, feature)
@@ -383,8 +405,13 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    """The beginning of `value` as JSON; it may be a whole request, of which no more is written than is shown."""
+    text = ""
+    for part in json.JSONEncoder().iterencode(value if not isinstance(value, str) else value[:_MOST_SHOWN]):
+        text += part[:_MOST_SHOWN]
+        if len(text) > _MOST_SHOWN:
+            return f"{text[:_MOST_SHOWN]}..."
+    return text
 
 
 def _listed(shape: tuple[int, ...]) -> str:

@@ -45,10 +45,17 @@ async def _serve(settings: ServerSettings, models: list[ModelConfig]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
+        loop.add_signal_handler(name, _stop_or_end, stop)
     await server.start()
     await stop.wait()
     await server.stop()
+
+
+def _stop_or_end(stop: asyncio.Event) -> None:
+    """Stop in good order; whoever asks a second time does not want to wait for it."""
+    if stop.is_set():
+        os._exit(1)
+    stop.set()
 
 
 def _end(*_: object) -> NoReturn:

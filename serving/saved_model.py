@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import text_format
 
 from earshot.tfserving import messages
 from serving.failures import BrokenModel
@@ -24,7 +26,7 @@ def is_callable(signature: meta_graph_pb2.SignatureDef) -> bool:
 
 def read_signatures(version_dir: Path, tags: Sequence[str] = (SERVE_TAG,)) -> dict[str, meta_graph_pb2.SignatureDef]:
     """Each signature of the graph with these tags, by name; raises BrokenModel without one to call."""
-    saved = messages.SavedModel.FromString((version_dir / SAVED_MODEL_FILE).read_bytes())
+    saved = _saved_model(version_dir)
     graphs = [graph for graph in saved.meta_graphs if set(graph.meta_info_def.tags) == set(tags)]
     if not graphs:
         raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no graph with the tags {', '.join(tags)}")
@@ -32,3 +34,11 @@ def read_signatures(version_dir: Path, tags: Sequence[str] = (SERVE_TAG,)) -> di
     if not any(is_callable(signature) for signature in signatures.values()):
         raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no signature to call")
     return signatures
+
+
+def _saved_model(version_dir: Path) -> Any:
+    """The SavedModel's description, which may be in protobuf's text format too."""
+    text = version_dir / f"{SAVED_MODEL_FILE}txt"
+    if text.is_file() and not (version_dir / SAVED_MODEL_FILE).is_file():
+        return text_format.Parse(text.read_text(encoding="utf-8"), messages.SavedModel())
+    return messages.SavedModel.FromString((version_dir / SAVED_MODEL_FILE).read_bytes())

@@ -31,18 +31,26 @@ class Servables:
     """The watcher of each model, and what its labels stand for."""
 
     def __init__(
-        self, watch: Callable[[ModelConfig], VersionWatcher], *, labels_for_unavailable_models: bool = False
+        self,
+        watch: Callable[[ModelConfig, Callable[[], None]], VersionWatcher],
+        *,
+        changed: Callable[[], None] = lambda: None,
+        labels_for_unavailable_models: bool = False,
     ) -> None:
-        """watch: makes the watcher of a model, not started yet.
+        """watch: makes the watcher of a model, not started yet, which calls what it is given when its versions change.
 
+        changed: called after any change of the models or their versions, from whatever thread.
         labels_for_unavailable_models: whether a new label may name a version that is not available.
         """
         self.watchers: Mapping[str, VersionWatcher] = {}
         self._watch = watch
+        self._changed = changed
         self._may_wait = labels_for_unavailable_models
+        self._models: Sequence[ModelConfig] = ()
         self._labels: dict[str, dict[str, int]] = {}
         self._waiting_labels: dict[str, dict[str, int]] = {}
         self._changing = threading.Lock()
+        self._reloads = 0
 
     def offer(self, models: Sequence[ModelConfig]) -> None:
         """Offer these models and no others, and begin to load them.
@@ -51,26 +59,41 @@ class Servables:
         """
         with self._changing:
             self._follow(models)
+            self._models = models
             self._waiting_labels = {model.name: dict(model.labels) for model in models}
-        self.versions_changed()
+        self._versions_changed()
 
     async def reload(self, models: Sequence[ModelConfig]) -> None:
         """Offer these models and no others, and return when each has a version to serve and its labels are set.
 
-        Raises ServingError where one has none, or a label names a version that is not served; the models are offered
-        all the same, and labels stay as they were.
+        Raises ServingError where one has none, a label names a version that is not served, or another reload came
+        after this one; then everything is offered as it was.
         """
         for model in models:
-            if not model.base_path.is_dir():
-                raise invalid(f"Could not find base path {model.base_path} for servable {model.name}")
+            _require_folder(model)
+        self._reloads += 1
+        own = self._reloads
+        names = {model.name for model in models}
+        others = [model for model in self._models if model.name not in names]
+        with self._changing:
+            self._follow([*models, *others])
+        try:
+            await self._settled(models, own)
+            with self._changing:
+                for model in models:
+                    self._check_labels(model)
+        except ServingError:
+            if own == self._reloads:
+                with self._changing:
+                    self._follow(self._models)
+                self._versions_changed()
+            raise
         with self._changing:
             self._follow(models)
-        await self._settled(models)
-        with self._changing:
-            for model in models:
-                self._check_labels(model)
+            self._models = models
             self._labels = {model.name: dict(model.labels) for model in models}
             self._waiting_labels = {}
+        self._versions_changed()
 
     def stop(self) -> None:
         """Unload every model."""
@@ -79,14 +102,15 @@ class Servables:
         for watcher in gone.values():
             watcher.stop()
 
-    def versions_changed(self) -> None:
-        """Let labels take effect whose version has become available."""
+    def _versions_changed(self) -> None:
+        """Let labels take effect whose version has become available, and tell who wants to know."""
         with self._changing:
             for name, labels in self._waiting_labels.items():
                 watcher = self.watchers.get(name)
                 there = watcher.loaded if watcher else {}
                 for label in [each for each, version in labels.items() if self._may_wait or version in there]:
                     self._labels.setdefault(name, {})[label] = labels.pop(label)
+        self._changed()
 
     def watcher(self, spec: model_pb2.ModelSpec) -> VersionWatcher:
         """The watcher of the model that `spec` names; raises ServingError without one."""
@@ -134,17 +158,22 @@ class Servables:
             threading.Thread(target=self.watchers[name].stop, name=f"unload-{name}").start()
         kept = {name: watcher for name, watcher in self.watchers.items() if name in names}
         for model in models:
-            if model.name in kept:
-                kept[model.name].follow(model.base_path, model.policy)
+            watcher = kept.get(model.name)
+            if watcher is not None:
+                if (watcher.base_path, watcher.policy) != (model.base_path, model.policy) or not watcher.loaded:
+                    watcher.follow(model.base_path, model.policy)
             else:
-                kept[model.name] = self._watch(model)
+                kept[model.name] = self._watch(model, self._versions_changed)
                 kept[model.name].start()
         self.watchers = kept
         self._labels = {name: labels for name, labels in self._labels.items() if name in names}
 
-    async def _settled(self, models: Sequence[ModelConfig]) -> None:
+    async def _settled(self, models: Sequence[ModelConfig], reload: int) -> None:
+        """Return when each model has a version to serve, or none of its versions can be; raises ServingError."""
         waited_for = {model.name: self.watchers[model.name] for model in models}
-        while any(not watcher.looked or _is_loading(watcher) for watcher in waited_for.values()):  # noqa: ASYNC110 - threads
+        while any(not watcher.looked or _is_loading(watcher) for watcher in waited_for.values()):
+            if reload != self._reloads:
+                raise ServingError(grpc.StatusCode.ABORTED, "another configuration came after this one")
             await asyncio.sleep(_LOOK_S)
         missing = [
             f"{name}: {'; '.join(status.error for status in watcher.statuses() if status.error) or 'no version there'}"
@@ -160,11 +189,21 @@ class Servables:
     def _check_labels(self, model: ModelConfig) -> None:
         there, assigned = self.watchers[model.name].loaded, self._labels.get(model.name, {})
         for label, version in model.labels.items():
-            if version not in there and not (self._may_wait and label not in assigned):
+            if version not in there and not (self._may_wait and assigned.get(label) in {None, version}):
                 raise failed_precondition(
                     f"Request to assign label to version {version} of model {model.name}, which is not currently "
                     f"available for inference; label {label} stays as it was"
                 )
+
+
+def _require_folder(model: ModelConfig) -> None:
+    why = ""
+    try:
+        found = model.base_path.is_dir()
+    except OSError as error:  # it is too long, or may not be read
+        found, why = False, f" ({error.strerror})"
+    if not found:
+        raise invalid(f"Could not find base path {model.base_path} for servable {model.name}{why}")
 
 
 def _is_loading(watcher: VersionWatcher) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -27,7 +29,7 @@ from serving.server_files import read_credentials, read_metrics_path
 from serving.versions import Retries, VersionWatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from serving.inference_pool import Runner
@@ -58,7 +60,9 @@ class ModelServer:
         path = read_metrics_path(settings.monitoring_config_file) if settings.monitoring_config_file else METRICS_PATH
         self._loader = Loader(settings, self.metrics)
         self._servables = Servables(
-            self._watcher, labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models
+            self._watcher,
+            changed=self._models_changed,
+            labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
         )
         self._runner = _runner(settings)
         self._inference = Inference(self._servables, self._runner, self.metrics, settings.max_bytes)
@@ -70,6 +74,8 @@ class ModelServer:
             self.metrics,
             max_bytes=settings.max_bytes,
             timeout_s=settings.rest_api_timeout_in_ms / 1000,
+            grace_s=settings.grace_s,
+            most_requests=_concurrency(settings) + settings.queue,
             metrics_path=path,
         )
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,19 +105,21 @@ class ModelServer:
         for task in self._tasks:
             task.cancel()
         await self._health.enter_graceful_shutdown()
-        await self._grpc.stop(self.settings.grace_s)
-        await self._rest.stop()
+        await asyncio.gather(self._grpc.stop(self.settings.grace_s), self._rest.stop())
         await asyncio.to_thread(self._servables.stop)
         self._runner.close()
         self._inference.close()
         log.info("stopped")
 
     async def _listen(self) -> None:
-        address = f"{self.settings.host}:{self.settings.port}"
+        host = self.settings.host
+        address = f"{f'[{host}]' if ':' in host else host}:{self.settings.port}"
         try:
             self.port = self._add_port(address)
         except RuntimeError as error:
-            raise PortTaken(_taken(address, "port")) from error
+            file = self.settings.ssl_config_file
+            why = f"; or key and certificate of {file} are no PEM, or do not belong together" if file else ""
+            raise PortTaken(_taken(address, "port") + why) from error
         if self.settings.grpc_socket_path:
             try:
                 self._grpc.add_insecure_port(f"unix:{self.settings.grpc_socket_path.absolute()}")
@@ -150,27 +158,28 @@ class ModelServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
 
-    def _watcher(self, model: ModelConfig) -> VersionWatcher:
-        """The watcher of a model, which tells the metrics, the labels and the health service what it loads."""
-        watcher = VersionWatcher(
+    def _watcher(self, model: ModelConfig, changed: Callable[[], None]) -> VersionWatcher:
+        return VersionWatcher(
             model.base_path,
             self._loader.load,
             policy=model.policy,
             poll_s=self.settings.file_system_poll_wait_seconds,
             retries=Retries(self.settings.max_num_load_retries, self.settings.load_retry_interval_micros / 1e6),
             passing=may_pass,
-            on_change=lambda: self._versions_changed(model.name, watcher),
+            on_change=changed,
         )
-        self.metrics.offered(model.name, None)
-        return watcher
 
-    def _versions_changed(self, model: str, watcher: VersionWatcher) -> None:
-        """Called from a watcher's thread."""
-        self.metrics.offered(model, watcher.latest)
-        self._servables.versions_changed()
-        watchers = self._servables.watchers.values()
-        serving = bool(watchers) and all(each.latest is not None for each in watchers)
-        asyncio.run_coroutine_threadsafe(self._set_health(serving), self._loop)
+    def _models_changed(self) -> None:
+        """Called from any thread, at times after the loop has ended."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._tell)
+
+    def _tell(self) -> None:
+        """Let metrics and the health service know what is served now."""
+        watchers = dict(self._servables.watchers)
+        self.metrics.offered({name: watcher.latest for name, watcher in watchers.items()})
+        serving = bool(watchers) and all(watcher.latest is not None for watcher in watchers.values())
+        self._keep(self._set_health(serving))
 
     async def _set_health(self, serving: bool) -> None:
         states = health_pb2.HealthCheckResponse
@@ -179,17 +188,28 @@ class ModelServer:
 
     async def _follow_config(self, file: Path) -> None:
         """Read the models' file again and again, and offer what it says when that has changed."""
-        offered = list(self._models)
+        offered: list[ModelConfig] = list(self._models)
+
+        async def offer(models: list[ModelConfig]) -> None:
+            nonlocal offered
+            offered = models  # a file that changes while its models load is followed at once
+            try:
+                await self._servables.reload(models)
+                log.info("models offered as the file says", models=[model.name for model in models])
+            except ServingError as error:
+                log.warning("the models' file cannot be followed, trying again", error=error.message)
+                if offered is models:
+                    offered = []
+
         while True:
             await asyncio.sleep(self.settings.model_config_file_poll_wait_seconds)
             try:
                 models = await asyncio.to_thread(read_models, file)
-                if models != offered:
-                    await self._servables.reload(models)
-                    log.info("models offered as the file says", models=[model.name for model in models])
-                    offered = models
-            except (InvalidConfig, ServingError) as error:
+            except InvalidConfig as error:
                 log.warning("the models' file cannot be followed, trying again", error=str(error))
+                continue
+            if models != offered:
+                self._keep(offer(models))
 
     def _keep(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -197,16 +217,20 @@ class ModelServer:
         task.add_done_callback(self._tasks.discard)
 
 
+def _concurrency(settings: ServerSettings) -> int:
+    return settings.concurrency or os.cpu_count() or 1
+
+
 def _runner(settings: ServerSettings) -> Runner:
     if not settings.enable_batching:
-        return InferencePool(settings.concurrency or os.cpu_count() or 1, settings.queue)
+        return InferencePool(_concurrency(settings), settings.queue)
     file = settings.batching_parameters_file
     return BatchingRunner(read_batching(file) if file else BatchingPolicy())
 
 
 def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
     pairs = [pair.split("=") for pair in text.split(",") if pair]
-    return [(key, int(value) if value.lstrip("-").isdecimal() else value) for key, value in pairs]
+    return [(key, int(value) if re.fullmatch(r"-?\d{1,9}", value) else value) for key, value in pairs]
 
 
 def _taken(address: str, option: str) -> str:

@@ -39,6 +39,6 @@ def read_metrics_path(path: Path) -> str | None:
     if not config.prometheus_config.enable:
         return None
     metrics_path: str = config.prometheus_config.path or METRICS_PATH
-    if not metrics_path.startswith("/"):
-        raise InvalidConfig(f"{path}: the path of the metrics must begin with a slash")
+    if not metrics_path.startswith("/") or set(metrics_path) & set("{}"):
+        raise InvalidConfig(f"{path}: the path of the metrics must begin with a slash, and have no braces")
     return metrics_path

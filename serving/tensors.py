@@ -49,6 +49,10 @@ _STORED_AS: dict[str, Any] = {"half_val": np.uint16, "scomplex_val": np.float32,
 """Fields whose values are the bits or the halves of the tensor's, and in what type."""
 
 
+MOST_DIMENSIONS = 32
+"""TensorFlow takes no more than 254, numpy 64, and models a handful."""
+
+
 def dtype_name(number: int) -> str:
     """`uint8` for DT_UINT8, and so on."""
     known = messages.DATA_TYPES.get(number)
@@ -73,7 +77,7 @@ def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
     _, field = _FIELDS[proto.dtype]
     shape = _shape(proto)
     count = math.prod(shape)
-    if count * dtype.itemsize > max_bytes:
+    if math.prod(max(size, 1) for size in shape) * dtype.itemsize > max_bytes:
         raise InvalidTensor(f"shape {list(shape)} needs more than the {max_bytes} bytes that a request may have")
     if proto.tensor_content:
         if dtype == np.object_:
@@ -88,6 +92,10 @@ def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
     if len(values) > count or (count and not len(values)):
         raise InvalidTensor(f"{field} has {len(values)} values, shape {list(shape)} needs {count}")
     if len(values) < count:
+        if dtype == np.object_ and len(values[-1]) * (count - len(values)) > max_bytes:
+            raise InvalidTensor(
+                f"{field} repeats its last value to more than the {max_bytes} bytes that a request may have"
+            )
         values = np.concatenate([values, np.repeat(values[-1:], count - len(values))])
     return values.reshape(shape)
 
@@ -108,6 +116,8 @@ def _shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
     sizes = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
         raise InvalidTensor(f"shape {list(sizes)} is not fully known")
+    if len(sizes) > MOST_DIMENSIONS:
+        raise InvalidTensor(f"{len(sizes)} dimensions are more than the {MOST_DIMENSIONS} that a tensor may have")
     return sizes
 
 

@@ -171,6 +171,24 @@ def test_predict_refuses(
     assert words in details
 
 
+def shaped(*sizes: int, **values: Any) -> tensor_pb2.TensorProto:
+    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, **values)
+    for size in sizes:
+        proto.tensor_shape.dim.add(size=size)
+    return proto
+
+
+@pytest.mark.parametrize("tensor", [shaped(0, 1 << 62), shaped(*[1] * 300, float_val=[1.0]), shaped(1 << 40, 1 << 40)])
+def test_shapes_that_no_tensor_has_are_invalid(server: Server, tensor: tensor_pb2.TensorProto) -> None:
+    assert refused(lambda: predict(server, spec(), x=tensor))[0] is INVALID
+
+
+def test_a_long_name_is_not_found_like_any_other(server: Server) -> None:
+    code, details = refused(lambda: predict(server, spec("x" * 20_000), x=floats(1)))
+    assert code is NOT_FOUND
+    assert details.startswith("Servable not found for request: Latest(xxx")
+
+
 def test_a_truncated_tensor_is_a_parsing_error(server: Server) -> None:
     broken = tf.make_tensor_proto(floats(1, 2))
     broken.tensor_content = broken.tensor_content[:5]
@@ -436,6 +454,16 @@ def test_a_label_of_a_version_that_is_not_served_is_refused_and_labels_stay(serv
     assert code is FAILED_PRECONDITION
     assert "which is not currently available for inference" in details
     assert predict(server, spec(label="stable"), x=floats(2)).model_spec.version.value == 2
+
+
+@pytest.mark.usefixtures("as_it_was")
+def test_a_refused_reload_leaves_all_models_as_they_were(server: Server) -> None:
+    added = {**mixed(server, "added"), "labels": {"stable": 9}}
+    assert refused(lambda: reload(server, added))[0] is FAILED_PRECONDITION
+    assert predict(server, spec(label="stable"), x=floats(2)).model_spec.version.value == 2
+    root = predict(server, spec("mixed", signature="root"), value=np.float32(4)).outputs["root"]
+    assert list(root.float_val) == [2.0]
+    assert refused(lambda: predict(server, spec("added", signature="root"), value=np.float32(4)))[0] is NOT_FOUND
 
 
 @pytest.mark.parametrize("config", ["nothing", "custom"])

@@ -99,6 +99,9 @@ def test_numbers_that_are_none(server: Server) -> None:
         (f"{MIXED}:predict", {"instances": [{**row(1), "ints": 1.5}]}, 400, "not of expected type: int64"),
         (f"{MIXED}:predict", {"instances": [{**row(1), "text": 5}]}, 400, "not of expected type: string"),
         (f"{MIXED}:predict", {"instances": [row(1, {"b64": "???"})]}, 400, "Unable to base64 decode"),
+        (f"{MIXED}:predict", {"instances": [row(1, "\ud800")]}, 400, ""),
+        (f"{HALF}:predict", {"signature_name": "\ud800", "instances": [1]}, 400, ""),
+        (f"{HALF}:regress", {"signature_name": "regress", "examples": [{"\ud800": 1.0}]}, 400, ""),
         (f"{MIXED}:predict", {"inputs": [1]}, 400, "expecting an object as multiple input tensors required"),
         (f"{MIXED}:predict", {"inputs": {"ints": [1]}}, 400, "Missing named input: floats in 'inputs' object"),
         (
@@ -187,6 +190,7 @@ def test_metadata(server: Server) -> None:
         ("/v1/nothing", 400, "Malformed request: GET /v1/nothing"),
         (f"{HALF}:predict", 400, f"Malformed request: GET {HALF}:predict"),
         (f"{HALF}/versions/{2**63}", 400, "Failed to convert version"),
+        (f"{HALF}/versions/{'9' * 5000}", 400, "Malformed request"),
     ],
 )
 def test_what_is_not_there_or_malformed(server: Server, path: str, status: int, words: str) -> None:

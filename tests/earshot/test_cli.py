@@ -121,7 +121,7 @@ def test_topics_that_exist_are_told_with_the_partitions_that_they_keep(broker: B
         ("earshot.cli", ["devices"], "pyaudio", "agent"),
         ("earshot.cli", ["demo"], "soundfile", "demo"),
         ("processors", [], "aiokafka", "processor"),
-        ("serving", [], "grpc", "serving"),
+        ("serving", ["--port", "0", "--rest-api-port", "0"], "grpc", "serving"),
         ("serving.starter", ["--into", "/nowhere"], "tensorflow", "serving"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -101,7 +102,8 @@ def test_replay_says_what_kafka_did_not_take_and_fails(recording: Recording, tmp
                 time.sleep(0.1)
             kill(own)
             assert replay.wait(PATIENCE_S) == 1, replay.output
-        assert "unsent=2" in replay.output
+        # Of its three segments; whether the first was acknowledged before the broker went is a race.
+        assert re.search("unsent=[23]", replay.output), replay.output
     finally:
         own.stop()
 

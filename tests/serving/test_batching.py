@@ -82,9 +82,70 @@ def test_a_request_of_more_rows_than_a_batch_has_is_invalid_or_split() -> None:
     (refused,) = batching(lambda *to: ask_all(*to, column(1, 2, 3)), engine, max_batch_size=2)
     assert code_of(refused) is grpc.StatusCode.INVALID_ARGUMENT
     assert "Task size 3 is larger than maximum input batch size 2" in refused.message
-    (answer,) = batching(lambda *to: ask_all(*to, column(1, 2, 3)), engine, max_batch_size=2, split_large=True)
+    split = {"max_batch_size": 4, "max_execution_size": 2, "split_large": True}
+    (answer,) = batching(lambda *to: ask_all(*to, column(1, 2, 3)), engine, **split)
     assert answer.tolist() == [[2.0], [4.0], [6.0]]
     assert sorted(sizes(engine)) == [1, 2]
+
+
+def test_a_batch_that_waits_for_a_thread_goes_on_filling() -> None:
+    engine = Doubler()
+    engine.go.clear()
+
+    async def work(runner: BatchingRunner, loaded: Loaded) -> list[Any]:
+        asked = []
+        for number in range(20):
+            asked.append(asyncio.ensure_future(ask(runner, loaded, column(number))))
+            await asyncio.sleep(0.005)
+        engine.go.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = batching(work, engine, max_batch_size=100, max_enqueued_batches=1)
+    assert [answer.tolist() for answer in answers] == [[[2.0 * number]] for number in range(20)]
+    assert sizes(engine) == [1, 19]
+
+
+def test_what_waits_is_bounded_whatever_the_shapes_and_however_few_the_rows() -> None:
+    engine = Doubler()
+    engine.go.clear()
+    xs = [np.ones((1, width), np.float32) for width in range(1, 21)] + [np.ones((0, 1), np.float32)] * 20
+
+    async def work(runner: BatchingRunner, loaded: Loaded) -> list[Any]:
+        asked = [asyncio.ensure_future(ask(runner, loaded, x)) for x in xs]
+        await asyncio.sleep(0.1)
+        engine.go.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = batching(work, engine, max_batch_size=4, max_enqueued_batches=3)
+    answered = [answer for answer in answers if not isinstance(answer, ServingError)]
+    assert len(answered) <= 4 * 4
+
+
+def test_a_request_whose_parts_do_not_all_find_room_runs_none_of_them() -> None:
+    engine = Doubler()
+    engine.go.clear()
+
+    async def work(runner: BatchingRunner, loaded: Loaded) -> list[Any]:
+        first = asyncio.ensure_future(ask(runner, loaded, column(0)))
+        await asyncio.sleep(0.05)
+        both = asyncio.gather(first, ask(runner, loaded, column(1, 2, 3, 4)), return_exceptions=True)
+        await asyncio.sleep(0.05)
+        engine.go.set()
+        return list(await both)
+
+    policy = {"max_batch_size": 4, "max_execution_size": 1, "split_large": True, "max_enqueued_batches": 3}
+    _, refused = batching(work, engine, **policy)
+    assert code_of(refused) is grpc.StatusCode.UNAVAILABLE
+    assert sizes(engine) == [1]
+
+
+def test_tensors_that_would_be_filled_up_to_giants_run_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.batching.MOST_PADDED_BYTES", 4 * 1000)
+    engine = Doubler()
+    narrow, wide = np.ones((50, 1), np.float32), np.ones((1, 900), np.float32)
+    answers = batching(lambda *to: ask_all(*to, narrow, wide), engine, timeout_s=0.05, pad_variable_length=True)
+    assert [answer.shape for answer in answers] == [(50, 1), (1, 900)]
+    assert sizes(engine) == [50, 1]
 
 
 def test_a_batch_is_filled_up_to_an_allowed_size_and_the_filling_is_not_answered() -> None:
@@ -126,9 +187,11 @@ def test_outputs_that_have_not_the_batchs_rows_are_a_failed_precondition() -> No
 
 def test_a_request_that_the_model_cannot_take_fails_alone() -> None:
     engine = Doubler(fails_on=2.0)
-    good, bad, fine = batching(lambda *to: ask_all(*to, column(1), column(2), column(3)), engine, timeout_s=0.05)
-    assert (good.tolist(), fine.tolist()) == ([[2.0]], [[6.0]])
-    assert code_of(bad) is grpc.StatusCode.INVALID_ARGUMENT
+    xs = [column(number) for number in range(64)]
+    answers = batching(lambda *to: ask_all(*to, *xs), engine, timeout_s=0.05)
+    assert code_of(answers.pop(2)) is grpc.StatusCode.INVALID_ARGUMENT
+    assert [answer.tolist() for answer in answers] == [[[2.0 * number]] for number in range(64) if number != 2]
+    assert len(engine.ran) <= 2 * 6 + 1
 
 
 def test_a_full_queue_is_unavailable_and_what_waits_is_answered() -> None:
@@ -186,6 +249,7 @@ def test_tensorflow_servings_file_is_read(tmp_path: Path) -> None:
     [
         ("allowed_batch_sizes: 8 allowed_batch_sizes: 4", "in increasing order"),
         ("allowed_batch_sizes: 4", "last entry of allowed_batch_sizes must be 8"),
+        ("max_execution_batch_size { value: 9 }", "max_execution_batch_size must be at most max_batch_size, 8"),
         ("max_execution_batch_size { value: 0 }", "max_execution_batch_size must be at least 1"),
         ("max_batchsize { value: 1 }", "BatchingParameters in protobuf's text format"),
     ],

@@ -50,8 +50,8 @@ def test_openvino_answers_as_tensorflow_does(base_path: Path, served: Served) ->
         assert metadata(server) == metadata(served)
 
 
-def test_openvino_swaps_versions_and_batches_requests(base_path: Path) -> None:
-    with serve(base_path, engine="openvino", enable_batching=True) as server:
+def test_openvino_swaps_versions(base_path: Path) -> None:
+    with serve(base_path, engine="openvino") as server:
         server.wait_until_available(1)
         export_saved_model(small_network(seed=2), CLASS_NAMES, base_path / "2")
         server.wait_until_available(2)

@@ -173,6 +173,7 @@ def test_mutated_json(server: Server, path: str, right: bytes) -> None:
     "body",
     [
         b'{"instances": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"signature_name": "classify", "instances": ' + b"[" * 70 + b'"a"' + b"]" * 70 + b"}",
         b'{"instances": [1e999]}',
         b'{"instances": [' + b"9" * 5_000 + b"]}",
         b'{"instances": [' + b"1" * 400 + b"]}",

@@ -31,10 +31,7 @@ def ask_at_once(engine: Doubler, requests: int, pool: InferencePool, give_up: in
         answers: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
         return answers
 
-    try:
-        return asyncio.run(main())
-    finally:
-        pool.close()
+    return asyncio.run(main())
 
 
 def test_a_full_queue_refuses_at_once_and_the_rest_is_answered() -> None:
@@ -51,3 +48,5 @@ def test_a_request_given_up_while_it_waits_is_not_run_and_its_place_is_free() ->
     pool = InferencePool(concurrency=1, queue=1)
     ask_at_once(engine, 2, pool, give_up=1)
     assert len(engine.ran) == 1
+    answers = ask_at_once(engine, 2, pool)
+    assert [answer["y"].tolist() for answer in answers] == [[[2.0]]] * 2

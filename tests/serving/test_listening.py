@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -13,9 +16,10 @@ import pytest
 import trustme
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from serving.engine import TensorFlowEngine
 from serving.model_config import InvalidConfig
 from serving.server_files import read_credentials, read_metrics_path
-from tests.serving.conftest import predict_request, serve
+from tests.serving.conftest import metrics, predict_request, serve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,8 +159,6 @@ def test_a_body_over_the_bound_and_a_request_over_its_time_are_refused(base_path
 
 
 def test_requests_over_http_are_counted_beside_those_over_grpc(base_path: Path) -> None:
-    from tests.serving.conftest import metrics
-
     with serve(base_path) as server:
         server.wait_until_available(1)
         assert post(server, json.dumps({"instances": IMAGE.tolist()}).encode())[0] == 200
@@ -165,3 +167,40 @@ def test_requests_over_http_are_counted_beside_those_over_grpc(base_path: Path) 
     assert values[":tensorflow:serving:request_latency_count", "Predict", "REST", "earshot"] == 1
     assert values[":tensorflow:serving:request_count", "earshot", "OK"] == 1
     assert values[":tensorflow:serving:request_count", "earshot", "INVALID_ARGUMENT"] == 1
+
+
+def test_a_body_that_never_ends_is_given_up(base_path: Path) -> None:
+    with serve(base_path, rest_api_timeout_in_ms=500) as server, socket.socket() as client:
+        port = int(server.metrics_url.split(":")[2].split("/")[0])
+        client.connect(("127.0.0.1", port))
+        client.sendall(b"POST /v1/models/earshot:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        client.settimeout(20)
+        assert b" 504 " in client.recv(1000)
+
+
+def test_what_is_in_flight_over_http_is_answered_when_the_server_stops(
+    base_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, go, run = threading.Event(), threading.Event(), TensorFlowEngine.run
+
+    def slowly(*arguments: Any) -> Any:
+        runs.set()
+        go.wait(30)
+        return run(*arguments)
+
+    with ThreadPoolExecutor(1) as client:
+        with serve(base_path, grace_s=60) as server:
+            server.wait_until_available(1)
+            monkeypatch.setattr(TensorFlowEngine, "run", slowly)
+            answer = client.submit(post, server, json.dumps({"instances": IMAGE.tolist()}).encode())
+            assert runs.wait(30)
+            threading.Timer(1.0, go.set).start()
+        assert answer.result(60) == (200, "")
+
+
+def test_more_requests_over_http_than_may_wait_are_refused(base_path: Path) -> None:
+    image = json.dumps({"signature_name": "pcm", "instances": np.zeros((20, 48_000), int).tolist()}).encode()
+    with serve(base_path, concurrency=1, queue=1) as server, ThreadPoolExecutor(12) as clients:
+        server.wait_until_available(1)
+        statuses = [status for status, _ in clients.map(lambda _: post(server, image), range(12))]
+        assert set(statuses) == {200, 503}

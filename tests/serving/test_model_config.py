@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import text_format
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import model_management_pb2
 
 from serving.model_config import InvalidConfig, ModelConfig, read_models
 from serving.version_policy import VersionPolicy
 from tests.conformance.models import write_half_plus
-from tests.serving.conftest import Served, predict_request, serve, wait_for
+from tests.serving.conftest import Served, metrics, predict_request, serve, wait_for
 
 
 def written(folder: Path, *models: str) -> Path:
@@ -65,6 +69,9 @@ def test_a_wrong_file_is_explained(tmp_path: Path, models: list[str], words: str
 def test_a_file_that_is_not_there_or_custom_is_explained(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfig, match="cannot read"):
         read_models(tmp_path / "none")
+    (tmp_path / "empty").write_text("")
+    with pytest.raises(InvalidConfig, match="has no model_config_list"):
+        read_models(tmp_path / "empty")
     (tmp_path / "custom").write_text("custom_model_config {}")
     with pytest.raises(InvalidConfig, match="list the models in model_config_list"):
         read_models(tmp_path / "custom")
@@ -122,3 +129,61 @@ def test_a_label_waits_for_its_version(tmp_path: Path, allowed: bool, waiting: s
         write_half_plus(base_path / "2", 2.0)
         wait_for(lambda: code(server, "half", "canary") is grpc.StatusCode.OK, 30, "the label")
         assert answer(server, "half", "canary") == 3.0
+
+
+def test_a_file_that_cannot_be_followed_holds_nothing_up(tmp_path: Path) -> None:
+    """A path that the system refuses, and a version that never becomes whole, wait for no longer than a newer file."""
+    write_half_plus(tmp_path / "half" / "1", 1.0)
+    (tmp_path / "never" / "1").mkdir(parents=True)
+    first = model("half", "", str(tmp_path / "half"))
+    file = written(tmp_path, first)
+    settings = {"model_config_file": file, "model_config_file_poll_wait_seconds": 0.1}
+    with serve(tmp_path, read_models(file), **settings) as server:
+        wait_for(lambda: code(server, "half") is grpc.StatusCode.OK, 30, "the model")
+        for wrong in (model("long", "", "/" + "x" * 5000), model("never", "", str(tmp_path / "never"))):
+            written(tmp_path, wrong)
+            time.sleep(0.5)
+            assert code(server, "half") is grpc.StatusCode.OK
+            added = model("more", "", str(tmp_path / "half"))
+            written(tmp_path, first, added)
+            wait_for(lambda: code(server, "more") is grpc.StatusCode.OK, 30, "the file that was mended")
+            written(tmp_path, first)
+            wait_for(lambda: code(server, "more") is grpc.StatusCode.NOT_FOUND, 30, "the model to go")
+
+
+def reloaded(server: Served, *models: str) -> Any:
+    request = model_management_pb2.ReloadConfigRequest()
+    text_format.Parse("".join(f"config {{ {each} }}" for each in models), request.config.model_config_list)
+    return server.models.HandleReloadConfigRequest.future(request, timeout=60)
+
+
+def test_a_newer_configuration_ends_the_wait_for_the_one_before(tmp_path: Path) -> None:
+    write_half_plus(tmp_path / "half" / "1", 1.0)
+    (tmp_path / "never" / "1").mkdir(parents=True)
+    first, never = model("half", "", str(tmp_path / "half")), model("never", "", str(tmp_path / "never"))
+    with serve(tmp_path, [ModelConfig("half", tmp_path / "half")]) as server:
+        wait_for(lambda: code(server, "half") is grpc.StatusCode.OK, 30, "the model")
+        waiting = reloaded(server, first, never)
+        time.sleep(0.5)
+        assert not waiting.done()
+        reloaded(server, first).result()
+        assert waiting.code() is grpc.StatusCode.ABORTED
+        assert code(server, "half") is grpc.StatusCode.OK
+
+
+def test_health_and_metrics_are_of_the_models_that_are_offered(tmp_path: Path) -> None:
+    write_half_plus(tmp_path / "half" / "1", 1.0)
+    (tmp_path / "empty").mkdir()
+    models = [ModelConfig("half", tmp_path / "half"), ModelConfig("empty", tmp_path / "empty")]
+    with serve(tmp_path, models) as server:
+        wait_for(lambda: code(server, "half") is grpc.StatusCode.OK, 30, "the model")
+        assert not serving(server)
+        assert ("earshot_serving_loaded_version", "empty") in metrics(server.metrics_url)
+        reloaded(server, model("half", "", str(tmp_path / "half"))).result()
+        wait_for(lambda: serving(server), 10, "health to follow")
+        assert ("earshot_serving_loaded_version", "empty") not in metrics(server.metrics_url)
+
+
+def serving(server: Served) -> bool:
+    answer = health_pb2_grpc.HealthStub(server.channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -156,3 +157,16 @@ def test_a_precision_without_its_engine_is_explained(base_path: Path) -> None:
     done = refused("--model-base-path", str(base_path), "--precision", "int8")
     assert done.returncode == USAGE
     assert "add --engine openvino" in done.stderr
+
+
+def test_a_second_signal_ends_at_once(base_path: Path, tmp_path: Path) -> None:
+    request = predict_request(signature="pcm", pcm=np.zeros((32, 48_000), np.int16))
+    with server(base_path, tmp_path / "log", "--concurrency", "1", "--queue", "64", "--grace-s", "90") as running:
+        wait_for(running.is_healthy, 120, "the server to be healthy")
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(running.channel)
+        futures = [stub.Predict.future(request, timeout=100) for _ in range(60)]
+        futures[0].result()
+        running.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert running.process.poll() is None
+        assert running.stop(signal.SIGTERM) == 1

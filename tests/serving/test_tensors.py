@@ -89,3 +89,11 @@ def test_what_does_not_fit_together_is_refused(fields: dict[str, Any], sizes: li
         proto.tensor_shape.dim.add(size=size)
     with pytest.raises(InvalidTensor, match=message):
         to_numpy(proto, 1 << 20)
+
+
+def test_a_repeated_string_may_not_fill_the_memory() -> None:
+    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[b"x" * 1000])
+    proto.tensor_shape.dim.add(size=100)
+    with pytest.raises(InvalidTensor, match="repeats its last value"):
+        to_numpy(proto, 50_000)
+    assert to_numpy(proto, 200_000).tolist() == [b"x" * 1000] * 100

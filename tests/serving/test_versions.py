@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import text_format
 from structlog.testing import capture_logs
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 
 from serving.engine import TensorFlowEngine
@@ -205,3 +207,13 @@ def test_hot_swap_under_load_fails_no_request_and_never_mixes_versions(base_path
     means = [np.mean(scores[version], axis=0) for version in (1, 2, 3)]
     assert np.abs(means[0] - means[1]).max() > 1e-3
     assert np.abs(means[1] - means[2]).max() > 1e-3
+
+
+def test_a_graph_in_protobufs_text_format_is_served(base_path: Path) -> None:
+    graph = base_path / "1" / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
+    graph.with_suffix(".pbtxt").write_text(text_format.MessageToString(saved))
+    graph.unlink()
+    with serve(base_path) as server:
+        server.wait_until_available(1)
+        assert server.predict(spectrogram=IMAGE).model_spec.version.value == 1
