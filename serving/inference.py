@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     )
 
     from serving.inference_pool import Runner
+    from serving.loaded import Loaded
     from serving.metrics import ServingMetrics
     from serving.servables import Servables
-    from serving.versions import Loaded
 
 T = TypeVar("T")
 

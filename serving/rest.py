@@ -21,16 +21,9 @@ from serving.errors import ServingError, invalid, unavailable
 from serving.inference import LIGHT_BYTES
 from serving.model_service import model_status
 from serving.prediction_service import SIGNATURE_FIELD, model_metadata
-from serving.rest_json import (
-    classify_answer,
-    examples,
-    has_rows,
-    parse,
-    predict_answer,
-    predict_inputs,
-    regress_answer,
-    signature_name,
-)
+from serving.rest_examples import classify_answer, examples, regress_answer
+from serving.rest_json import parse, signature_name
+from serving.rest_tensors import has_rows, predict_answer, predict_inputs
 from serving.signatures import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
-"""Tensors and examples as JSON, in TensorFlow Serving's REST formats.
+"""JSON as TensorFlow Serving's REST API reads and shows it.
 
-Predict takes a row for each instance (`instances`) or a whole tensor for each input (`inputs`), and answers in kind
-(`predictions`, `outputs`). Bytes are `{"b64": "..."}`; NaN, Infinity and -Infinity are numbers here, as they are there.
+Bytes are `{"b64": "..."}`; NaN, Infinity and -Infinity are numbers here, as they are there.
 """
 
 from __future__ import annotations
@@ -9,31 +8,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from earshot.tfserving import messages
 from serving.errors import ServingError, invalid
-from serving.signatures import check_shape
-from serving.tensors import MOST_DIMENSIONS, InvalidTensor, dtype_name, numpy_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
-    from tensorflow.core.example import example_pb2
-    from tensorflow.core.protobuf import meta_graph_pb2
-    from tensorflow_serving.apis import classification_pb2, input_pb2, regression_pb2
 
-ROWS, COLUMNS = "instances", "inputs"
-"""Keys of a predict request, one of which it has."""
 BASE64 = "b64"
-BYTES_SUFFIX = "_bytes"
-"""Ends the names of string outputs that are bytes, and no text."""
-
-_TAKES = {"f": "iuf", "V": "iuf", "i": "iu", "u": "iu", "b": "b"}
-"""Kinds of numpy's types whose values each kind of tensor takes; V is bfloat16, which numpy has not itself."""
 
 _MOST_SHOWN = 200
 """Characters of a value that an error shows."""
@@ -54,7 +40,7 @@ def parse(body: bytes) -> dict[str, Any]:
     except ValueError as error:  # a number of thousands of digits
         raise invalid(f"JSON Parse error: {error}") from None
     if not isinstance(parsed, dict):
-        raise invalid(f"JSON Value: {_shown(parsed)} Is not object")
+        raise invalid(f"JSON Value: {shown(parsed)} Is not object")
     return parsed
 
 
@@ -63,348 +49,50 @@ def signature_name(request: Mapping[str, Any]) -> str:
     name = request.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid(
-            f"JSON Value: {_shown(request)} not formatted correctly. 'signature_name' key must be a string value."
+            f"JSON Value: {shown(request)} not formatted correctly. 'signature_name' key must be a string value."
         )
-    _utf8(name)
+    utf8(name)
     return name
 
 
-def has_rows(request: Mapping[str, Any]) -> bool:
-    """Whether a predict request has rows, or else columns; raises ServingError where it has neither or both."""
-    if ROWS in request and COLUMNS in request:
-        raise invalid(
-            f"JSON Value: {_shown(request)} Not formatted correctly expecting only one of '{COLUMNS}' or '{ROWS}' keys "
-            "to exist"
-        )
-    if ROWS in request:
-        return True
-    if COLUMNS in request:
-        return False
-    raise invalid(f"Missing '{COLUMNS}' or '{ROWS}' key")
-
-
-def predict_inputs(
-    request: Mapping[str, Any], signature: meta_graph_pb2.SignatureDef, max_bytes: int
-) -> dict[str, NDArray[Any]]:
-    """The input tensors of a predict request, by name; raises ServingError."""
-    rows = has_rows(request)
-    arrays = _from_rows(request[ROWS], signature) if rows else _from_columns(request[COLUMNS], signature)
-    for name, array in arrays.items():
-        if array.nbytes > max_bytes:
-            raise invalid(f"input {name!r} needs more than the {max_bytes} bytes that a request may have")
-        check_shape(name, signature.inputs[name].tensor_shape, array.shape)
-    return arrays
-
-
-def predict_answer(outputs: Mapping[str, NDArray[Any]], *, rows: bool) -> dict[str, Any]:
-    """The answer to a predict request, in rows or columns; raises ServingError where outputs have no rows in common."""
-    named = {name: _to_json(array, name) for name, array in outputs.items()}
-    if not rows:
-        return {"outputs": next(iter(named.values())) if len(named) == 1 else named}
-    sizes = set()
-    for name, array in outputs.items():
-        if array.ndim == 0:
-            raise invalid(f"Tensor name: {name} has no shape information ")
-        sizes.add(len(array))
-        if len(sizes) > 1:
-            raise invalid(f"Tensor name: {name} has inconsistent batch size: {len(array)}")
-    if len(named) == 1:
-        return {"predictions": next(iter(named.values()))}
-    return {"predictions": [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)]}
-
-
-def examples(request: Mapping[str, Any]) -> input_pb2.Input:
-    """The examples of a classify or regress request; raises ServingError."""
-    sent = messages.Input()
-    if "context" in request:
-        listed = sent.example_list_with_context
-        _fill_example(request["context"], listed.context)
-    else:
-        listed = sent.example_list
-    if "examples" not in request:
-        raise invalid(
-            f"JSON Value: {_shown(request)} When method is classify, key 'examples' is expected and was not found"
-        )
-    if not isinstance(request["examples"], list):
-        raise invalid(f"JSON Value: {_shown(request)} Expecting 'examples' value to be an list/array")
-    if not request["examples"]:
-        raise invalid(f"JSON Value: {_shown(request)} 'examples' value is an empty array")
-    for value in request["examples"]:
-        _fill_example(value, listed.examples.add())
-    return sent
-
-
-def classify_answer(result: classification_pb2.ClassificationResult) -> dict[str, Any]:
-    """The answer to a classify request: label and score of each class, for each example."""
-    scores = iter(_short_floats(np.array([e.score for c in result.classifications for e in c.classes], np.float32)))
-    return {"results": [[[e.label, float(next(scores))] for e in c.classes] for c in result.classifications]}
-
-
-def regress_answer(result: regression_pb2.RegressionResult) -> dict[str, Any]:
-    """The answer to a regress request: the value of each example."""
-    return {"results": _short_floats(np.array([each.value for each in result.regressions], np.float32)).tolist()}
-
-
-def _short_floats(array: NDArray[Any]) -> NDArray[np.float64]:
-    """Doubles whose digits are the shortest that tell the values of `array` apart: 0.2, not 0.20000000298."""
-    if array.dtype == np.float64:
-        return array
-    return array.astype(np.float32).astype("U32").astype(np.float64)
-
-
-def _from_rows(rows: Any, signature: meta_graph_pb2.SignatureDef) -> dict[str, NDArray[Any]]:
-    if not isinstance(rows, list):
-        raise invalid(f"JSON Value: {_shown(rows)} Excepting '{ROWS}' to be an list/array")
-    if not rows:
-        raise invalid(f"JSON Value: {_shown(rows)} No values in '{ROWS}' array")
-    names = sorted(signature.inputs)
-    if not _is_object(rows[0]):
-        if len(names) > 1:
-            raise invalid(
-                "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
-                "tensorinfo_map"
-            )
-        for position, row in enumerate(rows):
-            if _is_object(row):
-                raise invalid(f"Expecting value/list but got object at item {position} of input list")
-        return {names[0]: _stacked(rows, signature.inputs[names[0]].dtype, "")}
-    for position, row in enumerate(rows):
-        if not _is_object(row):
-            raise invalid(f"Expecting object but got list at item {position} of input list")
-        if sorted(row) != names:
-            raise invalid(
-                f"Failed to process element: {position} of '{ROWS}' list. JSON object: {_shown(row)} keys must be "
-                f"equal to: {','.join(names)}"
-            )
-    return {name: _stacked([row[name] for row in rows], signature.inputs[name].dtype, name) for name in names}
-
-
-def _stacked(values: list[Any], dtype: int, name: str) -> NDArray[Any]:
-    """One tensor of a value for each row; an error names the first row at fault."""
-    try:
-        return _tensor(values, dtype)
-    except ServingError as whole:
-        key = f" key: {name}" if name else ""
-        shape: tuple[int, ...] | None = None
-        for position, value in enumerate(values):
-            try:
-                each = _tensor(value, dtype)
-                if shape is not None and each.shape != shape:
-                    raise invalid(f"Expecting shape {_listed(shape)} but got: {_listed(each.shape)}")
-                shape = each.shape
-            except ServingError as error:
-                raise invalid(
-                    f"Failed to process element: {position}{key} of '{ROWS}' list. Error: {error.message}"
-                ) from None
-        raise whole from None
-
-
-def _from_columns(columns: Any, signature: meta_graph_pb2.SignatureDef) -> dict[str, NDArray[Any]]:
-    names = sorted(signature.inputs)
-    if not _is_object(columns):
-        if len(names) > 1:
-            raise invalid(
-                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
-                "tensorinfo_map"
-            )
-        return {names[0]: _tensor(columns, signature.inputs[names[0]].dtype)}
-    for name in names:
-        if name not in columns:
-            raise invalid(f"Missing named input: {name} in '{COLUMNS}' object.")
-    return {name: _tensor(columns[name], signature.inputs[name].dtype) for name in names}
-
-
-def _tensor(value: Any, dtype: int) -> NDArray[Any]:
-    """The tensor of a value or a list of lists; raises ServingError where it is ragged or of another type."""
-    try:
-        target = numpy_type(dtype)
-    except InvalidTensor as error:
-        raise invalid(str(error)) from None
-    if target == np.object_:
-        return _strings(value)
-    if target.kind not in _TAKES:
-        raise invalid(f"Conversion of JSON Value: {_shown(value)} to type: {dtype_name(dtype)}")
-    try:
-        array = np.array(value)
-    except (ValueError, OverflowError):
-        _explain(value, dtype)
-    if array.size == 0 or target.kind == "b" == array.dtype.kind:
-        return array.astype(target)
-    if array.dtype.kind not in _TAKES[target.kind]:
-        _explain(value, dtype)
-    if target.kind in "iu":
-        bounds = np.iinfo(target)
-        if array.min() < bounds.min or array.max() > bounds.max:
-            _explain(value, dtype)
-        return array.astype(target)
-    with np.errstate(over="ignore"):
-        made = array.astype(target)
-    if np.any(np.isinf(made.astype(np.float64)) & np.isfinite(array)):
-        raise invalid(f"Cannot convert JSON value: {_shown(value)} to {dtype_name(dtype)} without loss of precision.")
-    return made
-
-
-def _strings(value: Any) -> NDArray[Any]:
-    shape: list[int] = []
-    first = value
-    while isinstance(first, list):
-        shape.append(len(first))
-        if not first:
-            break
-        first = first[0]
-    if len(shape) > MOST_DIMENSIONS:
-        raise invalid(f"{len(shape)} dimensions are more than the {MOST_DIMENSIONS} that a tensor may have")
-    leaves: list[bytes] = []
-    _gather(value, 0, tuple(shape), leaves)
-    array = np.empty(len(leaves), object)
-    array[:] = leaves
-    return array.reshape(shape)
-
-
-def _gather(value: Any, level: int, shape: tuple[int, ...], leaves: list[bytes]) -> None:
-    if isinstance(value, list):
-        _check_list(value, level, shape)
-        for each in value:
-            _gather(each, level + 1, shape, leaves)
-        return
-    _check_level(value, level, shape)
-    leaves.append(_string(value))
-
-
-def _string(value: Any) -> bytes:
+def string(value: Any) -> bytes:
+    """The bytes of a string, or of `{"b64": "..."}`; raises ServingError for anything else."""
     if isinstance(value, str):
-        return _utf8(value)
+        return utf8(value)
     if not isinstance(value, dict):
-        raise _type_error(value, "string")
+        raise type_error(value, "string")
     if set(value) != {BASE64} or not isinstance(value[BASE64], str):
-        raise invalid(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
+        raise invalid(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
     try:
         return base64.b64decode(value[BASE64], validate=True)
     except (binascii.Error, ValueError):
         raise invalid("Unable to base64 decode") from None
 
 
-def _utf8(text: str) -> bytes:
+def utf8(text: str) -> bytes:
+    """The bytes of a text; raises ServingError where it has none."""
     try:
         return text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair
-        raise invalid(f"JSON Value: {_shown(text)} is no text in Unicode") from None
+        raise invalid(f"JSON Value: {shown(text)} is no text in Unicode") from None
 
 
-def _explain(value: Any, dtype: int) -> NoReturn:
-    """Raise ServingError for the first place at which `value` is no tensor of this type."""
-    shape: list[int] = []
-    first = value
-    while isinstance(first, list):
-        shape.append(len(first))
-        first = first[0] if first else None
-    _check_leaves(value, 0, tuple(shape), dtype)
-    raise invalid(f"JSON Value: {_shown(value)} is not a tensor of type: {dtype_name(dtype)}")
+def short_floats(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Doubles whose digits are the shortest that tell the values of `array` apart: 0.2, not 0.20000000298."""
+    if array.dtype == np.float64:
+        return array
+    return array.astype(np.float32).astype("U32").astype(np.float64)
 
 
-def _check_leaves(value: Any, level: int, shape: tuple[int, ...], dtype: int) -> None:
-    if isinstance(value, list):
-        _check_list(value, level, shape)
-        for each in value:
-            _check_leaves(each, level + 1, shape, dtype)
-        return
-    _check_level(value, level, shape)
-    target = numpy_type(dtype)
-    if target.kind == "b":
-        fits = isinstance(value, bool)
-    elif target.kind in "fV":
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-    else:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        fits = whole and np.iinfo(target).min <= value <= np.iinfo(target).max
-    if not fits:
-        raise _type_error(value, dtype_name(dtype))
-
-
-def _check_list(value: list[Any], level: int, shape: tuple[int, ...]) -> None:
-    if level >= len(shape):
-        raise invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
-    if len(value) != shape[level]:
-        raise invalid(
-            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
-        )
-
-
-def _check_level(value: Any, level: int, shape: tuple[int, ...]) -> None:
-    if level != len(shape):
-        raise invalid(
-            f"JSON Value: {_shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
-            f"Expected at level: {len(shape)}"
-        )
-
-
-def _to_json(array: NDArray[Any], name: str) -> Any:
-    """Lists of lists of what `array` holds; a scalar by itself."""
-    if array.dtype.kind == "O":
-        text = (
-            (lambda value: {BASE64: base64.b64encode(value).decode()})
-            if name.endswith(BYTES_SUFFIX)
-            else (lambda value: value.decode(errors="replace"))
-        )
-        values = np.empty(array.shape, object)
-        values.ravel()[:] = [text(value) for value in array.ravel()]
-        return values.tolist()
-    if array.dtype.kind in "iub":
-        return array.tolist()
-    if array.dtype.kind == "c":
-        raise invalid(f"Failed to write JSON value for tensor type: {array.dtype}")
-    return _short_floats(array).tolist()
-
-
-def _fill_example(value: Any, example: example_pb2.Example) -> None:
-    if not isinstance(value, dict):
-        raise invalid(f"Example must be JSON object but got JSON {_kind(value)}")
-    for name, content in value.items():
-        _utf8(name)
-        feature = example.features.feature[name]
-        for each in content if isinstance(content, list) else [content]:
-            _add_to_feature(each, name, feature)
-
-
-def _add_to_feature(value: Any, name: str, feature: example_pb2.Feature) -> None:
-    kind = _feature_kind(value)
-    if kind is None:
-        raise invalid(f"Feature: {name} has element with unexpected JSON type: {_kind(value)}")
-    there = feature.WhichOneof("kind")
-    if there not in {None, kind}:
-        raise invalid(f"Unexpected element type in feature: {name} expecting type: {there.removesuffix('_list')}")
-    try:
-        getattr(feature, kind).value.append(_string(value) if kind == "bytes_list" else value)
-    except (OverflowError, ValueError) as error:
-        raise invalid(f"Feature: {name} has an element that is out of range: {error}") from None
-
-
-def _feature_kind(value: Any) -> str | None:
-    if isinstance(value, (bool, int)):
-        return "int64_list"
-    if isinstance(value, float):
-        return "float_list"
-    if isinstance(value, str) or (isinstance(value, dict) and set(value) == {BASE64}):
-        return "bytes_list"
-    return None
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) != {BASE64}
-
-
-def _type_error(value: Any, expected: str) -> ServingError:
-    return invalid(f"JSON Value: {_shown(value)} Type: {_kind(value)} is not of expected type: {expected}")
-
-
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What JSON calls a value of this type."""
     if isinstance(value, bool):
         return str(value)
     kinds = ((dict, "Object"), (list, "Array"), (str, "String"), ((int, float), "Number"))
     return next((name for kind, name in kinds if isinstance(value, kind)), "Null")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """The beginning of `value` as JSON; it may be a whole request, of which no more is written than is shown."""
     text = ""
     for part in json.JSONEncoder().iterencode(value if not isinstance(value, str) else value[:_MOST_SHOWN]):
@@ -414,5 +102,6 @@ def _shown(value: Any) -> str:
     return text
 
 
-def _listed(shape: tuple[int, ...]) -> str:
-    return f"[{','.join(map(str, shape))}]"
+def type_error(value: Any, expected: str) -> ServingError:
+    """What a client is told whose value has another type than expected."""
+    return invalid(f"JSON Value: {shown(value)} Type: {kind_of(value)} is not of expected type: {expected}")

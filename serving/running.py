@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from serving.versions import Loaded
+    from serving.loaded import Loaded
 
 
 def run_model(

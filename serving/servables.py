@@ -11,7 +11,8 @@ import grpc
 
 from earshot.logs import get_log
 from serving.errors import ServingError, failed_precondition, invalid, not_found, unavailable
-from serving.versions import Loaded, Retired, State
+from serving.loaded import Loaded, Retired
+from serving.versions import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

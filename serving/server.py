@@ -13,7 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from earshot.logs import get_log
-from serving.batching import BatchingPolicy, BatchingRunner, read_batching
+from serving.batching import BatchingRunner
+from serving.batching_policy import BatchingPolicy, read_batching
 from serving.errors import ServingError
 from serving.inference import Inference
 from serving.inference_pool import InferencePool

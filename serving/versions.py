@@ -4,25 +4,24 @@ A version is a folder whose name is a number. It is loaded once it is whole (its
 served only once it has answered its warm-up requests; until then, and if it turns out broken, those before go on
 serving. What fails for a reason that may pass is tried again a few times; a broken version when its files change.
 Versions that are no longer to be served, or whose folder has vanished, are unloaded when the last request in them has
-been answered, and never before another is there to be asked.
+been answered; while versions are there that could be served, never before one of them is.
 """
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from earshot.logs import get_log
 from serving.layout import SAVED_MODEL_FILE
+from serving.loaded import Loaded
 from serving.version_policy import VersionPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from serving.engine import Engine
@@ -58,53 +57,6 @@ class VersionStatus:
     state: State
     error: str = ""
     """Why it could not be loaded."""
-
-
-class Retired(Exception):
-    """A version is asked for after it was unloaded."""
-
-
-class Loaded:
-    """A version that is served. Who runs its engine holds a lease, so that it is closed behind the last of them."""
-
-    def __init__(self, version: int, engine: Engine, load_s: float) -> None:
-        """load_s: seconds from opening its files to AVAILABLE, warm-up included."""
-        self.version = version
-        self.engine = engine
-        self.load_s = load_s
-        self._leases = 0
-        self._when_free: Callable[[], None] | None = None
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def lease(self) -> Iterator[Engine]:
-        """The engine, which stays open within; raises Retired where it is closed, or is about to be."""
-        with self._lock:
-            if self._when_free and not self._leases:
-                raise Retired
-            self._leases += 1
-        try:
-            yield self.engine
-        finally:
-            with self._lock:
-                self._leases -= 1
-                free = self._when_free if not self._leases else None
-            if free:  # mostly from a request's thread or the event loop, which closing must not hold up
-                threading.Thread(target=free, name="unload").start()
-
-    def retire(self, closed: Callable[[], None]) -> None:
-        """Close the engine when the last lease has ended, and then call `closed`."""
-
-        def close() -> None:
-            self.engine.close()
-            gc.collect()
-            closed()
-
-        with self._lock:
-            self._when_free = close
-            free = not self._leases
-        if free:
-            close()
 
 
 @dataclass(frozen=True, slots=True)

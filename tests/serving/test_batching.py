@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.batching import BatchingPolicy, BatchingRunner, read_batching
+from serving.batching import BatchingRunner
+from serving.batching_policy import BatchingPolicy, read_batching
 from serving.errors import ServingError
+from serving.loaded import Loaded
 from serving.model_config import InvalidConfig
-from serving.versions import Loaded
 from tests.serving.conftest import predict_request, serve
 from tests.serving.engines import Doubler
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from serving.errors import ServingError
 from serving.inference_pool import InferencePool
-from serving.versions import Loaded
+from serving.loaded import Loaded
 from tests.serving.engines import Doubler
 
 X = np.ones((1, 1), np.float32)

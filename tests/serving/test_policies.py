@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from serving.loaded import Loaded, Retired
 from serving.version_policy import VersionPolicy
-from serving.versions import Loaded, Retired, Retries, State, VersionWatcher
+from serving.versions import Retries, State, VersionWatcher
 from tests.serving.conftest import wait_for
 from tests.serving.engines import Doubler
 

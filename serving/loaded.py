@@ -1,0 +1,60 @@
+"""A loaded version, and the leases that keep it open while requests run in it."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from serving.engine import Engine
+
+
+class Retired(Exception):
+    """A version is asked for after it was unloaded."""
+
+
+class Loaded:
+    """A version that is served. Who runs its engine holds a lease, so that it is closed behind the last of them."""
+
+    def __init__(self, version: int, engine: Engine, load_s: float) -> None:
+        """load_s: seconds from opening its files to AVAILABLE, warm-up included."""
+        self.version = version
+        self.engine = engine
+        self.load_s = load_s
+        self._leases = 0
+        self._when_free: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lease(self) -> Iterator[Engine]:
+        """The engine, which stays open within; raises Retired where it is closed, or is about to be."""
+        with self._lock:
+            if self._when_free and not self._leases:
+                raise Retired
+            self._leases += 1
+        try:
+            yield self.engine
+        finally:
+            with self._lock:
+                self._leases -= 1
+                free = self._when_free if not self._leases else None
+            if free:  # mostly from a request's thread or the event loop, which closing must not hold up
+                threading.Thread(target=free, name="unload").start()
+
+    def retire(self, closed: Callable[[], None]) -> None:
+        """Close the engine when the last lease has ended, and then call `closed`."""
+
+        def close() -> None:
+            self.engine.close()
+            gc.collect()
+            closed()
+
+        with self._lock:
+            self._when_free = close
+            free = not self._leases
+        if free:
+            close()
