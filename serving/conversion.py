@@ -1,6 +1,6 @@
 """A version's SavedModel as OpenVINO takes it, with the SavedModel's own answers; made once, and kept in the cache.
 
-TensorFlow makes it, in a process of its own (`serving.openvino_export`): who only reads it needs no TensorFlow.
+TensorFlow makes it, in a process of its own (`serving.conversion_process`): who only reads it needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -10,10 +10,15 @@ import importlib.metadata
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+import uuid
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +29,7 @@ import numpy as np
 from earshot.folders import cache_folder
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams
+from serving.failures import CannotLoadNow
 from serving.layout import SAVED_MODEL_FILE, SPECTROGRAM_FILE, VARIABLES_FOLDER
 
 if TYPE_CHECKING:
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 16
 """Conversions that stay in the cache, those used last; one has the size of the network's weights."""
 
@@ -43,11 +49,22 @@ ANSWERS_FILE = "answers.npz"
 ABOUT_FILE = "about.json"
 
 UNSUPPORTED = 3
-"""Exit status of `serving.openvino_export` where the version is of a kind that it does not convert."""
+"""Exit status of `serving.conversion_process` where the version is of a kind that is not converted."""
+NO_ROOM = 4
+"""Its exit status where memory or the disk was full."""
+
+ABANDONED_S = 3600
+"""Seconds after which a hidden folder in the cache is what a conversion that was killed has left behind."""
+_LOOK_S = 0.1
+"""Seconds between two looks whether a conversion is to end."""
 
 
 class CannotConvert(RuntimeError):
     """A version cannot be run in OpenVINO; the message says why, and what runs it."""
+
+
+class Unsupported(ValueError):
+    """The version is none of those that `serving.export` writes; the message says in what. For the converter's use."""
 
 
 class _Broken(ValueError):
@@ -81,7 +98,7 @@ class Converted:
     computed: Sequence[str]
     """Outputs of every signature that the network computes, in its own order."""
     repeated: Mapping[str, NDArray[Any]]
-    """The others, which are the same whatever is asked, class names say: one row of each."""
+    """The others, which do not depend on what is asked, class names say: one row of each."""
     params: SpectrogramParams
     """What makes an image of a sound."""
     images: NDArray[np.uint8]
@@ -111,28 +128,28 @@ class Converted:
             raise _Broken(str(error)) from error
 
 
-def convert(version_dir: Path, cache: Path | None = None) -> Converted:
+def convert(version_dir: Path, cache: Path | None = None, stop: threading.Event | None = None) -> Converted:
     """The version's SavedModel converted, from the folder `cache` or made and kept there; None is Earshot's.
 
-    What is kept belongs to the content of the SavedModel and the version of OpenVINO. Raises CannotConvert, or OSError
-    where the cache cannot be written.
+    What is kept belongs to the content of the SavedModel and the version of OpenVINO. stop: ends a conversion under way
+    when it is set. Raises CannotConvert, CannotLoadNow where it was ended or there was no room, or OSError where the
+    cache cannot be written.
     """
     cache = cache or cache_folder() / "openvino"
     folder = cache / _key(version_dir)
-    if folder.is_dir():
+    with suppress(FileNotFoundError):
+        os.utime(folder)  # before it is read: no other process forgets it meanwhile
         try:
-            converted = Converted.read(folder)
+            return Converted.read(folder)
         except _Broken as error:
             log.warning("cached conversion is broken, making it anew", folder=str(folder), reason=str(error))
-            shutil.rmtree(folder)
-        else:
-            os.utime(folder)
-            return converted
+            _remove(folder)
     cache.mkdir(parents=True, exist_ok=True)
+    _sweep(cache)
     log.info("converting for OpenVINO, once", version_dir=str(version_dir))
     unfinished = Path(tempfile.mkdtemp(prefix=".", dir=cache))
     try:
-        _run(version_dir, unfinished)
+        _run(version_dir, unfinished, stop or threading.Event())
         try:
             unfinished.rename(folder)
         except OSError:
@@ -170,18 +187,56 @@ def write_about(
     (folder / ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
-def _run(version_dir: Path, folder: Path) -> None:
-    command = [sys.executable, "-m", "serving.openvino_export", str(version_dir), str(folder)]
-    done = subprocess.run(
-        command, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}, capture_output=True, text=True, check=False
-    )
-    if done.returncode == UNSUPPORTED:
-        raise CannotConvert(f"{done.stderr.splitlines()[-1]}; serve it with --engine tensorflow")
-    if done.returncode:
-        raise CannotConvert(
-            f"{version_dir} cannot be converted for OpenVINO (exit status {done.returncode}); serve it with --engine "
-            f"tensorflow. The conversion said: {done.stderr.strip()[-2000:]}"
+def _run(version_dir: Path, folder: Path, stop: threading.Event) -> None:
+    module = "serving.conversion_process"
+    command = [sys.executable, "-m", module, str(version_dir), str(folder), str(os.getpid())]
+    with subprocess.Popen(
+        command,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            said = _said(process, stop).strip()
+        finally:
+            process.kill()
+    if process.returncode == UNSUPPORTED:
+        raise CannotConvert(f"{said.splitlines()[-1]}; serve it with --engine tensorflow")
+    if process.returncode == NO_ROOM:
+        raise CannotLoadNow(
+            f"there was no room to convert {version_dir} for OpenVINO ({said.splitlines()[-1]}); it takes up to 2 GB "
+            f"of memory, and a disk that has the size of its weights twice"
         )
+    if process.returncode < 0:
+        raise CannotLoadNow(
+            f"the conversion of {version_dir} for OpenVINO was ended by {_signal_name(-process.returncode)}, as it is "
+            f"where memory runs out; it takes up to 2 GB. It said: {said[-2000:]}"
+        )
+    if process.returncode:
+        raise CannotConvert(
+            f"{version_dir} cannot be converted for OpenVINO (exit status {process.returncode}); serve it with "
+            f"--engine tensorflow. The conversion said: {said[-2000:]}"
+        )
+
+
+def _said(process: subprocess.Popen[str], stop: threading.Event) -> str:
+    """What the process has written to its standard error when it has ended; raises CannotLoadNow when `stop` is set."""
+    while True:
+        try:
+            return process.communicate(timeout=_LOOK_S)[1]
+        except subprocess.TimeoutExpired:
+            if stop.is_set():
+                raise CannotLoadNow("its conversion for OpenVINO was stopped") from None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _key(version_dir: Path) -> str:
@@ -203,7 +258,34 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# Several processes may tidy one cache at once: what is to go may be gone already, and none of it is worth a failure.
+
+
 def _forget_oldest(cache: Path) -> None:
-    by_use = sorted(cache.glob("[!.]*"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    by_use = sorted(cache.glob("[!.]*"), key=_touched_at, reverse=True)
     for folder in by_use[KEPT:]:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            _remove(folder)
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what conversions that were killed have left behind."""
+    for folder in cache.glob(".*"):
+        if time.time() - _touched_at(folder) > ABANDONED_S:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove an entry, all of it at once for whoever looks for it."""
+    aside = folder.with_name(f".{uuid.uuid4().hex}")
+    with suppress(FileNotFoundError):
+        folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _touched_at(folder: Path) -> float:
+    """When it was last used, in seconds since the epoch; 0 where it is gone."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -135,6 +135,7 @@ def quantize(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with needs("openvino"):
         from serving.conversion import CannotConvert
+        from serving.failures import CannotLoadNow
         from serving.int8 import NotQuantised
         from serving.openvino_engine import AnswersDiffer
         from training.quantising import quantise
@@ -148,7 +149,7 @@ def quantize(
     except (NotQuantised, AnswersDiffer) as error:
         typer.secho(f"earshot: {error}", fg="red", err=True)
         raise typer.Exit(REFUSED) from None
-    except (CatalogueError, DataError, CannotConvert, OSError) as error:
+    except (CatalogueError, DataError, CannotConvert, CannotLoadNow, OSError) as error:
         raise fail(error) from None
     console.print(int8.sentence())
     typer.echo(f"wrote {written}")

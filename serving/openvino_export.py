@@ -1,16 +1,16 @@
 """Writes a version's SavedModel for OpenVINO: its network frozen, and what the SavedModel answers to a few sounds.
 
-A program that `serving.conversion` runs. OpenVINO gets the network alone: it frees its memory twice where a graph has
-strings (2026.4), and its FFT took five times as long as the whole network. So what does not depend on the input, such
-as class names, is written down once, and PCM becomes an image by `earshot.spectrogram`, the definition that the graph
-follows. That both hold of this very version is checked here.
+`serving.conversion_process` runs it. OpenVINO gets the network alone: it frees its memory twice where a graph has
+strings (2026.4), and its FFT took five times as long as the whole network. So what does not depend on the input's
+values, such as class names, is written down once, and PCM becomes an image by `earshot.spectrogram`, the definition
+that the graph follows. What depends on the input is read off the graph; that PCM is answered as its image is, and a
+batch row by row, is checked on a few sounds.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
@@ -23,52 +23,98 @@ from earshot.spectrogram import spectrogram
 from serving.conversion import (
     ANSWERS_FILE,
     NETWORK_FILE,
-    UNSUPPORTED,
     Kind,
     Takes,
+    Unsupported,
     spectrogram_params,
     write_about,
 )
+from serving.failures import CannotLoadNow
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
 
 SOUND_BOUND = 5e-3
 """How far scores of a sound may be from those of its image: a pixel on a rounding edge may differ by one step."""
 _FROZEN_FILE = "frozen.pb"
+_OF_SHAPES = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
+"""Operations whose outcome the shape of their input decides, not its values."""
 
 Answers = dict[str, np.ndarray[Any, Any]]
 
 
-class Unsupported(ValueError):
-    """The version is none of those that `serving.export` writes; the message says in what."""
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """A signature that can be asked."""
 
+    takes: Takes
+    function: Any
 
-def main(version_dir: Path, folder: Path) -> None:
-    """Convert the version into `folder`, which is empty; raises Unsupported."""
-    params = spectrogram_params(version_dir)
-    signatures = _load(version_dir)
-    takes = {name: _takes(name, signature) for name, signature in signatures.items()}
-    by_kind = {each.kind: name for name, each in takes.items()}
-    if Kind.IMAGE not in by_kind:
-        raise Unsupported("no signature takes spectrograms, uint8 [batch, mels, frames, channels]")
-
-    def ask(signature: str, values: np.ndarray[Any, Any]) -> Answers:
-        answers = signatures[signature](**{takes[signature].name: tf.constant(values)})
+    def ask(self, values: np.ndarray[Any, Any]) -> Answers:
+        answers = self.function(**{self.takes.name: tf.constant(values)})
         return {name: value.numpy() for name, value in answers.items()}
 
-    sounds = probe_sounds()
-    images = np.stack([spectrogram(sound, params) for sound in sounds])
-    answers = ask(by_kind[Kind.IMAGE], images)
-    computed = sorted(name for name, rows in answers.items() if not _all_alike(rows))
-    repeated = sorted(set(answers) - set(computed))
-    if Kind.SOUND in by_kind:
-        _require_alike(answers, ask(by_kind[Kind.SOUND], sounds), computed)
-    _freeze(signatures[by_kind[Kind.IMAGE]], takes[by_kind[Kind.IMAGE]].name, computed, folder)
-    arrays = {
-        "images": images,
-        **{f"answer/{name}": answers[name] for name in computed},
-        **{f"repeated/{name}": _without_objects(answers[name][0]) for name in repeated},
-    }
-    np.savez_compressed(folder / ANSWERS_FILE, allow_pickle=False, **arrays)
-    write_about(folder, takes, computed, repeated, params)
+    def freeze(self) -> _Frozen:
+        names = sorted(self.function.structured_outputs)
+
+        def network(values: Any) -> list[Any]:
+            answers = self.function(**{self.takes.name: values})
+            return [answers[name] for name in names]
+
+        spec = self.function.structured_input_signature[1][self.takes.name]
+        # There is no public function for it; the public tf.lite converter calls the same one.
+        frozen = convert_variables_to_constants_v2(
+            tf.function(network, input_signature=[spec], autograph=False).get_concrete_function()
+        )
+        return _Frozen(frozen.graph, frozen.inputs[0], dict(zip(names, frozen.outputs, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Frozen:
+    """A signature's graph with the variables' values in it."""
+
+    graph: Any
+    values: Any
+    """Its one input."""
+    outputs: dict[str, Any]
+
+    def dependent(self) -> set[str]:
+        """The outputs that may depend on the values of the input, and not only on its shape."""
+        # For a batch of a certain size TensorFlow knows every shape that the values do not decide.
+        with tf.Graph().as_default():
+            values = tf.compat.v1.placeholder(self.values.dtype, [2, *self.values.shape[1:]])
+            outputs = tf.graph_util.import_graph_def(
+                self.graph.as_graph_def(),
+                input_map={self.values.name: values},
+                return_elements=[output.name for output in self.outputs.values()],
+            )
+        behind = {name: _behind([output]) for name, output in zip(self.outputs, outputs, strict=True)}
+        return {
+            name
+            for name, found in behind.items()
+            if values.op in found or any(each.op_def.is_stateful for each in found)
+        }
+
+    def write(self, names: Collection[str], file: Path) -> None:
+        """Write the graph of these outputs, and nothing that they do not need."""
+        needed = {each.name for each in _behind((self.outputs[name] for name in names), through_shapes=True)}
+        graph = self.graph.as_graph_def()
+        nodes = [node for node in graph.node if node.name in needed]
+        del graph.node[:]
+        graph.node.extend(nodes)
+        file.write_bytes(graph.SerializeToString())
+
+
+def export(version_dir: Path, folder: Path) -> None:
+    """Convert the version into `folder`, which is empty.
+
+    Raises Unsupported, CannotLoadNow, or OSError or MemoryError where there is no room.
+    """
+    try:
+        _export(version_dir, folder)
+    except tf.errors.ResourceExhaustedError as error:
+        raise CannotLoadNow(f"no room to convert {version_dir} ({_first_line(error)})") from error
 
 
 def probe_sounds() -> np.ndarray[Any, np.dtype[np.int16]]:
@@ -86,11 +132,43 @@ def probe_sounds() -> np.ndarray[Any, np.dtype[np.int16]]:
     return pcm16(np.stack(sounds))
 
 
+def _export(version_dir: Path, folder: Path) -> None:
+    params = spectrogram_params(version_dir)
+    signatures = {name: _Signature(_takes(name, each), each) for name, each in _load(version_dir).items()}
+    first = next((each for each in signatures.values() if each.takes.kind is Kind.IMAGE), None)
+    if first is None:
+        raise Unsupported("no signature takes spectrograms, uint8 [batch, mels, frames, channels]")
+    sounds = probe_sounds()
+    images = np.stack([spectrogram(sound, params) for sound in sounds])
+    answers = first.ask(images)
+    frozen = first.freeze()
+    computed = sorted(frozen.dependent())
+    repeated = sorted(set(answers) - set(computed))
+    _require_convertible(answers, computed)
+    _require_rows(answers, first.ask(images[:1]), len(images), computed)
+    for each in signatures.values():
+        if each is not first:
+            own = each.ask(images if each.takes.kind is Kind.IMAGE else sounds)
+            _require_alike(answers, own, computed, each.freeze().dependent())
+    _write_network(frozen, computed, folder)
+    arrays = {
+        "images": images,
+        **{f"answer/{name}": answers[name] for name in computed},
+        **{f"repeated/{name}": _without_objects(answers[name][0]) for name in repeated},
+    }
+    np.savez_compressed(folder / ANSWERS_FILE, allow_pickle=False, **arrays)
+    write_about(folder, {name: each.takes for name, each in signatures.items()}, computed, repeated, params)
+
+
 def _load(version_dir: Path) -> dict[str, Any]:
     try:
         loaded = tf.saved_model.load(str(version_dir), tags=["serve"])
+    except tf.errors.ResourceExhaustedError:
+        raise
     except (OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
-        raise Unsupported(f"{version_dir} cannot be loaded ({str(error).partition(chr(10))[0]})") from error
+        if isinstance(error, OSError) and error.errno:
+            raise  # the system's, where TensorFlow's own have no number
+        raise Unsupported(f"{version_dir} cannot be loaded ({_first_line(error)})") from error
     signatures = dict(loaded.signatures)
     for signature in signatures.values():
         signature.loaded = loaded  # the functions do not keep the variables alive
@@ -101,47 +179,91 @@ def _takes(name: str, signature: Any) -> Takes:
     inputs = signature.structured_input_signature[1]
     if len(inputs) == 1:
         ((key, spec),) = inputs.items()
-        if spec.dtype == tf.uint8 and spec.shape.rank == 4:
+        if spec.dtype == tf.uint8 and spec.shape.rank == 4 and spec.shape[1:].is_fully_defined():
             return Takes(Kind.IMAGE, key)
         if spec.dtype == tf.int16 and spec.shape.rank == 2 and spec.shape[1] == SEGMENT_SAMPLES:
             return Takes(Kind.SOUND, key)
-    raise Unsupported(f"signature {name!r} takes neither spectrograms nor PCM of 3 s alone")
+    raise Unsupported(f"signature {name!r} takes neither spectrograms of one size nor PCM of 3 s alone")
 
 
-def _all_alike(rows: np.ndarray[Any, Any]) -> bool:
-    return bool((rows == rows[:1]).all())
+def _behind(tensors: Iterable[Any], *, through_shapes: bool = False) -> set[Any]:
+    """The operations that tensors come of.
+
+    through_shapes: also those that give nothing but a shape which is known without running them.
+    """
+    found: set[Any] = set()
+    ahead = [tensor.op for tensor in tensors]
+    while ahead:
+        operation = ahead.pop()
+        if operation in found:
+            continue
+        found.add(operation)
+        known = operation.type in _OF_SHAPES and all(taken.shape.is_fully_defined() for taken in operation.inputs)
+        if through_shapes or not known:
+            # Which branch runs, and so what comes of it, is said by control inputs alone.
+            ahead += [*(taken.op for taken in operation.inputs), *operation.control_inputs]
+    return found
 
 
-def _require_alike(of_images: Answers, of_sounds: Answers, computed: list[str]) -> None:
-    """Raise Unsupported where PCM is not answered as its image is."""
-    if set(of_images) != set(of_sounds):
+def _require_convertible(answers: Answers, computed: list[str]) -> None:
+    """Raise Unsupported unless what depends on the input is what OpenVINO is asked to compute."""
+    if not computed:
+        raise Unsupported("none of its outputs depends on what it is asked")
+    for name in computed:
+        if answers[name].dtype != np.float32:
+            kind = "string" if answers[name].dtype == object else answers[name].dtype
+            raise Unsupported(f"output {name!r} depends on the input and is {kind}, where only float32 is converted")
+
+
+def _require_rows(answers: Answers, alone: Answers, number: int, computed: list[str]) -> None:
+    """Raise Unsupported unless each image has a row of its own in every output, whatever it is asked with.
+
+    answers: to so many images; alone: to the first alone.
+    """
+    for name, rows in answers.items():
+        has_rows = rows.ndim > 0 and len(rows) == number and alone[name].shape == rows[:1].shape
+        if has_rows and name in computed:
+            has_rows = np.allclose(alone[name], rows[:1], rtol=1e-3, atol=1e-4)
+        elif has_rows:
+            has_rows = bool((rows == alone[name]).all())
+        if not has_rows:
+            raise Unsupported(f"output {name!r} has not one row for each image that depends on that image alone")
+
+
+def _require_alike(of_first: Answers, own: Answers, computed: list[str], dependent: set[str]) -> None:
+    """Raise Unsupported where a signature does not answer as the first that takes images does.
+
+    own: its answers to the same; dependent: its outputs that depend on the input.
+    """
+    if set(of_first) != set(own):
         raise Unsupported("its signatures have different outputs")
-    for name, rows in of_images.items():
-        if name not in computed and not (of_sounds[name] == rows).all():
+    for name, rows in of_first.items():
+        if (name in computed) != (name in dependent) or (name not in computed and not (own[name] == rows).all()):
             raise Unsupported(f"its signatures have different {name}")
-    apart = max((float(np.abs(of_images[name] - of_sounds[name]).max()) for name in computed), default=0.0)
+    apart = max(float(np.abs(of_first[name] - own[name]).max()) for name in computed)
     if not apart <= SOUND_BOUND:
-        raise Unsupported(f"it makes other images of PCM than earshot.spectrogram: answers are {apart:.4f} apart")
+        raise Unsupported(
+            f"it makes other images of PCM than earshot.spectrogram, or its signatures are of different networks: "
+            f"answers are {apart:.4f} apart"
+        )
 
 
-def _freeze(signature: Any, key: str, computed: list[str], folder: Path) -> None:
-    """Write what computes `computed` of the input `key`, with the variables' values in it."""
-
-    def network(image: Any) -> list[Any]:
-        answers = signature(**{key: image})
-        return [answers[name] for name in computed]
-
-    spec = signature.structured_input_signature[1][key]
-    # There is no public function for it; the public tf.lite converter calls the same one.
-    frozen = convert_variables_to_constants_v2(
-        tf.function(network, input_signature=[spec], autograph=False).get_concrete_function()
-    )
+def _write_network(frozen: _Frozen, computed: list[str], folder: Path) -> None:
+    """Write what computes `computed` as OpenVINO's model."""
     path = folder / _FROZEN_FILE
-    path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
+    frozen.write(computed, path)
     model = ov.Core().read_model(path)
     _gather_what_is_reversed(model)
-    outputs = [next(each for each in model.outputs if output.name in each.get_names()) for output in frozen.outputs]
-    ov.save_model(ov.Model(outputs, model.get_parameters()), folder / NETWORK_FILE, compress_to_fp16=False)
+    names = [frozen.outputs[name].name for name in computed]
+    outputs = [next(each for each in model.outputs if name in each.get_names()) for name in names]
+    try:
+        ov.save_model(ov.Model(outputs, model.get_parameters()), folder / NETWORK_FILE, compress_to_fp16=False)
+    except RuntimeError as error:
+        if "iostream" in str(error):  # it says no more than that where a disk is full
+            raise CannotLoadNow(
+                f"OpenVINO cannot write into {folder} ({_first_line(error)}); is the disk full?"
+            ) from error
+        raise
     path.unlink()
 
 
@@ -160,9 +282,5 @@ def _without_objects(row: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return row.astype(np.bytes_) if row.dtype == object else row
 
 
-if __name__ == "__main__":
-    try:
-        main(Path(sys.argv[1]), Path(sys.argv[2]))
-    except Unsupported as error:
-        sys.stderr.write(f"{error}\n")
-        raise SystemExit(UNSUPPORTED) from None
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -51,7 +51,7 @@ def quantise(
     """Put what 8 bits need into the version; returns it and its file. cache: of conversions; None is Earshot's.
 
     Raises NotQuantised where float32 and 8 bits name too many clips differently, DataError where the clips will not
-    do, CannotConvert, or OSError; then the version is as it was.
+    do, CannotConvert, CannotLoadNow, or OSError; then the version is as it was.
     """
     converted = convert(version_dir, cache)
     float32 = OpenVinoEngine(version_dir, Precision.F32, cache)

@@ -2,22 +2,40 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, Any
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import serving.conversion
-from serving.conversion import ABOUT_FILE, ANSWERS_FILE, NETWORK_FILE, WEIGHTS_FILE, CannotConvert, Kind, convert
+from serving.conversion import (
+    ABANDONED_S,
+    ABOUT_FILE,
+    ANSWERS_FILE,
+    NETWORK_FILE,
+    NO_ROOM,
+    WEIGHTS_FILE,
+    CannotConvert,
+    Converted,
+    Kind,
+    convert,
+)
 from serving.export import export_saved_model
+from serving.failures import CannotLoadNow
 from serving.layout import INT8_FILE
+from serving.loading import may_pass
 from serving.spectrogram_graph import spectrogram_graph
-from tests.serving.conftest import CLASS_NAMES, THRESHOLDS, small_network
+from tests.processes import Command
+from tests.serving.conftest import CLASS_NAMES, THRESHOLDS, small_network, wait_for
 from tests.test_imports import brought_in_by
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +56,7 @@ def conversions(filled: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The versions that are converted from now on; what comes of it is a copy, as converting takes seconds."""
     made: list[Path] = []
 
-    def copied(version_dir: Path, folder: Path) -> None:
+    def copied(version_dir: Path, folder: Path, stop: threading.Event) -> None:
         made.append(version_dir)
         shutil.copytree(entry(filled), folder, dirs_exist_ok=True)
 
@@ -117,6 +135,121 @@ def test_entries_that_nobody_used_for_longest_are_forgotten(
     shutil.rmtree(own)
     convert(exported, cache)
     assert {folder.name for folder in cache.iterdir()} == {own.name, "lately"}
+
+
+def test_entries_and_folders_that_another_process_removes_meanwhile_fail_nothing(
+    exported: Path, cache: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = entry(cache)
+    monkeypatch.setattr(serving.conversion, "KEPT", 1)
+    stat = Path.stat
+
+    def gone(path: Path, **options: Any) -> os.stat_result:
+        if path.name in {"old", ".old"}:
+            shutil.rmtree(path, ignore_errors=True)
+        return stat(path, **options)
+
+    for name in ("old", ".old"):
+        shutil.copytree(own, cache / name)
+    shutil.rmtree(own)
+    monkeypatch.setattr(Path, "stat", gone)
+    assert convert(exported, cache).computed == ["scores"]
+    assert conversions == [exported]
+
+
+def test_a_broken_entry_that_another_process_removes_meanwhile_is_made_anew(
+    exported: Path, cache: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (entry(cache) / ABOUT_FILE).unlink()
+    read = Converted.read
+
+    def gone(folder: Path) -> Converted:
+        try:
+            return read(folder)
+        except ValueError:
+            shutil.rmtree(folder)
+            raise
+
+    monkeypatch.setattr(Converted, "read", gone)
+    assert convert(exported, cache).computed == ["scores"]
+    assert conversions == [exported]
+
+
+@pytest.mark.usefixtures("conversions")
+def test_what_killed_conversions_left_behind_is_removed_once_it_is_old(exported: Path, cache: Path) -> None:
+    shutil.rmtree(entry(cache))
+    for name, age_s in ((".abandoned", ABANDONED_S + 60), (".under-way", 60)):
+        (cache / name).mkdir()
+        (cache / name / NETWORK_FILE).touch()
+        os.utime(cache / name, (time.time() - age_s,) * 2)
+    convert(exported, cache)
+    assert {folder.name for folder in cache.glob(".*")} == {".under-way"}
+
+
+@pytest.fixture
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Lets a line of shell stand for the process that converts."""
+
+    def stands_in(line: str) -> None:
+        script = tmp_path / "python"
+        script.write_text(f"#!/bin/sh\n{line}\n")
+        script.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(script))
+
+    return stands_in
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("kill -9 $$", "ended by SIGKILL.*memory"), (f"echo disk full >&2; exit {NO_ROOM}", r"no room .*\(disk full\)")],
+)
+def test_a_conversion_without_memory_or_disk_may_be_tried_again(
+    exported: Path, tmp_path: Path, child: Any, line: str, said: str
+) -> None:
+    child(line)
+    with pytest.raises(CannotLoadNow, match=said) as failure:
+        convert(exported, tmp_path / "cache")
+    assert may_pass(failure.value)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_conversion_that_fails_otherwise_is_not_tried_again(exported: Path, tmp_path: Path, child: Any) -> None:
+    child("echo no such operation >&2; exit 1")
+    with pytest.raises(CannotConvert, match=r"exit status 1.*--engine tensorflow.*no such operation") as failure:
+        convert(exported, tmp_path / "cache")
+    assert not may_pass(failure.value)
+
+
+@pytest.mark.parametrize("file", [ANSWERS_FILE, WEIGHTS_FILE])
+def test_a_full_disk_has_an_exit_status_of_its_own(exported: Path, tmp_path: Path, file: str) -> None:
+    (tmp_path / file).symlink_to("/dev/full")
+    command = [sys.executable, "-m", "serving.conversion_process", str(exported), str(tmp_path), str(os.getpid())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == NO_ROOM, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_conversion_is_ended_where_it_is_to_stop(exported: Path, tmp_path: Path, child: Any) -> None:
+    child(f"echo $$ > {tmp_path}/pid; exec sleep 60")
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        converted = pool.submit(convert, exported, tmp_path / "cache", stop)
+        wait_for(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text(), 10, "the conversion to begin")
+        stop.set()
+        with pytest.raises(CannotLoadNow, match="stopped"):
+            converted.result(timeout=5)
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_conversion_ends_with_a_server_that_is_killed(base_path: Path, tmp_path: Path) -> None:
+    options = ("--engine", "openvino", "--model-base-path", str(base_path), "--port", "0", "--rest-api-port", "0")
+    with Command("serve", *options, log=tmp_path / "log", EARSHOT_CACHE=str(tmp_path / "cache")) as server:
+        server.wait_for("converting for OpenVINO", 60)
+        wait_for(lambda: "conversion_process" in "".join(server.left_behind()), 10, "the conversion to begin")
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+        wait_for(lambda: not server.left_behind(), 5, "the conversion to end")
 
 
 def save(folder: Path, function: Any, **specs: tf.TensorSpec) -> Path:
