@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from earshot.folders import cache_folder
 from earshot.logs import get_log
 from serving.errors import ServingError
 from serving.examples import INPUTS, classifier, regressor, serialized_examples
 from serving.failures import BrokenModel, CannotLoadNow
-from serving.saved_model import is_callable
+from serving.model_config import InvalidConfig
+from serving.saved_model import SERVE_TAG, is_callable
 from serving.signatures import decode_inputs, signature_to_predict
 from serving.tensors import numpy_type
 from serving.warmup import read_warmup
@@ -37,13 +38,22 @@ class Loader:
     """Makes warm engines of versions' folders."""
 
     def __init__(self, settings: ServerSettings, metrics: ServingMetrics) -> None:
+        """Raises InvalidConfig where the engine cannot follow the settings."""
+        if settings.engine == "openvino" and settings.saved_model_tags != SERVE_TAG:
+            raise InvalidConfig(
+                f"--saved-model-tags {settings.saved_model_tags} is for TensorFlow; OpenVINO runs Earshot's exports, "
+                f"of the tag {SERVE_TAG}; leave it out, or serve with --engine tensorflow"
+            )
         self._settings = settings
         self._metrics = metrics
+        self._stopped = threading.Event()
 
     def load(self, version_dir: Path) -> Engine:
-        """The engine of a version; raises BrokenModel, or what TensorFlow raises."""
+        """The engine of a version; raises BrokenModel, CannotLoadNow, or what its engine raises."""
         started = time.monotonic()
         try:
+            if self._stopped.is_set():
+                raise CannotLoadNow("the server is stopping")
             engine = self._engine(version_dir)
         except Exception as error:
             self._metrics.load_tried(str(version_dir), time.monotonic() - started, type(error).__name__)
@@ -57,13 +67,17 @@ class Loader:
                 raise
         return engine
 
+    def stop(self) -> None:
+        """Load nothing any more: a conversion under way in another thread is ended, and `load` raises CannotLoadNow."""
+        self._stopped.set()
+
     def _engine(self, version_dir: Path) -> Engine:
         if self._settings.engine == "openvino":
             from serving.openvino_engine import OpenVinoEngine, Precision
 
             precision = Precision(self._settings.precision)
             threads = self._settings.tensorflow_intra_op_parallelism
-            return OpenVinoEngine(version_dir, precision, cache_folder() / "openvino", threads=threads)
+            return OpenVinoEngine(version_dir, precision, threads=threads, stop=self._stopped)
         from serving.engine import TensorFlowEngine, Threads
 
         threads_of = Threads(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ import numpy as np
 import openvino as ov
 
 from serving.conversion import Kind, convert
+from serving.errors import invalid
 from serving.int8 import Int8, quantised
 from serving.saved_model import read_signatures
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
@@ -42,6 +45,11 @@ BOUNDS = {Precision.F32: 1e-4, Precision.BF16: 0.06, Precision.INT8: 0.2}
 0.000002 in float32, 0.029 in bfloat16 and 0.09 in 8 bits: what is beyond twice that is no rounding."""
 
 
+def computes_bf16() -> bool:
+    """Whether this CPU computes in bfloat16."""
+    return "BF16" in ov.Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+
+
 class CannotRun(RuntimeError):
     """This CPU cannot compute in the precision asked for; the message says in which it can."""
 
@@ -61,18 +69,20 @@ class OpenVinoEngine:
         *,
         threads: int = 0,
         ranges: Sequence[Range] | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         """Load the version, which is converted first where the folder `cache`, or else Earshot's, has it not.
 
-        threads: of OpenVINO, 0 is one for each core. ranges: for 8 bits; None are those that the version brings.
-        Raises CannotRun, NotQuantised, CannotConvert, AnswersDiffer, or OSError where the cache cannot be written.
+        threads: of OpenVINO, 0 is one for each core. ranges: for 8 bits; None are those that the version brings. stop:
+        ends a conversion when it is set. Raises CannotRun, NotQuantised, CannotConvert, CannotLoadNow, AnswersDiffer,
+        or OSError where the cache cannot be written.
         """
         core = ov.Core()
-        if precision is Precision.BF16 and "BF16" not in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"):
+        if precision is Precision.BF16 and not computes_bf16():
             raise CannotRun("this CPU does not compute in bfloat16; serve with --precision f32 or int8")
         if precision is Precision.INT8 and ranges is None:
             ranges = Int8.read(version_dir).ranges
-        self._converted = convert(version_dir, cache)
+        self._converted = convert(version_dir, cache, stop)
         self.signature_defs = read_signatures(version_dir)
         network = core.read_model(self._converted.network)
         if precision is Precision.INT8 and ranges is not None:
@@ -98,11 +108,17 @@ class OpenVinoEngine:
     def run(
         self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
-        """The outputs asked for, by name, of checked inputs by name; several threads may call it at once."""
+        """The outputs asked for, by name, of checked inputs by name; several threads may call it at once.
+
+        Raises ServingError where the network cannot take the inputs.
+        """
         takes = self._converted.signatures[signature]
         values = inputs[takes.name]
         if not set(outputs) <= self._converted.repeated.keys():
-            computed = self._compute(self._images(values) if takes.kind is Kind.SOUND else values)
+            try:
+                computed = self._compute(self._images(values) if takes.kind is Kind.SOUND else values)
+            except RuntimeError as error:  # OpenVINO has no other, whatever is wrong
+                raise invalid(f"OpenVINO cannot run the model on this: {error}") from error
         return {
             name: computed[name] if name in self._converted.computed else self._repeat(name, len(values))
             for name in outputs
@@ -120,10 +136,16 @@ class OpenVinoEngine:
             return {name: rows[:0] for name, rows in self._converted.answers.items()}
         parts = np.array_split(images, min(len(images), self._streams))
         requests = [self._request() for _ in parts]
-        for request, part in zip(requests, parts, strict=True):
-            request.start_async([part], share_inputs=True)
-        for request in requests:
-            request.wait()
+        try:
+            for request, part in zip(requests, parts, strict=True):
+                request.start_async([part], share_inputs=True)
+            for request in requests:
+                request.wait()
+        except RuntimeError:
+            for request in requests:  # they read the parts until they have ended
+                with suppress(RuntimeError):
+                    request.wait()
+            raise
         answers = {
             name: np.concatenate([request.get_output_tensor(number).data for request in requests])
             for number, name in enumerate(self._converted.computed)

@@ -5,14 +5,16 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import openvino as ov
 import pytest
 
 from serving.engine import TensorFlowEngine
+from serving.errors import ServingError
 from serving.int8 import Int8, NotQuantised, measure
 from serving.layout import INT8_FILE
-from serving.openvino_engine import BOUNDS, AnswersDiffer, CannotRun, OpenVinoEngine, Precision
+from serving.openvino_engine import BOUNDS, AnswersDiffer, CannotRun, OpenVinoEngine, Precision, computes_bf16
 from tests.serving.conftest import CLASS_NAMES, THRESHOLDS
 
 if TYPE_CHECKING:
@@ -69,10 +71,6 @@ def engine(request: pytest.FixtureRequest, quantised: Path, cache: Path) -> Iter
     engine.precision = request.param  # type: ignore[attr-defined]
     yield engine
     engine.close()
-
-
-def computes_bf16() -> bool:
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -140,6 +138,14 @@ def test_many_threads_at_once_each_get_their_own_answer(quantised: Path, own: Te
     with ThreadPoolExecutor(8) as pool:
         for number, scores in zip(numbers, pool.map(lambda number: answers(engine, number), numbers), strict=True):
             np.testing.assert_allclose(scores, wanted[number], atol=BOUNDS[Precision.F32])
+
+
+def test_what_the_network_cannot_take_is_refused_and_the_engine_goes_on(quantised: Path, cache: Path) -> None:
+    engine = OpenVinoEngine(quantised, Precision.F32, cache)
+    with pytest.raises(ServingError, match="OpenVINO cannot run") as failure:
+        engine.run("serving_default", {"spectrogram": np.zeros((5, 64, 301, 3), np.uint8)}, ["scores"])
+    assert failure.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(engine.run("serving_default", asked("serving_default", 5), ["scores"])["scores"]) == 5
 
 
 def test_8_bits_are_refused_without_what_they_need_and_the_message_names_the_command(

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serving.failures import CannotLoadNow
+from serving.loading import Loader
+from serving.metrics import ServingMetrics
+from serving.model_config import InvalidConfig
+from serving.settings import ServerSettings
+from tests.serving.conftest import wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def made(**settings: Any) -> Loader:
+    return Loader(ServerSettings(**settings), ServingMetrics())
+
+
+def test_a_loader_that_stops_ends_a_conversion_under_way_and_loads_nothing_more(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EARSHOT_CACHE", str(tmp_path))
+    loader = made(engine="openvino")
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(loader.load, exported)
+        wait_for(lambda: list(tmp_path.glob("openvino/.*")), 10, "the conversion to begin")
+        loader.stop()
+        with pytest.raises(CannotLoadNow, match="stopped"):
+            loading.result(timeout=2)
+    assert not list(tmp_path.glob("openvino/*"))
+    with pytest.raises(CannotLoadNow, match="stopping"):
+        loader.load(exported)
+
+
+def test_tags_that_openvino_would_not_heed_are_refused_with_what_heeds_them() -> None:
+    with pytest.raises(InvalidConfig, match=r"--saved-model-tags serve,gpu .* --engine tensorflow"):
+        made(engine="openvino", saved_model_tags="serve,gpu")
+    made(engine="openvino")
+    made(saved_model_tags="serve,gpu")
