@@ -23,14 +23,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import openvino as ov
 
+from benchmarks.loads import TENSORFLOW, engines_here, load_engine
 from serving.catalogue import find_version
 from serving.conversion import convert
-from serving.engine import TensorFlowEngine
 from serving.export import export_saved_model
 from serving.int8 import Int8, measure
-from serving.layout import INT8_FILE
 from serving.network import Architecture, ConvBlock, Head, build_network, creation_order
-from serving.openvino_engine import OpenVinoEngine, Precision
+from serving.openvino_engine import Precision
 from serving.starter import ensure_starter
 from training.datasets import chosen_folds, find_clips
 from training.hearing import each_heard, hear
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from serving.engine import Engine
 
 SHAPE = (128, 301, 3)
-TENSORFLOW = "tensorflow"
 
 LOAD = """
 import re, sys, time
@@ -88,18 +86,6 @@ def whole_inception(base: Path) -> Path:
         version_dir
     )
     return version_dir
-
-
-def engines(version_dir: Path) -> dict[str, Engine]:
-    """The engines that can run the version on this CPU, by name."""
-    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    possible = {
-        Precision.F32: True,
-        Precision.BF16: "BF16" in able,
-        Precision.INT8: (version_dir / INT8_FILE).is_file(),
-    }
-    made = {each.value: OpenVinoEngine(version_dir, each) for each, can in possible.items() if can}
-    return {TENSORFLOW: TensorFlowEngine(version_dir), **made}
 
 
 def scores(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -191,7 +177,7 @@ def main() -> None:
 
 def compare(version_dir: Path, options: argparse.Namespace) -> None:
     """Print the tables of one version."""
-    able = engines(version_dir)
+    able = {name: load_engine(name, version_dir) for name in engines_here(version_dir)}
     if options.rounds:
         print_speed(able, [int(batch) for batch in options.batches.split(",")], options.rounds)
     if options.processes:

@@ -55,7 +55,7 @@ def ask(client: Callable[[], Callable[[], object]], clients: int, seconds: float
 
 @contextmanager
 def engine_process(engine: str, version_dir: Path) -> Iterator[Callable[[int, float], Seen]]:
-    """An engine (`tensorflow`, or a precision of OpenVINO's) in a process of its own; puts a load on it when called."""
+    """An engine, by its name, in a process of its own; puts a load on it when called."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.loads", engine, str(version_dir)],
         stdin=subprocess.PIPE,
@@ -78,15 +78,30 @@ def engine_process(engine: str, version_dir: Path) -> Iterator[Callable[[int, fl
             stdin.close()
 
 
-def _engine(name: str, version_dir: Path) -> Engine:
+def engines_here(version_dir: Path) -> list[str]:
+    """The engines that can run this version on this CPU: `tensorflow`, and precisions of OpenVINO's."""
+    from serving.layout import INT8_FILE
+    from serving.openvino_engine import Precision, computes_bf16
+
+    left_out = set()
+    if not computes_bf16():
+        left_out.add(Precision.BF16)
+        print("not compared in bfloat16: this CPU has it not")
+    if not (version_dir / INT8_FILE).is_file():
+        left_out.add(Precision.INT8)
+        print("not compared in 8 bits: `earshot models quantize` has not been run")
+    return [TENSORFLOW, *(each.value for each in Precision if each not in left_out)]
+
+
+def load_engine(name: str, version_dir: Path) -> Engine:
+    """The engine of this name, with the version loaded."""
     if name == TENSORFLOW:
         from serving.engine import TensorFlowEngine
 
         return TensorFlowEngine(version_dir)
-    from earshot.folders import cache_folder
     from serving.openvino_engine import OpenVinoEngine, Precision
 
-    return OpenVinoEngine(version_dir, Precision(name), cache_folder() / "openvino")
+    return OpenVinoEngine(version_dir, Precision(name))
 
 
 def main() -> None:
@@ -95,7 +110,7 @@ def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries say is no answer
     import numpy as np
 
-    engine = _engine(sys.argv[1], Path(sys.argv[2]))
+    engine = load_engine(sys.argv[1], Path(sys.argv[2]))
     image: Any = np.random.default_rng(0).integers(0, 256, (1, 128, 301, 3)).astype(np.uint8)
     for line in sys.stdin:
         clients, seconds = line.split()

@@ -19,13 +19,10 @@ from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
-import openvino as ov
 
-from benchmarks.loads import TENSORFLOW, Seen, ask, engine_process
+from benchmarks.loads import TENSORFLOW, Seen, ask, engine_process, engines_here
 from benchmarks.servers import Server, request, serve
 from serving.catalogue import find_version
-from serving.layout import INT8_FILE
-from serving.openvino_engine import Precision
 from serving.starter import ensure_starter
 
 if TYPE_CHECKING:
@@ -69,18 +66,9 @@ def over_grpc(server: Server) -> Callable[[int, float], Seen]:
     return lambda clients, seconds: ask(client, clients, seconds)
 
 
-def engines(version_dir: Path) -> dict[str, tuple[str, ...]]:
-    """The engines that can run this version here, and the server's options for each."""
-    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    left_out = set()
-    if "BF16" not in capabilities:
-        left_out.add(Precision.BF16)
-        print("not compared in bfloat16: this CPU has it not")
-    if not (version_dir / INT8_FILE).is_file():
-        left_out.add(Precision.INT8)
-        print("not compared in 8 bits: `earshot models quantize` has not been run")
-    precisions = [precision for precision in Precision if precision not in left_out]
-    return {TENSORFLOW: ()} | {one.value: ("--engine", "openvino", "--precision", one.value) for one in precisions}
+def server_options(engine: str) -> tuple[str, ...]:
+    """The server's options for an engine."""
+    return () if engine == TENSORFLOW else ("--engine", "openvino", "--precision", engine)
 
 
 def main() -> None:
@@ -96,9 +84,9 @@ def main() -> None:
     version_dir = find_version(base_path or ensure_starter()).folder
     compared, servers = [], {}
     with ExitStack() as stack:
-        for name, settings in engines(version_dir).items():
+        for name in engines_here(version_dir):
             compared.append(Target(f"{name}, in process", stack.enter_context(engine_process(name, version_dir))))
-            servers[name] = stack.enter_context(serve(base_path, *settings))
+            servers[name] = stack.enter_context(serve(base_path, *server_options(name)))
             compared.append(Target(f"{name}, gRPC", over_grpc(servers[name])))
         for target in compared:
             target.load(1, options.seconds)
