@@ -9,6 +9,7 @@ batch row by row, is checked on a few sounds.
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ SOUND_BOUND = 5e-3
 _FROZEN_FILE = "frozen.pb"
 _OF_SHAPES = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
 """Operations whose outcome the shape of their input decides, not its values."""
+_LARGE = 10_000
+"""Bytes of a constant that says nothing of shapes."""
 
 Answers = dict[str, np.ndarray[Any, Any]]
 
@@ -82,10 +85,12 @@ class _Frozen:
     def dependent(self) -> set[str]:
         """The outputs that may depend on the values of the input, and not only on its shape."""
         # For a batch of a certain size TensorFlow knows every shape that the values do not decide.
+        graph = self.graph.as_graph_def()
+        _let_go_of_weights(graph)
         with tf.Graph().as_default():
             values = tf.compat.v1.placeholder(self.values.dtype, [2, *self.values.shape[1:]])
             outputs = tf.graph_util.import_graph_def(
-                self.graph.as_graph_def(),
+                graph,
                 input_map={self.values.name: values},
                 return_elements=[output.name for output in self.outputs.values()],
             )
@@ -141,15 +146,17 @@ def _export(version_dir: Path, folder: Path) -> None:
     sounds = probe_sounds()
     images = np.stack([spectrogram(sound, params) for sound in sounds])
     answers = first.ask(images)
+    others = [each for each in signatures.values() if each is not first]
+    dependent_of = [each.freeze().dependent() for each in others]
+    gc.collect()  # each is a copy of the weights
     frozen = first.freeze()
     computed = sorted(frozen.dependent())
     repeated = sorted(set(answers) - set(computed))
     _require_convertible(answers, computed)
     _require_rows(answers, first.ask(images[:1]), len(images), computed)
-    for each in signatures.values():
-        if each is not first:
-            own = each.ask(images if each.takes.kind is Kind.IMAGE else sounds)
-            _require_alike(answers, own, computed, each.freeze().dependent())
+    for each, dependent in zip(others, dependent_of, strict=True):
+        own = each.ask(images if each.takes.kind is Kind.IMAGE else sounds)
+        _require_alike(answers, own, computed, dependent)
     _write_network(frozen, computed, folder)
     arrays = {
         "images": images,
@@ -203,6 +210,15 @@ def _behind(tensors: Iterable[Any], *, through_shapes: bool = False) -> set[Any]
             # Which branch runs, and so what comes of it, is said by control inputs alone.
             ahead += [*(taken.op for taken in operation.inputs), *operation.control_inputs]
     return found
+
+
+def _let_go_of_weights(graph: Any) -> None:
+    """Leave of large constants what is to be known of their shape."""
+    for node in graph.node:
+        if node.op == "Const" and node.ByteSize() > _LARGE:
+            node.attr["shape"].shape.CopyFrom(node.attr["value"].tensor.tensor_shape)
+            del node.attr["value"]
+            node.op = "Placeholder"
 
 
 def _require_convertible(answers: Answers, computed: list[str]) -> None:
