@@ -105,6 +105,7 @@ class ModelServer:
         """Refuse new requests, finish those in flight within the grace period, and let go of everything."""
         for task in self._tasks:
             task.cancel()
+        self._loader.stop()
         await self._health.enter_graceful_shutdown()
         await asyncio.gather(self._grpc.stop(self.settings.grace_s), self._rest.stop())
         await asyncio.to_thread(self._servables.stop)

@@ -170,3 +170,15 @@ def test_a_second_signal_ends_at_once(base_path: Path, tmp_path: Path) -> None:
         time.sleep(0.5)
         assert running.process.poll() is None
         assert running.stop(signal.SIGTERM) == 1
+
+
+def test_sigterm_during_a_conversion_ends_it_and_the_server(
+    base_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EARSHOT_CACHE", str(tmp_path / "cache"))
+    log = tmp_path / "log"
+    with server(base_path, log, "--engine", "openvino") as running:
+        wait_for(lambda: list(tmp_path.glob("cache/openvino/.*")), 60, "the conversion to begin")
+        assert running.stop(signal.SIGTERM) == STOPPED
+    assert "version available" not in log.read_text()
+    assert not list(tmp_path.glob("cache/openvino/*"))
