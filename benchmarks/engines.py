@@ -25,11 +25,11 @@ import openvino as ov
 
 from benchmarks.loads import TENSORFLOW, engines_here, load_engine
 from serving.catalogue import find_version
-from serving.conversion import convert
+from serving.engines.conversion import convert
+from serving.engines.int8 import Int8, measure
+from serving.engines.openvino_engine import Precision
 from serving.export import export_saved_model
-from serving.int8 import Int8, measure
 from serving.network import Architecture, ConvBlock, Head, build_network, creation_order
-from serving.openvino_engine import Precision
 from serving.starter import ensure_starter
 from training.datasets import chosen_folds, find_clips
 from training.hearing import each_heard, hear
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from serving.engine import Engine
+    from serving.engines.engine import Engine
 
 SHAPE = (128, 301, 3)
 
@@ -53,10 +53,10 @@ def most_mb():
 before_mb = most_mb()
 started = time.perf_counter()
 if engine == "tensorflow":
-    from serving.engine import TensorFlowEngine
+    from serving.engines.tensorflow_engine import TensorFlowEngine
     loaded = TensorFlowEngine(version_dir)
 else:
-    from serving.openvino_engine import OpenVinoEngine, Precision
+    from serving.engines.openvino_engine import OpenVinoEngine, Precision
     loaded = OpenVinoEngine(version_dir, Precision(engine), *cache)
 seconds = time.perf_counter() - started
 image = numpy.zeros((16, 128, 301, 3), numpy.uint8)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from serving.engine import Engine
+    from serving.engines.engine import Engine
 
 TENSORFLOW = "tensorflow"
 
@@ -80,8 +80,8 @@ def engine_process(engine: str, version_dir: Path) -> Iterator[Callable[[int, fl
 
 def engines_here(version_dir: Path) -> list[str]:
     """The engines that can run this version on this CPU: `tensorflow`, and precisions of OpenVINO's."""
+    from serving.engines.openvino_engine import Precision, computes_bf16
     from serving.layout import INT8_FILE
-    from serving.openvino_engine import Precision, computes_bf16
 
     left_out = set()
     if not computes_bf16():
@@ -96,10 +96,10 @@ def engines_here(version_dir: Path) -> list[str]:
 def load_engine(name: str, version_dir: Path) -> Engine:
     """The engine of this name, with the version loaded."""
     if name == TENSORFLOW:
-        from serving.engine import TensorFlowEngine
+        from serving.engines.tensorflow_engine import TensorFlowEngine
 
         return TensorFlowEngine(version_dir)
-    from serving.openvino_engine import OpenVinoEngine, Precision
+    from serving.engines.openvino_engine import OpenVinoEngine, Precision
 
     return OpenVinoEngine(version_dir, Precision(name))
 

@@ -14,7 +14,7 @@ from local.broker import Broker
 from local.modelserver import READY_TIMEOUT_S, model_server, without_settings
 from local.ports import HOST, free_ports
 from local.processes import Child
-from serving.versions import version_folders
+from serving.layout import version_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.inspection import Version, missing_files, read_json, timestamp
-from serving.layout import CARD_FILE, EXTRA_FOLDER, PROMOTION_FILE, SAVED_MODEL_FILE
-from serving.versions import MOST_VERSION, version_folders
+from serving.layout import CARD_FILE, EXTRA_FOLDER, MOST_VERSION, PROMOTION_FILE, SAVED_MODEL_FILE, version_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

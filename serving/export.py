@@ -21,7 +21,7 @@ from earshot.spectrogram import DEFAULT_PARAMS
 from serving.failures import ExportError
 from serving.folding import fold_batch_norm
 from serving.layout import CARD_FILE, CLASSES_FILE, EXTRA_FOLDER, SPECTROGRAM_FILE, WARMUP_FILE
-from serving.signatures import DEFAULT_SIGNATURE
+from serving.modelserver.signatures import DEFAULT_SIGNATURE
 from serving.spectrogram_graph import spectrogram_graph
 from serving.warmup import write_warmup
 

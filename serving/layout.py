@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SAVED_MODEL_FILE = "saved_model.pb"
 VARIABLES_FOLDER = "variables"
 
@@ -19,3 +24,11 @@ PROMOTION_FILE = f"{EXTRA_FOLDER}/promotion.json"
 """How a version that was made elsewhere, or before, came to its number."""
 INT8_FILE = f"{EXTRA_FOLDER}/int8.json"
 """The ranges of the network's activations, which running it in 8 bits needs, and how near that is to float32."""
+
+MOST_VERSION = 2**63 - 1
+"""The highest number that the protocol can say: a folder of a higher one is no version."""
+
+
+def version_folders(base_path: Path) -> dict[int, Path]:
+    """The folders in `base_path` whose name is a number, by that number, whatever it is."""
+    return {int(path.name): path for path in base_path.iterdir() if path.name.isdecimal() and path.is_dir()}

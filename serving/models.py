@@ -134,10 +134,10 @@ def quantize(
         from training.datasets import DataError, find_clips, read_class_map
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with needs("openvino"):
-        from serving.conversion import CannotConvert
+        from serving.engines.conversion import CannotConvert
+        from serving.engines.int8 import NotQuantised
+        from serving.engines.openvino_engine import AnswersDiffer
         from serving.failures import CannotLoadNow
-        from serving.int8 import NotQuantised
-        from serving.openvino_engine import AnswersDiffer
         from training.quantising import quantise
 
     _configure_logs()

@@ -16,7 +16,7 @@ from serving.layout import SAVED_MODEL_FILE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from serving.model_config import ModelConfig
+    from serving.modelserver.model_config import ModelConfig
     from serving.settings import ServerSettings
 
 
@@ -29,8 +29,8 @@ def run(settings: ServerSettings) -> None:
     if settings.engine == "tensorflow":
         _start_tensorflow(settings)
 
-    from serving.model_config import InvalidConfig
-    from serving.server import PortTaken
+    from serving.modelserver.model_config import InvalidConfig
+    from serving.modelserver.server import PortTaken
 
     try:
         asyncio.run(_serve(settings, _models(settings)))
@@ -39,7 +39,7 @@ def run(settings: ServerSettings) -> None:
 
 
 async def _serve(settings: ServerSettings, models: list[ModelConfig]) -> None:
-    from serving.server import ModelServer
+    from serving.modelserver.server import ModelServer
 
     server = ModelServer(settings, models)
     stop = asyncio.Event()
@@ -116,7 +116,7 @@ def _quiet_import(*, debug: bool) -> Iterator[None]:
 
 def _models(settings: ServerSettings) -> list[ModelConfig]:
     """The models to serve; raises InvalidConfig."""
-    from serving.model_config import ModelConfig, read_models
+    from serving.modelserver.model_config import ModelConfig, read_models
 
     if settings.model_config_file:
         return read_models(settings.model_config_file)

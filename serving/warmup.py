@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from earshot.tfserving import messages
 from serving.layout import WARMUP_FILE
-from serving.tensors import from_numpy
+from serving.modelserver.tensors import from_numpy
 from serving.tfrecord import read_records, write_records
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ def brought_in_by(code: str) -> set[str]:
         ("import earshot.cli", set()),
         ("import serving.models, serving.catalogue, serving.inspection", set()),
         ("import training.promotion", JUDGE),
-        ("import serving.server, serving.run, serving.loading, serving.starter, serving.openvino_engine", SERVER),
+        ("import serving.modelserver.server, serving.run, serving.starter, serving.engines.openvino_engine", SERVER),
         ("import producers.agent, producers.command, producers.publisher, producers.sources", AGENT),
         ("import processors.app, processors.worker, processors.labeller", WORKER),
     ],

@@ -11,7 +11,7 @@ import numpy as np
 
 from earshot.spectrogram import DEFAULT_PARAMS
 from processors.predictor import SIGNATURE, BadAnswer, PredictError, Prediction, Predictor, check_input, predictions
-from serving.versions import version_folders
+from serving.layout import version_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,7 +98,7 @@ def saved_model(path: Path) -> Iterator[Judged]:
     """
     folder = _version(path)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from serving.engine import TensorFlowEngine
+    from serving.engines.tensorflow_engine import TensorFlowEngine
 
     try:
         engine = TensorFlowEngine(folder)

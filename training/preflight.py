@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from earshot.folders import require_writable
 from earshot.labels import UNKNOWN
 from serving.catalogue import next_version
-from serving.versions import version_folders
+from serving.layout import version_folders
 from training.datasets import DataError
 from training.report import report_files
 

@@ -10,9 +10,9 @@ import numpy as np
 import openvino as ov
 
 from processors.predictor import SIGNATURE
-from serving.conversion import convert
-from serving.int8 import Int8, measure
-from serving.openvino_engine import OpenVinoEngine, Precision
+from serving.engines.conversion import convert
+from serving.engines.int8 import Int8, measure
+from serving.engines.openvino_engine import OpenVinoEngine, Precision
 from training.datasets import DataError
 from training.fairness import recordings_seen
 from training.hearing import each_heard, hear

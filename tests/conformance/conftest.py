@@ -14,7 +14,7 @@ import grpc
 import pytest
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from serving.model_config import read_models
+from serving.modelserver.model_config import read_models
 from tests.conformance.models import write_models
 from tests.serving.conftest import serve, wait_for
 

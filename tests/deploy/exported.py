@@ -13,7 +13,7 @@ import processors.metrics
 import producers.metrics
 from processors.app import create_app
 from processors.settings import ProcessorSettings
-from serving.metrics import ServingMetrics
+from serving.modelserver.metrics import ServingMetrics
 
 if __name__ == "__main__":
     assert producers.metrics.FRAMES, processors.metrics.SEGMENTS  # their import is what registers them

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.rest import METRICS_PATH
-from serving.server_files import read_metrics_path
+from serving.modelserver.rest import METRICS_PATH
+from serving.modelserver.server_files import read_metrics_path
 from serving.settings import ServerSettings
 
 ROOT = Path(__file__).parent.parent.parent

@@ -28,8 +28,8 @@ from tensorflow_serving.apis import (
 )
 
 from serving.export import export_saved_model
-from serving.model_config import ModelConfig
-from serving.server import ModelServer
+from serving.modelserver.model_config import ModelConfig
+from serving.modelserver.server import ModelServer
 from serving.settings import ServerSettings
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ class Doubler:
         self.ran.append(inputs)
         self.go.wait(30)
         if self.fails_on is not None and self.fails_on in inputs["x"]:
-            from serving.errors import invalid
+            from serving.modelserver.errors import invalid
 
             raise invalid("the model cannot take it")
         doubled = inputs["x"] * 2

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.batching import BatchingRunner
-from serving.batching_policy import BatchingPolicy, read_batching
-from serving.errors import ServingError
-from serving.loaded import Loaded
-from serving.model_config import InvalidConfig
+from serving.modelserver.batching import BatchingRunner
+from serving.modelserver.batching_policy import BatchingPolicy, read_batching
+from serving.modelserver.errors import ServingError
+from serving.modelserver.loaded import Loaded
+from serving.modelserver.model_config import InvalidConfig
 from tests.serving.conftest import predict_request, serve
 from tests.serving.engines import Doubler
 
@@ -141,7 +141,7 @@ def test_a_request_whose_parts_do_not_all_find_room_runs_none_of_them() -> None:
 
 
 def test_tensors_that_would_be_filled_up_to_giants_run_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serving.batching.MOST_PADDED_BYTES", 4 * 1000)
+    monkeypatch.setattr("serving.modelserver.batching.MOST_PADDED_BYTES", 4 * 1000)
     engine = Doubler()
     narrow, wide = np.ones((50, 1), np.float32), np.ones((1, 900), np.float32)
     answers = batching(lambda *to: ask_all(*to, narrow, wide), engine, timeout_s=0.05, pad_variable_length=True)

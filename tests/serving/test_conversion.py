@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import serving.conversion
-from serving.conversion import (
+import serving.engines.conversion
+from serving.engines.conversion import (
     ABANDONED_S,
     ABOUT_FILE,
     ANSWERS_FILE,
@@ -31,7 +31,7 @@ from serving.conversion import (
 from serving.export import export_saved_model
 from serving.failures import CannotLoadNow
 from serving.layout import INT8_FILE
-from serving.loading import may_pass
+from serving.modelserver.loading import may_pass
 from serving.spectrogram_graph import spectrogram_graph
 from tests.processes import Command
 from tests.serving.conftest import CLASS_NAMES, THRESHOLDS, small_network, wait_for
@@ -60,7 +60,7 @@ def conversions(filled: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         made.append(version_dir)
         shutil.copytree(entry(filled), folder, dirs_exist_ok=True)
 
-    monkeypatch.setattr(serving.conversion, "_run", copied)
+    monkeypatch.setattr(serving.engines.conversion, "_run", copied)
     return made
 
 
@@ -95,7 +95,9 @@ def test_a_version_of_the_same_content_is_not_converted_again_wherever_it_is(
 
 
 def test_what_is_converted_already_is_read_without_tensorflow(exported: Path, cache: Path) -> None:
-    code = f"from pathlib import Path; from serving.conversion import convert; convert(Path({str(exported)!r}), "
+    code = (
+        f"from pathlib import Path; from serving.engines.conversion import convert; convert(Path({str(exported)!r}), "
+    )
     assert "tensorflow" not in brought_in_by(f"{code}Path({str(cache)!r}))")
 
 
@@ -129,7 +131,7 @@ def test_entries_that_nobody_used_for_longest_are_forgotten(
     exported: Path, cache: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = entry(cache)
-    monkeypatch.setattr(serving.conversion, "KEPT", 2)
+    monkeypatch.setattr(serving.engines.conversion, "KEPT", 2)
     for number, name in enumerate(("older", "old", "lately")):
         os.utime(shutil.copytree(own, own.with_name(name)), (number, number))
     shutil.rmtree(own)
@@ -141,7 +143,7 @@ def test_entries_and_folders_that_another_process_removes_meanwhile_fail_nothing
     exported: Path, cache: Path, conversions: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = entry(cache)
-    monkeypatch.setattr(serving.conversion, "KEPT", 1)
+    monkeypatch.setattr(serving.engines.conversion, "KEPT", 1)
     stat = Path.stat
 
     def gone(path: Path, **options: Any) -> os.stat_result:
@@ -223,7 +225,14 @@ def test_a_conversion_that_fails_otherwise_is_not_tried_again(exported: Path, tm
 @pytest.mark.parametrize("file", [ANSWERS_FILE, WEIGHTS_FILE])
 def test_a_full_disk_has_an_exit_status_of_its_own(exported: Path, tmp_path: Path, file: str) -> None:
     (tmp_path / file).symlink_to("/dev/full")
-    command = [sys.executable, "-m", "serving.conversion_process", str(exported), str(tmp_path), str(os.getpid())]
+    command = [
+        sys.executable,
+        "-m",
+        "serving.engines.conversion_process",
+        str(exported),
+        str(tmp_path),
+        str(os.getpid()),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == NO_ROOM, done.stderr
     assert "Traceback" not in done.stderr

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from serving import conversion_process, openvino_export
-from serving.conversion import NO_ROOM, UNSUPPORTED, Unsupported
+from serving.engines import conversion_process, openvino_export
+from serving.engines.conversion import NO_ROOM, UNSUPPORTED, Unsupported
 from serving.failures import CannotLoadNow
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import grpc
 import numpy as np
 
-from serving.errors import ServingError
-from serving.inference_pool import InferencePool
-from serving.loaded import Loaded
+from serving.modelserver.errors import ServingError
+from serving.modelserver.inference_pool import InferencePool
+from serving.modelserver.loaded import Loaded
 from tests.serving.engines import Doubler
 
 X = np.ones((1, 1), np.float32)

@@ -7,7 +7,7 @@ import openvino as ov
 import pytest
 from openvino import opset13 as operations
 
-from serving.int8 import Int8, NotQuantised, Range, measure, quantised
+from serving.engines.int8 import Int8, NotQuantised, Range, measure, quantised
 from serving.layout import INT8_FILE
 
 if TYPE_CHECKING:

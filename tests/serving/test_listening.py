@@ -16,9 +16,9 @@ import pytest
 import trustme
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from serving.engine import TensorFlowEngine
-from serving.model_config import InvalidConfig
-from serving.server_files import read_credentials, read_metrics_path
+from serving.engines.tensorflow_engine import TensorFlowEngine
+from serving.modelserver.model_config import InvalidConfig
+from serving.modelserver.server_files import read_credentials, read_metrics_path
 from tests.serving.conftest import metrics, predict_request, serve
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serving.failures import CannotLoadNow
-from serving.loading import Loader
-from serving.metrics import ServingMetrics
-from serving.model_config import InvalidConfig
+from serving.modelserver.loading import Loader
+from serving.modelserver.metrics import ServingMetrics
+from serving.modelserver.model_config import InvalidConfig
 from serving.settings import ServerSettings
 from tests.serving.conftest import wait_for
 

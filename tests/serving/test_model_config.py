@@ -13,8 +13,8 @@ from google.protobuf import text_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_management_pb2
 
-from serving.model_config import InvalidConfig, ModelConfig, read_models
-from serving.version_policy import VersionPolicy
+from serving.modelserver.model_config import InvalidConfig, ModelConfig, read_models
+from serving.modelserver.version_policy import VersionPolicy
 from tests.conformance.models import write_half_plus
 from tests.serving.conftest import Served, metrics, predict_request, serve, wait_for
 

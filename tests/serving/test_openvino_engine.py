@@ -10,11 +10,11 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from serving.engine import TensorFlowEngine
-from serving.errors import ServingError
-from serving.int8 import Int8, NotQuantised, measure
+from serving.engines.int8 import Int8, NotQuantised, measure
+from serving.engines.openvino_engine import BOUNDS, AnswersDiffer, CannotRun, OpenVinoEngine, Precision, computes_bf16
+from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.layout import INT8_FILE
-from serving.openvino_engine import BOUNDS, AnswersDiffer, CannotRun, OpenVinoEngine, Precision, computes_bf16
+from serving.modelserver.errors import ServingError
 from tests.serving.conftest import CLASS_NAMES, THRESHOLDS
 
 if TYPE_CHECKING:

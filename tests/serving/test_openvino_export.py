@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.conversion import Unsupported, convert
-from serving.engine import TensorFlowEngine
-from serving.openvino_engine import OpenVinoEngine, Precision
-from serving.openvino_export import _load, _Signature, _takes, export
+from serving.engines.conversion import Unsupported, convert
+from serving.engines.openvino_engine import OpenVinoEngine, Precision
+from serving.engines.openvino_export import _load, _Signature, _takes, export
+from serving.engines.tensorflow_engine import TensorFlowEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serving.loaded import Loaded, Retired
-from serving.version_policy import VersionPolicy
-from serving.versions import Retries, State, VersionWatcher
+from serving.modelserver.loaded import Loaded, Retired
+from serving.modelserver.version_policy import VersionPolicy
+from serving.modelserver.versions import Retries, State, VersionWatcher
 from tests.serving.conftest import wait_for
 from tests.serving.engines import Doubler
 

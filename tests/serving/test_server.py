@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.metrics import APIS, CODES
-from serving.model_config import ModelConfig
-from serving.server import HEALTH_NAMES, ModelServer, PortTaken
+from serving.modelserver.metrics import APIS, CODES
+from serving.modelserver.model_config import ModelConfig
+from serving.modelserver.server import HEALTH_NAMES, ModelServer, PortTaken
 from serving.settings import ServerSettings
 from tests.serving.conftest import Served, metrics, serve, wait_for
 

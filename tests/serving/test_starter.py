@@ -14,8 +14,8 @@ import typer
 import serving.starter
 from earshot.audio import windows
 from earshot.spectrogram import spectrogram
+from serving.engines.openvino_engine import OpenVinoEngine, Precision
 from serving.failures import InvalidModelFile
-from serving.openvino_engine import OpenVinoEngine, Precision
 from serving.starter import STARTER, ensure_starter, main
 from training.clips import load_clip
 

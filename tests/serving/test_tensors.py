@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from serving.tensors import InvalidTensor, from_numpy, to_numpy
+from serving.modelserver.tensors import InvalidTensor, from_numpy, to_numpy
 
 
 def proto_of(array: Any) -> tensor_pb2.TensorProto:

@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 
-from serving.engine import TensorFlowEngine
+from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.export import export_saved_model
-from serving.versions import SETTLED_S, State, VersionWatcher
+from serving.modelserver.versions import SETTLED_S, State, VersionWatcher
 from tests.serving.conftest import CLASS_NAMES, Served, predict_request, serve, small_network, wait_for
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from serving.engine import TensorFlowEngine
+from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.failures import BrokenModel
-from serving.loading import warm_up
+from serving.modelserver.loading import warm_up
 from serving.warmup import read_warmup, write_warmup
 
 if TYPE_CHECKING:

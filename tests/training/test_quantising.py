@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import serving.int8
+import serving.engines.int8
 import training.quantising
 from earshot.cli import app
+from serving.engines.int8 import Int8
+from serving.engines.openvino_engine import OpenVinoEngine, Precision
 from serving.export import export_saved_model
-from serving.int8 import Int8
 from serving.layout import INT8_FILE, TRAINING_FILE
-from serving.openvino_engine import OpenVinoEngine, Precision
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
 from tests.training.test_promotion import network
 
@@ -94,7 +94,7 @@ def test_a_version_that_does_not_say_what_it_saw_is_compared_on_other_clips_than
 def test_too_little_agreement_is_refused_and_nothing_is_written(
     base_path: Path, data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving.int8, "LEAST_AGREEMENT", 1.01)
+    monkeypatch.setattr(serving.engines.int8, "LEAST_AGREEMENT", 1.01)
     done = quantize(base_path, data, cache)
     assert done.exit_code == REFUSED
     assert "serve it with --precision bf16 or f32" in done.output

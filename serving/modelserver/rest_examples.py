@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from earshot.tfserving import messages
-from serving.errors import invalid
-from serving.rest_json import BASE64, kind_of, short_floats, shown, string, utf8
+from serving.modelserver.errors import invalid
+from serving.modelserver.rest_json import BASE64, kind_of, short_floats, shown, string, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

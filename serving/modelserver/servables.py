@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import grpc
 
 from earshot.logs import get_log
-from serving.errors import ServingError, failed_precondition, invalid, not_found, unavailable
-from serving.loaded import Loaded, Retired
-from serving.versions import State
+from serving.modelserver.errors import ServingError, failed_precondition, invalid, not_found, unavailable
+from serving.modelserver.loaded import Loaded, Retired
+from serving.modelserver.versions import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tensorflow_serving.apis import model_pb2
 
-    from serving.model_config import ModelConfig
-    from serving.versions import VersionWatcher
+    from serving.modelserver.model_config import ModelConfig
+    from serving.modelserver.versions import VersionWatcher
 
 log = get_log(__name__)
 

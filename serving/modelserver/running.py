@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from serving.loaded import Loaded
+    from serving.modelserver.loaded import Loaded
 
 
 def run_model(

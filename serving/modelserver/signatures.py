@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from serving.errors import ServingError, failed_precondition, invalid
-from serving.tensors import InvalidTensor, dtype_name, to_numpy
+from serving.modelserver.errors import ServingError, failed_precondition, invalid
+from serving.modelserver.tensors import InvalidTensor, dtype_name, to_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -11,13 +11,13 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from earshot.logs import get_log
-from serving.errors import ServingError
-from serving.metrics import APIS
+from serving.modelserver.errors import ServingError
+from serving.modelserver.metrics import APIS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from serving.metrics import ServingMetrics
+    from serving.modelserver.metrics import ServingMetrics
 
 log = get_log(__name__)
 

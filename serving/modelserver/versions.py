@@ -16,23 +16,20 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from earshot.logs import get_log
-from serving.layout import SAVED_MODEL_FILE
-from serving.loaded import Loaded
-from serving.version_policy import VersionPolicy
+from serving.layout import MOST_VERSION, SAVED_MODEL_FILE, version_folders
+from serving.modelserver.loaded import Loaded
+from serving.modelserver.version_policy import VersionPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from serving.engine import Engine
+    from serving.engines.engine import Engine
 
 log = get_log(__name__)
 
 SETTLED_S = 1.0
 """A folder that nothing has touched for so long is whole."""
-
-MOST_VERSION = 2**63 - 1
-"""The highest number that the protocol can say: a folder of a higher one is no version."""
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 
@@ -75,11 +72,6 @@ class _Failure:
     attempts: int
     again_at: float
     """Time on the monotonic clock; infinite: when its files have changed."""
-
-
-def version_folders(base_path: Path) -> dict[int, Path]:
-    """The folders in `base_path` whose name is a number, by that number, whatever it is."""
-    return {int(path.name): path for path in base_path.iterdir() if path.name.isdecimal() and path.is_dir()}
 
 
 class VersionWatcher:

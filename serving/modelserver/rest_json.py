@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serving.errors import ServingError, invalid
+from serving.modelserver.errors import ServingError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino as ov
 
-from serving.conversion import Kind, convert
-from serving.errors import invalid
-from serving.int8 import Int8, quantised
+from serving.engines.conversion import Kind, convert
+from serving.engines.int8 import Int8, quantised
+from serving.modelserver.errors import invalid
 from serving.saved_model import read_signatures
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from serving.int8 import Range
+    from serving.engines.int8 import Range
 
 _DEVICE = "CPU"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
-from serving.errors import ServingError, invalid, status_code
 from serving.failures import CannotLoadNow
+from serving.modelserver.errors import ServingError, invalid, status_code
 from serving.saved_model import SERVE_TAG, read_signatures
 
 if TYPE_CHECKING:
@@ -18,29 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from tensorflow.core.protobuf import meta_graph_pb2
-
-
-class Engine(Protocol):
-    """A loaded version that can be run."""
-
-    @property
-    def signature_defs(self) -> Mapping[str, meta_graph_pb2.SignatureDef]:
-        """Each signature by its name."""
-        ...
-
-    def run(
-        self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
-    ) -> dict[str, NDArray[Any]]:
-        """The outputs asked for, by name, of checked inputs by name; called by several threads at once.
-
-        Raises ServingError where the model cannot take the inputs.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of the model's memory; nothing runs any more."""
-        ...
 
 
 _PASSING = (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError, tf.errors.AbortedError)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from earshot.logs import get_log
-from serving.errors import ServingError
-from serving.examples import INPUTS, classifier, regressor, serialized_examples
 from serving.failures import BrokenModel, CannotLoadNow
-from serving.model_config import InvalidConfig
+from serving.modelserver.errors import ServingError
+from serving.modelserver.examples import INPUTS, classifier, regressor, serialized_examples
+from serving.modelserver.model_config import InvalidConfig
+from serving.modelserver.signatures import decode_inputs, signature_to_predict
+from serving.modelserver.tensors import numpy_type
 from serving.saved_model import SERVE_TAG, is_callable
-from serving.signatures import decode_inputs, signature_to_predict
-from serving.tensors import numpy_type
 from serving.warmup import read_warmup
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tensorflow.core.protobuf import meta_graph_pb2
     from tensorflow_serving.apis import input_pb2, model_pb2, prediction_log_pb2
 
-    from serving.engine import Engine
-    from serving.metrics import ServingMetrics
+    from serving.engines.engine import Engine
+    from serving.modelserver.metrics import ServingMetrics
     from serving.settings import ServerSettings
 
 log = get_log(__name__)
@@ -73,12 +73,12 @@ class Loader:
 
     def _engine(self, version_dir: Path) -> Engine:
         if self._settings.engine == "openvino":
-            from serving.openvino_engine import OpenVinoEngine, Precision
+            from serving.engines.openvino_engine import OpenVinoEngine, Precision
 
             precision = Precision(self._settings.precision)
             threads = self._settings.tensorflow_intra_op_parallelism
             return OpenVinoEngine(version_dir, precision, threads=threads, stop=self._stopped)
-        from serving.engine import TensorFlowEngine, Threads
+        from serving.engines.tensorflow_engine import TensorFlowEngine, Threads
 
         threads_of = Threads(
             self._settings.tensorflow_intra_op_parallelism, self._settings.tensorflow_inter_op_parallelism

@@ -7,15 +7,15 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
-from serving.errors import unavailable
-from serving.running import run_model
+from serving.modelserver.errors import unavailable
+from serving.modelserver.running import run_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from serving.loaded import Loaded
+    from serving.modelserver.loaded import Loaded
 
 
 class Runner(Protocol):

@@ -1,6 +1,6 @@
 """A version's SavedModel as OpenVINO takes it, with the SavedModel's own answers; made once, and kept in the cache.
 
-TensorFlow makes it, in a process of its own (`serving.conversion_process`): who only reads it needs no TensorFlow.
+TensorFlow makes it, in a process of its own (`conversion_process`): who only reads it needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ ANSWERS_FILE = "answers.npz"
 ABOUT_FILE = "about.json"
 
 UNSUPPORTED = 3
-"""Exit status of `serving.conversion_process` where the version is of a kind that is not converted."""
+"""Exit status of `serving.engines.conversion_process` where the version is of a kind that is not converted."""
 NO_ROOM = 4
 """Its exit status where memory or the disk was full."""
 
@@ -188,7 +188,7 @@ def write_about(
 
 
 def _run(version_dir: Path, folder: Path, stop: threading.Event) -> None:
-    module = "serving.conversion_process"
+    module = "serving.engines.conversion_process"
     command = [sys.executable, "-m", module, str(version_dir), str(folder), str(os.getpid())]
     with subprocess.Popen(
         command,

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from serving.loaded import Loaded
+    from serving.modelserver.loaded import Loaded
 
 APIS = ("Predict", "Classify", "Regress", "MultiInference")
 """What clients ask models for."""

@@ -1,6 +1,6 @@
 """Writes a version's SavedModel for OpenVINO: its network frozen, and what the SavedModel answers to a few sounds.
 
-`serving.conversion_process` runs it. OpenVINO gets the network alone: it frees its memory twice where a graph has
+`conversion_process` runs it. OpenVINO gets the network alone: it frees its memory twice where a graph has
 strings (2026.4), and its FFT took five times as long as the whole network. So what does not depend on the input's
 values, such as class names, is written down once, and PCM becomes an image by `earshot.spectrogram`, the definition
 that the graph follows. What depends on the input is read off the graph; that PCM is answered as its image is, and a
@@ -21,7 +21,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from earshot.audio import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, pcm16
 from earshot.spectrogram import spectrogram
-from serving.conversion import (
+from serving.engines.conversion import (
     ANSWERS_FILE,
     NETWORK_FILE,
     Kind,

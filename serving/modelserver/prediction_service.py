@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from earshot.tfserving import messages
-from serving.errors import invalid
+from serving.modelserver.errors import invalid
 
 if TYPE_CHECKING:
     from tensorflow_serving.apis import (
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         regression_pb2,
     )
 
-    from serving.inference import Inference
-    from serving.servables import Servables
+    from serving.modelserver.inference import Inference
+    from serving.modelserver.servables import Servables
 
 SIGNATURE_FIELD = "signature_def"
 """The one metadata field that GetModelMetadata knows."""

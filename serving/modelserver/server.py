@@ -13,28 +13,28 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from earshot.logs import get_log
-from serving.batching import BatchingRunner
-from serving.batching_policy import BatchingPolicy, read_batching
-from serving.errors import ServingError
-from serving.inference import Inference
-from serving.inference_pool import InferencePool
-from serving.interceptor import CallInterceptor
-from serving.loading import Loader, may_pass
-from serving.metrics import ServingMetrics
-from serving.model_config import InvalidConfig, read_models
-from serving.model_service import ModelService
-from serving.prediction_service import PredictionService
-from serving.rest import METRICS_PATH, RestApi
-from serving.servables import Servables
-from serving.server_files import read_credentials, read_metrics_path
-from serving.versions import Retries, VersionWatcher
+from serving.modelserver.batching import BatchingRunner
+from serving.modelserver.batching_policy import BatchingPolicy, read_batching
+from serving.modelserver.errors import ServingError
+from serving.modelserver.inference import Inference
+from serving.modelserver.inference_pool import InferencePool
+from serving.modelserver.interceptor import CallInterceptor
+from serving.modelserver.loading import Loader, may_pass
+from serving.modelserver.metrics import ServingMetrics
+from serving.modelserver.model_config import InvalidConfig, read_models
+from serving.modelserver.model_service import ModelService
+from serving.modelserver.prediction_service import PredictionService
+from serving.modelserver.rest import METRICS_PATH, RestApi
+from serving.modelserver.servables import Servables
+from serving.modelserver.server_files import read_credentials, read_metrics_path
+from serving.modelserver.versions import Retries, VersionWatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from serving.inference_pool import Runner
-    from serving.model_config import ModelConfig
+    from serving.modelserver.inference_pool import Runner
+    from serving.modelserver.model_config import ModelConfig
     from serving.settings import ServerSettings
 
 log = get_log(__name__)

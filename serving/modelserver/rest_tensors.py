@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from serving.errors import ServingError, invalid
-from serving.rest_json import BASE64, short_floats, shown, string, type_error
-from serving.signatures import check_shape
-from serving.tensors import MOST_DIMENSIONS, InvalidTensor, dtype_name, numpy_type
+from serving.modelserver.errors import ServingError, invalid
+from serving.modelserver.rest_json import BASE64, short_floats, shown, string, type_error
+from serving.modelserver.signatures import check_shape
+from serving.modelserver.tensors import MOST_DIMENSIONS, InvalidTensor, dtype_name, numpy_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from earshot.tfserving import messages
-from serving.errors import failed_precondition, invalid
-from serving.signatures import CLASSIFY, DEFAULT_SIGNATURE, REGRESS
+from serving.modelserver.errors import failed_precondition, invalid
+from serving.modelserver.signatures import CLASSIFY, DEFAULT_SIGNATURE, REGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

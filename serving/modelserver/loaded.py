@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from serving.engine import Engine
+    from serving.engines.engine import Engine
 
 
 class Retired(Exception):

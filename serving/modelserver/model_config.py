@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from google.protobuf import text_format
 
 from earshot.tfserving import messages
-from serving.version_policy import VersionPolicy
+from serving.modelserver.version_policy import VersionPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

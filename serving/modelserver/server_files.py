@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from serving.model_config import InvalidConfig, read_text_proto
-from serving.rest import METRICS_PATH
-from serving.text_protos import MonitoringConfig, SSLConfig
+from serving.modelserver.model_config import InvalidConfig, read_text_proto
+from serving.modelserver.rest import METRICS_PATH
+from serving.modelserver.text_protos import MonitoringConfig, SSLConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

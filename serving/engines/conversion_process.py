@@ -1,6 +1,6 @@
 """The process that converts a version for OpenVINO: its exit status says what came of it, and it ends with its parent.
 
-Run by `serving.conversion`: python -m serving.conversion_process VERSION_DIR FOLDER PARENT
+Run by `serving.engines.conversion`: python -m serving.engines.conversion_process VERSION_DIR FOLDER PARENT
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from serving.conversion import NO_ROOM, UNSUPPORTED, Unsupported
+from serving.engines.conversion import NO_ROOM, UNSUPPORTED, Unsupported
 from serving.failures import CannotLoadNow
 
 _LOOK_S = 0.5
@@ -24,7 +24,7 @@ def main(version_dir: Path, folder: Path, parent: int) -> int:
     """Convert the version into `folder`, and return the exit status; parent: the process that waits for it."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
-        from serving.openvino_export import export  # seconds, in which the parent may end
+        from serving.engines.openvino_export import export  # seconds, in which the parent may end
 
         export(version_dir, folder)
     except Unsupported as error:

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 
-from serving.errors import ServingError, failed_precondition, invalid, unavailable
-from serving.running import run_model
+from serving.modelserver.errors import ServingError, failed_precondition, invalid, unavailable
+from serving.modelserver.running import run_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from serving.batching_policy import BatchingPolicy
-    from serving.loaded import Loaded
+    from serving.modelserver.batching_policy import BatchingPolicy
+    from serving.modelserver.loaded import Loaded
 
 Arrays = dict[str, "NDArray[Any]"]
 _Key = tuple["Loaded", str, tuple[Any, ...]]

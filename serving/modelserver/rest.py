@@ -17,14 +17,14 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from earshot.logs import get_log
 from earshot.tfserving import messages
-from serving.errors import ServingError, invalid, unavailable
-from serving.inference import LIGHT_BYTES
-from serving.model_service import model_status
-from serving.prediction_service import SIGNATURE_FIELD, model_metadata
-from serving.rest_examples import classify_answer, examples, regress_answer
-from serving.rest_json import parse, signature_name
-from serving.rest_tensors import has_rows, predict_answer, predict_inputs
-from serving.signatures import DEFAULT_SIGNATURE
+from serving.modelserver.errors import ServingError, invalid, unavailable
+from serving.modelserver.inference import LIGHT_BYTES
+from serving.modelserver.model_service import model_status
+from serving.modelserver.prediction_service import SIGNATURE_FIELD, model_metadata
+from serving.modelserver.rest_examples import classify_answer, examples, regress_answer
+from serving.modelserver.rest_json import parse, signature_name
+from serving.modelserver.rest_tensors import has_rows, predict_answer, predict_inputs
+from serving.modelserver.signatures import DEFAULT_SIGNATURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from tensorflow_serving.apis import model_pb2
 
-    from serving.inference import Inference
-    from serving.metrics import ServingMetrics
-    from serving.servables import Servables
+    from serving.modelserver.inference import Inference
+    from serving.modelserver.metrics import ServingMetrics
+    from serving.modelserver.servables import Servables
 
 log = get_log(__name__)
 

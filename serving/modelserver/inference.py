@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 
 from earshot.tfserving import messages
-from serving.errors import ServingError, invalid
-from serving.examples import (
+from serving.modelserver.errors import ServingError, invalid
+from serving.modelserver.examples import (
     ExampleSignature,
     classification_result,
     classifier,
@@ -20,7 +20,7 @@ from serving.examples import (
     regressor,
     serialized_examples,
 )
-from serving.signatures import (
+from serving.modelserver.signatures import (
     CLASSIFY,
     DEFAULT_SIGNATURE,
     REGRESS,
@@ -28,7 +28,7 @@ from serving.signatures import (
     decode_inputs,
     signature_to_predict,
 )
-from serving.tensors import from_numpy
+from serving.modelserver.tensors import from_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
         regression_pb2,
     )
 
-    from serving.inference_pool import Runner
-    from serving.loaded import Loaded
-    from serving.metrics import ServingMetrics
-    from serving.servables import Servables
+    from serving.modelserver.inference_pool import Runner
+    from serving.modelserver.loaded import Loaded
+    from serving.modelserver.metrics import ServingMetrics
+    from serving.modelserver.servables import Servables
 
 T = TypeVar("T")
 

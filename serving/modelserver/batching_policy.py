@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from serving.model_config import InvalidConfig, read_text_proto
-from serving.text_protos import BatchingParameters
+from serving.modelserver.model_config import InvalidConfig, read_text_proto
+from serving.modelserver.text_protos import BatchingParameters
 
 if TYPE_CHECKING:
     from pathlib import Path

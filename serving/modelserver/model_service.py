@@ -9,14 +9,14 @@ import grpc
 
 from earshot.logs import get_log
 from earshot.tfserving import messages
-from serving.errors import invalid, not_found
-from serving.model_config import InvalidConfig, models_of
-from serving.prediction_service import unary
+from serving.modelserver.errors import invalid, not_found
+from serving.modelserver.model_config import InvalidConfig, models_of
+from serving.modelserver.prediction_service import unary
 
 if TYPE_CHECKING:
     from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
-    from serving.servables import Servables
+    from serving.modelserver.servables import Servables
 
 log = get_log(__name__)
 
