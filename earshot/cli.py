@@ -182,7 +182,18 @@ def demo(settings: DemoSettings) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command; `arguments` are the process's where None."""
-    app(arguments, prog_name="earshot")
+    app([_switch(word) for word in (sys.argv[1:] if arguments is None else arguments)], prog_name="earshot")
+
+
+def _switch(word: str) -> str:
+    """A switch of the model server that is set as TensorFlow Serving's are, `--name=true`, in Earshot's own way."""
+    name, _, value = word.partition("=")
+    switches = {
+        ServerSettings.option(each) for each, field in ServerSettings.model_fields.items() if field.annotation is bool
+    }
+    if name.replace("_", "-") not in switches or value.lower() not in {"true", "false"}:
+        return word
+    return name if value.lower() == "true" else f"--no-{name[2:]}"
 
 
 def component(command: str) -> None:

@@ -24,7 +24,7 @@ def run(settings: ServerSettings) -> None:
     """Serve models over TensorFlow Serving's APIs, until SIGTERM or Ctrl-C; requests in flight are answered."""
     signal.signal(signal.SIGTERM, _end)  # until the event loop takes over: TensorFlow takes seconds to import
     signal.signal(signal.SIGINT, _end)
-    _check_engine(settings)
+    _check_settings(settings)
     _check_ports(settings)
     if settings.engine == "tensorflow":
         _start_tensorflow(settings)
@@ -62,8 +62,12 @@ def _end(*_: object) -> NoReturn:
     raise SystemExit(0)
 
 
-def _check_engine(settings: ServerSettings) -> None:
-    """Find out before the seconds that TensorFlow takes to import."""
+def _check_settings(settings: ServerSettings) -> None:
+    """Find settings that do not go together before the seconds that TensorFlow takes to import."""
+    if settings.batching_parameters_file and not settings.enable_batching:
+        raise fail("--batching-parameters-file says how to batch, and nothing is batched; add --enable-batching")
+    if settings.model_config_file and settings.model_base_path:
+        raise fail("--model-config-file names the models; leave --model-base-path out")
     if settings.engine != "openvino":
         if settings.precision != "f32":
             raise fail(f"--precision {settings.precision} is for OpenVINO; add --engine openvino")
@@ -74,9 +78,14 @@ def _check_engine(settings: ServerSettings) -> None:
 
 def _check_ports(settings: ServerSettings) -> None:
     """Find a taken port before the seconds that TensorFlow takes to import."""
+    try:
+        socket.getaddrinfo(settings.host, None)
+    except socket.gaierror as error:
+        raise fail(f"--host {settings.host} is no address ({error.strerror}); 0.0.0.0 is every network") from None
     for option, port in (("port", settings.port), ("rest-api-port", settings.rest_api_port)):
         try:
-            socket.create_server((settings.host, port)).close()
+            family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+            socket.create_server((settings.host, port), family=family).close()
         except OSError as error:
             raise fail(
                 f"cannot listen on {settings.host}:{port} ({error.strerror or error}); choose another --{option}"
@@ -118,9 +127,12 @@ def _models(settings: ServerSettings) -> list[ModelConfig]:
     """The models to serve; raises InvalidConfig."""
     from serving.modelserver.model_config import ModelConfig, read_models
 
-    if settings.model_config_file:
-        return read_models(settings.model_config_file)
-    return [ModelConfig(settings.model_name, _base_path(settings))]
+    if not settings.model_config_file:
+        return [ModelConfig(settings.model_name, _base_path(settings))]
+    models = read_models(settings.model_config_file)
+    for model in models:
+        _check_base_path(model.base_path)
+    return models
 
 
 def _base_path(settings: ServerSettings) -> Path:
@@ -138,10 +150,14 @@ def _base_path(settings: ServerSettings) -> Path:
                 f"cannot expand the starter model into {error.filename or 'the cache'} ({error.strerror or error}); "
                 "set EARSHOT_CACHE to a folder that you may write to, or name a model with --model-base-path"
             ) from None
+    _check_base_path(path)
+    return path
+
+
+def _check_base_path(path: Path) -> None:
     if not path.is_dir():
         raise fail(f"model base path {path} is no folder; give the folder that holds the version folders (1, 2, ...)")
     if (path / SAVED_MODEL_FILE).exists():
         raise fail(
             f"model base path {path} is a version itself; give the folder that holds it, {path.absolute().parent}"
         )
-    return path

@@ -130,7 +130,8 @@ class Servables:
                 return labels[spec.version_label]
             if spec.version_label in self._waiting_labels.get(spec.name, {}):
                 raise unavailable(f"label {spec.version_label} of {spec.name} waits for its version to be loaded")
-            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
+            known = ", ".join(labels) or "none"
+            raise invalid(f"Unrecognized servable version label: {spec.version_label}; labels: {known}")
         return spec.version.value if spec.HasField("version") else None
 
     @contextmanager

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import socket
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -123,10 +124,11 @@ class ModelServer:
             why = f"; or key and certificate of {file} are no PEM, or do not belong together" if file else ""
             raise PortTaken(_taken(address, "port") + why) from error
         if self.settings.grpc_socket_path:
+            path = self.settings.grpc_socket_path
+            _require_unused(path)
             try:
-                self._grpc.add_insecure_port(f"unix:{self.settings.grpc_socket_path.absolute()}")
+                self._grpc.add_insecure_port(f"unix:{path.absolute()}")
             except RuntimeError as error:
-                path = self.settings.grpc_socket_path
                 raise PortTaken(
                     f"cannot listen on {path}: its folder must exist, and no other server use it"
                 ) from error
@@ -164,6 +166,7 @@ class ModelServer:
         return VersionWatcher(
             model.base_path,
             self._loader.load,
+            model=model.name,
             policy=model.policy,
             poll_s=self.settings.file_system_poll_wait_seconds,
             retries=Retries(self.settings.max_num_load_retries, self.settings.load_retry_interval_micros / 1e6),
@@ -233,6 +236,16 @@ def _runner(settings: ServerSettings) -> Runner:
 def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
     pairs = [pair.split("=") for pair in text.split(",") if pair]
     return [(key, int(value) if re.fullmatch(r"-?\d{1,9}", value) else value) for key, value in pairs]
+
+
+def _require_unused(path: Path) -> None:
+    """Raise PortTaken where another server listens on a socket: gRPC would take it over without a word."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path.absolute()))
+        except OSError:
+            return
+    raise PortTaken(f"cannot listen on {path}: another server uses it; choose another --grpc-socket-path")
 
 
 def _taken(address: str, option: str) -> str:

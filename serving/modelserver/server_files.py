@@ -20,6 +20,12 @@ def read_credentials(path: Path) -> grpc.ServerCredentials:
     read_text_proto(path, config)
     if not (config.server_key and config.server_cert):
         raise InvalidConfig(f"{path} needs a server_key and a server_cert, both as PEM")
+    for name in ("server_key", "server_cert", "custom_ca"):
+        text = getattr(config, name)
+        if text and "-----BEGIN" not in text:
+            raise InvalidConfig(
+                f"{path}: {name} must be the text of a PEM file, which begins with -----BEGIN, not its path"
+            )
     if config.client_verify and not config.custom_ca:
         raise InvalidConfig(f"{path} asks clients for certificates (client_verify) and has no custom_ca to verify them")
     return grpc.ssl_server_credentials(

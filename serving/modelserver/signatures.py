@@ -31,7 +31,7 @@ def signature_to_predict(
     """The signature named `name` (empty: the default); raises ServingError where Predict cannot call it."""
     name = name or DEFAULT_SIGNATURE
     if name not in signatures:
-        known = ", ".join(sorted(signatures))
+        known = ", ".join(sorted(each for each, signature in signatures.items() if signature.method_name))
         raise failed_precondition(f'Serving signature key "{name}" not found; the model has {known}.')
     if signatures[name].method_name not in {PREDICT, CLASSIFY, REGRESS}:
         raise ServingError(

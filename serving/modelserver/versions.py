@@ -85,15 +85,17 @@ class VersionWatcher:
         base_path: Path,
         load: Callable[[Path], Engine],
         *,
+        model: str = "",
         policy: VersionPolicy | None = None,
         poll_s: float = 1.0,
         retries: Retries | None = None,
         passing: Callable[[Exception], bool] = lambda error: isinstance(error, OSError),
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """poll_s: seconds between two looks; 0 or less: once, until all that was found then is loaded.
+        """Watch from `start` on.
 
-        passing: whether the reason of a failure may pass.
+        model: its name, for the log. poll_s: seconds between two looks; 0 or less: once, until all that was found then
+        is loaded. passing: whether the reason of a failure may pass.
         """
         self.base_path = base_path
         self.policy = policy or VersionPolicy()
@@ -101,6 +103,8 @@ class VersionWatcher:
         """The versions that are served, the highest first; a new dictionary at each change."""
         self._asked, self._answered = 1, 0
         self._load = load
+        self._log = log.bind(model=model) if model else log
+        self._missing: set[int] = set()
         self._poll_s = poll_s
         self._retries = retries or Retries()
         self._passing = passing
@@ -155,6 +159,7 @@ class VersionWatcher:
             if self._statuses[gone].state is not State.UNLOADING:
                 self._forget(gone)
         candidates = self.policy.candidates(folders)
+        self._tell_missing(set(self.policy.specific) - folders.keys())
         served: list[int] = []
         for position, version in enumerate(candidates):
             if self._stop.is_set() or len(served) == self.policy.most:
@@ -165,8 +170,15 @@ class VersionWatcher:
         if not self._stop.is_set() and (served or not candidates):
             self._unload(set(self.loaded) - set(served))
         if not candidates and not self._idle:
-            log.warning("no version to serve, waiting for a numeric folder", base_path=str(self.base_path))
+            self._log.warning("no version to serve, waiting for a numeric folder", base_path=str(self.base_path))
         self._idle = not candidates
+
+    def _tell_missing(self, missing: set[int]) -> None:
+        for version in sorted(missing - self._missing):
+            self._log.warning(
+                "version is to be served and has no folder", version=version, base_path=str(self.base_path)
+            )
+        self._missing = missing
 
     def _leave(self, versions: list[int]) -> None:
         """Wait no longer until these are whole: newer ones are served."""
@@ -181,7 +193,7 @@ class VersionWatcher:
             try:
                 self.poll()
             except OSError as error:
-                log.warning("cannot read the model base path, trying again", error=str(error))
+                self._log.warning("cannot read the model base path, trying again", error=str(error))
             waiting = any(each.state in {State.START, State.LOADING} for each in self.statuses())
             if not waiting:
                 self._answered = asked
@@ -197,7 +209,7 @@ class VersionWatcher:
             return {}
         too_high = {version for version in numbered if version > MOST_VERSION}
         for version in too_high - self._too_high:
-            log.warning("folder ignored, its number is too high for a version", folder=str(numbered[version]))
+            self._log.warning("folder ignored, its number is too high for a version", folder=str(numbered[version]))
         self._too_high = too_high
         return {version: path for version, path in numbered.items() if version not in too_high}
 
@@ -216,7 +228,7 @@ class VersionWatcher:
         self._seen[version] = print_now
         whole = unchanged and any(name.startswith(SAVED_MODEL_FILE) for name, _, _ in print_now)
         if not whole and version not in self._statuses:
-            log.info("version found, waiting until it is whole", version=version)
+            self._log.info("version found, waiting until it is whole", version=version)
         if not whole and failed is None:
             self._set(version, State.START)
         return whole
@@ -234,7 +246,7 @@ class VersionWatcher:
         self.loaded = dict(sorted({**self.loaded, version: loaded}.items(), reverse=True))
         self._failed.pop(version, None)
         self._set(version, State.AVAILABLE)
-        log.info("version available", version=version, load_s=round(loaded.load_s, 2))
+        self._log.info("version available", version=version, load_s=round(loaded.load_s, 2))
         self._on_change()
         return True
 
@@ -247,10 +259,10 @@ class VersionWatcher:
         at = time.monotonic() + self._retries.interval_s if again else float("inf")
         self._failed[version] = _Failure(self._seen[version], attempts, at)
         if again:
-            log.warning("version could not be loaded, trying again", version=version, error=message[:500])
+            self._log.warning("version could not be loaded, trying again", version=version, error=message[:500])
         else:
             self._set(version, State.END, message)
-            log.warning("version is broken and is not served", version=version, error=message[:500])
+            self._log.warning("version is broken and is not served", version=version, error=message[:500])
 
     def _unload(self, versions: set[int]) -> None:
         gone = [self.loaded[version] for version in versions]
@@ -265,7 +277,7 @@ class VersionWatcher:
 
         def closed() -> None:
             self._set(loaded.version, State.END)
-            log.info("version unloaded", version=loaded.version)
+            self._log.info("version unloaded", version=loaded.version)
 
         loaded.retire(closed)
 

@@ -138,3 +138,13 @@ runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
     assert result.returncode == 2, result.stderr
     assert result.stderr.startswith(f"earshot: {package} is not installed; ")
     assert f"'.[{extra}]'" in result.stderr
+
+
+@pytest.mark.parametrize(("word", "shown"), [("true", "True"), ("false", "False")])
+def test_a_switch_may_be_set_as_tensorflows_programs_are(word: str, shown: str) -> None:
+    code = (
+        "import sys; from unittest import mock; from earshot import cli\n"
+        "with mock.patch('serving.run.run', lambda settings: print(settings.enable_batching)):\n"
+        f"    cli.main(['serve', '--enable_batching={word}', '--model_name=true'])"
+    )
+    assert python("-c", code).stdout.split() == [shown]

@@ -18,12 +18,14 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.modelserver.model_config import InvalidConfig
+from serving.modelserver.server import PortTaken
 from serving.modelserver.server_files import read_credentials, read_metrics_path
 from tests.serving.conftest import metrics, predict_request, serve
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+BEGIN = '"-----BEGIN"'
 IMAGE = np.zeros((1, 128, 301, 3), np.uint8)
 
 
@@ -94,7 +96,8 @@ def test_mutual_tls(base_path: Path, tmp_path: Path, authority: trustme.CA) -> N
     ("text", "words"),
     [
         ('server_key: "key"', "needs a server_key and a server_cert"),
-        ('server_key: "key" server_cert: "cert" client_verify: true', "has no custom_ca"),
+        (f"server_key: {BEGIN} server_cert: {BEGIN} client_verify: true", "has no custom_ca"),
+        (f'server_key: {BEGIN} server_cert: "/etc/ssl/cert.pem"', "server_cert must be the text of a PEM file"),
         ("server_keys: 1", "SSLConfig in protobuf's text format"),
     ],
 )
@@ -109,6 +112,15 @@ def test_a_unix_socket_beside_the_port(base_path: Path, tmp_path: Path) -> None:
         server.wait_until_available(1)
         assert ask(grpc.insecure_channel(f"unix:{tmp_path / 'socket'}")) == 1
         assert ask(grpc.insecure_channel(server.address)) == 1
+
+
+def test_a_socket_that_another_server_uses_is_left_to_it(base_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with serve(base_path, grpc_socket_path=path) as first:
+        first.wait_until_available(1)
+        with pytest.raises(PortTaken, match="another server uses it"), serve(base_path, grpc_socket_path=path):
+            pass
+        assert ask(grpc.insecure_channel(f"unix:{path}")) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from serving.modelserver.loaded import Loaded, Retired
 from serving.modelserver.version_policy import VersionPolicy
@@ -203,3 +204,12 @@ def test_without_a_wait_the_folders_are_looked_at_once(tmp_path: Path) -> None:
     wait_for(lambda: list(watched.watcher.loaded) == [2], 20, "another look when told")
     watched.watcher.stop()
     assert watched.is_closed(2)
+
+
+def test_a_version_that_is_asked_for_and_not_there_is_said_once(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    watched = Watched(tmp_path, VersionPolicy(specific=(1, 7)), model="birds")
+    with capture_logs() as lines:
+        assert watched.poll() == [1]
+    said = [line for line in lines if "has no folder" in line["event"]]
+    assert [(line["version"], line["model"]) for line in said] == [(7, "birds")]

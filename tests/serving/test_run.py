@@ -182,3 +182,27 @@ def test_sigterm_during_a_conversion_ends_it_and_the_server(
         assert running.stop(signal.SIGTERM) == STOPPED
     assert "version available" not in log.read_text()
     assert not list(tmp_path.glob("cache/openvino/*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--batching-parameters-file", "batching"], "add --enable-batching"),
+        (["--model_config_file=models", "--model_base_path=models"], "leave --model-base-path out"),
+        (["--host", "no.such.host.invalid"], "--host no.such.host.invalid is no address"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_explained(options: list[str], words: str) -> None:
+    done = refused(*options, "--port", "0", "--rest-api-port", "0")
+    assert done.returncode == USAGE
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_version_as_a_base_path_in_the_models_file_is_explained(base_path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "models.config"
+    model = f'name: "birds" base_path: "{base_path / "1"}" model_platform: "tensorflow"'
+    file.write_text(f"model_config_list {{ config {{ {model} }} }}")
+    done = refused("--model_config_file", str(file), "--port", "0", "--rest-api-port", "0")
+    assert done.returncode == USAGE
+    assert "is a version itself" in done.stderr
