@@ -5,6 +5,7 @@ each engine that is asked over gRPC, the same engine without it tells what the R
 round, so whatever else the machine does meets all of them; times are medians of the rounds, ratios medians of theirs.
 
 Run: python -m benchmarks.serving [--rounds N] [--seconds S] [--clients 1,4,16] [--model-base-path DIR]
+     [any of the server's options, for all servers]
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each target in each round")
     parser.add_argument("--clients", default="1,4,16")
     parser.add_argument("--model-base-path", type=Path, help="another model than the starter")
-    options = parser.parse_args()
+    options, more = parser.parse_known_args()
     numbers = [int(number) for number in options.clients.split(",")]
     base_path = options.model_base_path
     version_dir = find_version(base_path or ensure_starter()).folder
@@ -86,7 +87,7 @@ def main() -> None:
     with ExitStack() as stack:
         for name in engines_here(version_dir):
             compared.append(Target(f"{name}, in process", stack.enter_context(engine_process(name, version_dir))))
-            servers[name] = stack.enter_context(serve(base_path, *server_options(name)))
+            servers[name] = stack.enter_context(serve(base_path, *server_options(name), *more))
             compared.append(Target(f"{name}, gRPC", over_grpc(servers[name])))
         for target in compared:
             target.load(1, options.seconds)
