@@ -24,7 +24,7 @@ from tensorflow_serving.apis import (
 
 from tests.conformance.conftest import refused
 from tests.conformance.conftest import server as conformance_server
-from tests.conformance.test_grpc import examples, floats, predict, spec
+from tests.conformance.requests import examples, floats, predict, spec
 
 if TYPE_CHECKING:
     from tests.conformance.conftest import Server

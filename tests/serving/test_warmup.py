@@ -4,15 +4,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from earshot.tfserving import messages
 from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.failures import BrokenModel
 from serving.modelserver.loading import warm_up
+from serving.tfrecord import write_records
 from serving.warmup import read_warmup, write_warmup
+from tests.conformance.models import write_half_plus
+from tests.conformance.requests import examples
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+X = tf.make_tensor_proto(np.array([2], np.float32))
 PCM = np.full((2, 48_000), 7, np.int16)
 
 
@@ -51,3 +57,36 @@ def test_a_request_for_a_signature_that_is_not_there_breaks_the_version(version:
     write_warmup(version, {"mp3": {"mp3": PCM}})
     with pytest.raises(BrokenModel, match='"mp3" not found'):
         warm_up(Recorded(version), version)
+
+
+def logs_of_each_kind(signature: str = "regress") -> list[Any]:
+    predicted, classified, regressed, several = (messages.PredictionLog() for _ in range(4))
+    predicted.predict_log.request.inputs["x"].CopyFrom(messages.TensorProto.FromString(X.SerializeToString()))
+    for log, name in ((classified.classify_log, "classify"), (regressed.regress_log, signature)):
+        log.request.model_spec.signature_name = name
+        log.request.input.ParseFromString(examples(2).SerializeToString())
+    asked = several.multi_inference_log.request
+    asked.input.ParseFromString(examples(2).SerializeToString())
+    for name in ("classify", "regress2"):
+        method = f"tensorflow/serving/{name.removesuffix('2')}"
+        asked.tasks.add(method_name=method).model_spec.signature_name = name
+    return [predicted, classified, regressed, several]
+
+
+def test_requests_of_each_kind_warm_up(tmp_path: Path) -> None:
+    write_half_plus(tmp_path / "1", 1.0)
+    (tmp_path / "1" / "assets.extra").mkdir()
+    records = [log.SerializeToString() for log in logs_of_each_kind()]
+    write_records(tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests", records)
+    ran.clear()
+    warm_up(Recorded(tmp_path / "1"), tmp_path / "1")
+    assert [signature for signature, _ in ran] == ["serving_default", "classify", "regress", "classify", "regress2"]
+
+
+def test_a_request_for_examples_of_another_signature_breaks_the_version(tmp_path: Path) -> None:
+    write_half_plus(tmp_path / "1", 1.0)
+    (tmp_path / "1" / "assets.extra").mkdir()
+    records = [log.SerializeToString() for log in logs_of_each_kind("classify")]
+    write_records(tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests", records)
+    with pytest.raises(BrokenModel, match="Expected regression signature"):
+        warm_up(Recorded(tmp_path / "1"), tmp_path / "1")
