@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,10 @@ class Server:
     def predict(self, asked: predict_pb2.PredictRequest, timeout_s: float = 120) -> predict_pb2.PredictResponse:
         """The answer to a request."""
         return prediction_service_pb2_grpc.PredictionServiceStub(self.channel).Predict(asked, timeout=timeout_s)
+
+    def through(self, channel: grpc.Channel) -> Server:
+        """The same server, asked over another connection."""
+        return replace(self, channel=channel)
 
     def states(self) -> dict[int, str]:
         """State of each version, by its number."""

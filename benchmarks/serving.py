@@ -61,7 +61,7 @@ def over_grpc(server: Server) -> Callable[[int, float], Seen]:
 
     def client() -> Callable[[], object]:
         channel = grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)])
-        own = Server(server.process, server.address, channel, 0.0)
+        own = server.through(channel)
         return lambda: own.predict(asked)
 
     return lambda clients, seconds: ask(client, clients, seconds)

@@ -48,7 +48,7 @@ class Load:
     def _ask(self) -> None:
         asked = request()
         with grpc.insecure_channel(self._server.address) as channel:
-            own = Server(self._server.process, self._server.address, channel, 0.0)
+            own = self._server.through(channel)
             while not self._done.is_set():
                 sent = time.monotonic()
                 try:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,6 +26,8 @@ def run(settings: ServerSettings) -> None:
     signal.signal(signal.SIGINT, _end)
     _check_settings(settings)
     _check_ports(settings)
+    if settings.log_level != "debug":
+        _quieten()
     if settings.engine == "tensorflow":
         _start_tensorflow(settings)
 
@@ -92,8 +94,16 @@ def _check_ports(settings: ServerSettings) -> None:
             ) from None
 
 
+def _quieten() -> None:
+    """Have TensorFlow and gRPC say nothing that is no error, whichever of them will be needed."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+
 def _start_tensorflow(settings: ServerSettings) -> None:
-    with _quiet_import(debug=settings.log_level == "debug"):
+    # The server needs no Keras, and TensorFlow imports Keras 3 (3 s) unless it is told to look for the old one.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    with nullcontext() if settings.log_level == "debug" else _without_stderr():
         import tensorflow as tf
 
     # The session of a model has its own threads; these are what the starter model is expanded with.
@@ -103,16 +113,8 @@ def _start_tensorflow(settings: ServerSettings) -> None:
 
 
 @contextmanager
-def _quiet_import(*, debug: bool) -> Iterator[None]:
-    """Import TensorFlow within, without what it says to nobody in particular."""
-    # The server needs no Keras, and TensorFlow imports Keras 3 (3 s) unless it is told to look for the old one.
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    if debug:
-        yield
-        return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    # What it says of the processor comes before it has read its own log level.
+def _without_stderr() -> Iterator[None]:
+    """Lose what is written to the standard error within: TensorFlow tells of the CPU before it knows its log level."""
     stderr = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)

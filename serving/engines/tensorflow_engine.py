@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-
 _PASSING = (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError, tf.errors.AbortedError)
 """What TensorFlow raises for reasons that may pass."""
-
-
 MOST_CALLABLES = 64
 """Ways to call a model that are kept: each is a signature, and a choice of its outputs."""
 

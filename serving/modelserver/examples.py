@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 
 from earshot.tfserving import messages
-from serving.modelserver.errors import failed_precondition, invalid
+from serving.modelserver.errors import ServingError, failed_precondition, invalid
 from serving.modelserver.signatures import CLASSIFY, DEFAULT_SIGNATURE, REGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
     from tensorflow.core.protobuf import meta_graph_pb2
-    from tensorflow_serving.apis import classification_pb2, input_pb2, regression_pb2
+    from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
 
 INPUTS = "inputs"
 """Name of the one input, of serialized examples."""
@@ -39,6 +40,18 @@ class ExampleSignature:
     def input_tensor(self) -> str:
         """Name of the graph's tensor that the examples go into."""
         return str(self.definition.inputs[INPUTS].name)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One of the two kinds of signature that take examples."""
+
+    find: Callable[[Mapping[str, meta_graph_pb2.SignatureDef], str], ExampleSignature]
+    """The signature of this kind with a name (empty: the default); raises ServingError where it is none."""
+    result: Callable[[Mapping[str, NDArray[Any]], int], Any]
+    """The result that a signature's outputs are, for so many examples."""
+    field: str
+    """Of an InferenceResult, for such a result."""
 
 
 def serialized_examples(sent: input_pb2.Input) -> NDArray[Any]:
@@ -138,6 +151,24 @@ def regression_result(outputs: Mapping[str, NDArray[Any]], examples: int) -> reg
     for value in values.ravel().tolist():
         result.regressions.add(value=value)
     return result
+
+
+CLASSIFIERS = Kind(classifier, classification_result, "classification_result")
+REGRESSORS = Kind(regressor, regression_result, "regression_result")
+_KINDS = {CLASSIFY: CLASSIFIERS, REGRESS: REGRESSORS}
+
+
+def kind_of_task(
+    signatures: Mapping[str, meta_graph_pb2.SignatureDef], task: inference_pb2.InferenceTask
+) -> tuple[Kind, ExampleSignature]:
+    """What a task of a MultiInference request asks for; raises ServingError where the model has no such signature."""
+    name = task.model_spec.signature_name or DEFAULT_SIGNATURE
+    if name not in signatures:
+        raise invalid(f"Requested signature not found in model graph: {name}")
+    if task.method_name not in _KINDS:
+        raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+    kind = _KINDS[task.method_name]
+    return kind, kind.find(signatures, name)
 
 
 def _found(signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: str) -> tuple[str, meta_graph_pb2.SignatureDef]:

@@ -8,26 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import grpc
-
 from earshot.tfserving import messages
-from serving.modelserver.errors import ServingError, invalid
+from serving.modelserver.errors import invalid
 from serving.modelserver.examples import (
+    CLASSIFIERS,
+    INPUTS,
+    REGRESSORS,
     ExampleSignature,
-    classification_result,
-    classifier,
-    regression_result,
-    regressor,
+    Kind,
+    kind_of_task,
     serialized_examples,
 )
-from serving.modelserver.signatures import (
-    CLASSIFY,
-    DEFAULT_SIGNATURE,
-    REGRESS,
-    chosen_outputs,
-    decode_inputs,
-    signature_to_predict,
-)
+from serving.modelserver.signatures import DEFAULT_SIGNATURE, chosen_outputs, decode_inputs, signature_to_predict
 from serving.modelserver.tensors import from_numpy
 
 if TYPE_CHECKING:
@@ -53,8 +45,6 @@ T = TypeVar("T")
 
 LIGHT_BYTES = 1 << 16
 """Up to so much a tensor is decoded or encoded on the event loop; what takes longer is a thread's."""
-
-
 LIGHT_EXAMPLES = 500
 """Up to so many examples' results are made there."""
 
@@ -122,71 +112,69 @@ class Inference:
     ) -> Answer:
         """Outputs by name of one batch, which `decode` makes for the signature; heavy: in a thread."""
         with self._servables.lease(spec) as loaded:
-            signature = signature_to_predict(loaded.engine.signature_defs, spec.signature_name)
+            name, signature = signature_to_predict(loaded.engine.signature_defs, spec.signature_name)
             outputs = chosen_outputs(signature, output_filter)
             inputs = await self.do(lambda: decode(signature), heavy=heavy)
-            name = spec.signature_name or DEFAULT_SIGNATURE
             return Answer(loaded.version, name, await self._run(spec.name, "Predict", loaded, name, inputs, outputs))
 
     async def classify(
         self, request: classification_pb2.ClassificationRequest
     ) -> classification_pb2.ClassificationResponse:
         """Labels and scores of each example."""
-        spec = request.model_spec
-        with self._servables.lease(spec) as loaded:
-            signature = classifier(loaded.engine.signature_defs, spec.signature_name)
-            outputs, examples = await self._run_examples("Classify", loaded, spec, signature, request.input)
-            result = await self.do(lambda: classification_result(outputs, examples), heavy=examples > LIGHT_EXAMPLES)
-            response = messages.ClassificationResponse(result=result)
-            _fill_spec(response.model_spec, spec.name, loaded.version, signature.name)
-            return response
+        return await self._answer("Classify", request, CLASSIFIERS, messages.ClassificationResponse())
 
     async def regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
         """The value of each example."""
-        spec = request.model_spec
-        with self._servables.lease(spec) as loaded:
-            signature = regressor(loaded.engine.signature_defs, spec.signature_name)
-            outputs, examples = await self._run_examples("Regress", loaded, spec, signature, request.input)
-            result = await self.do(lambda: regression_result(outputs, examples), heavy=examples > LIGHT_EXAMPLES)
-            response = messages.RegressionResponse(result=result)
-            _fill_spec(response.model_spec, spec.name, loaded.version, signature.name)
-            return response
+        return await self._answer("Regress", request, REGRESSORS, messages.RegressionResponse())
 
     async def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest
     ) -> inference_pb2.MultiInferenceResponse:
         """The results of several classify and regress signatures of one version, over the same examples."""
         _check_tasks(request.tasks)
+        spec = request.tasks[0].model_spec
         response = messages.MultiInferenceResponse()
-        with self._servables.lease(request.tasks[0].model_spec) as loaded:
-            signatures = [_task_signature(task, loaded) for task in request.tasks]
-            if len({signature.input_tensor for signature in signatures}) > 1:
+        with self._servables.lease(spec) as loaded:
+            asked = [kind_of_task(loaded.engine.signature_defs, task) for task in request.tasks]
+            if len({signature.input_tensor for _, signature in asked}) > 1:
                 raise invalid("Input tensor must be the same for all Signatures.")
-            spec = request.tasks[0].model_spec
-            for task, signature in zip(request.tasks, signatures, strict=True):
-                outputs, examples = await self._run_examples("MultiInference", loaded, spec, signature, request.input)
-                result = response.results.add()
-                _fill_spec(result.model_spec, spec.name, loaded.version, task.model_spec.signature_name)
-                if task.method_name == CLASSIFY:
-                    result.classification_result.CopyFrom(classification_result(outputs, examples))
-                else:
-                    result.regression_result.CopyFrom(regression_result(outputs, examples))
+            examples = await self._examples(spec.name, request.input)
+            for task, (kind, signature) in zip(request.tasks, asked, strict=True):
+                answer = response.results.add()
+                _fill_spec(answer.model_spec, spec.name, loaded.version, task.model_spec.signature_name)
+                result = await self._result("MultiInference", spec.name, loaded, kind, signature, examples)
+                getattr(answer, kind.field).CopyFrom(result)
         return response
 
-    async def _run_examples(
+    async def _answer(self, method: str, request: Any, kind: Kind, response: Any) -> Any:
+        """`response` filled with what the request's one signature, of this kind, answers."""
+        spec = request.model_spec
+        with self._servables.lease(spec) as loaded:
+            signature = kind.find(loaded.engine.signature_defs, spec.signature_name)
+            examples = await self._examples(spec.name, request.input)
+            response.result.CopyFrom(await self._result(method, spec.name, loaded, kind, signature, examples))
+            _fill_spec(response.model_spec, spec.name, loaded.version, signature.name)
+            return response
+
+    async def _examples(self, model: str, sent: input_pb2.Input) -> NDArray[Any]:
+        """The examples of a request as bytes, [examples]."""
+        examples = await self.do(lambda: serialized_examples(sent), heavy=sent.ByteSize() > LIGHT_BYTES)
+        self._metrics.examples(model, len(examples))
+        return examples
+
+    async def _result(
         self,
         method: str,
+        model: str,
         loaded: Loaded,
-        spec: model_pb2.ModelSpec,
+        kind: Kind,
         signature: ExampleSignature,
-        sent: input_pb2.Input,
-    ) -> tuple[dict[str, NDArray[Any]], int]:
-        """The signature's outputs, and how many examples they are of."""
-        examples = await self.do(lambda: serialized_examples(sent), heavy=sent.ByteSize() > LIGHT_BYTES)
-        (name,) = signature.definition.inputs
-        self._metrics.examples(spec.name, len(examples))
-        outputs = await self._run(spec.name, method, loaded, signature.name, {name: examples}, signature.outputs)
-        return outputs, len(examples)
+        examples: NDArray[Any],
+    ) -> Any:
+        """What a signature says of examples, as a message."""
+        outputs = await self._run(model, method, loaded, signature.name, {INPUTS: examples}, signature.outputs)
+        count = len(examples)
+        return await self.do(lambda: kind.result(outputs, count), heavy=count > LIGHT_EXAMPLES)
 
     async def _run(
         self,
@@ -213,17 +201,6 @@ def _check_tasks(tasks: Sequence[inference_pb2.InferenceTask]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise invalid(f"Duplicate evaluation of signature: {name}")
-
-
-def _task_signature(task: inference_pb2.InferenceTask, loaded: Loaded) -> ExampleSignature:
-    signatures, name = loaded.engine.signature_defs, task.model_spec.signature_name
-    if (name or DEFAULT_SIGNATURE) not in signatures:
-        raise invalid(f"Requested signature not found in model graph: {name or DEFAULT_SIGNATURE}")
-    if task.method_name == CLASSIFY:
-        return classifier(signatures, name)
-    if task.method_name == REGRESS:
-        return regressor(signatures, name)
-    raise ServingError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
 
 
 def _fill_spec(spec: model_pb2.ModelSpec, name: str, version: int, signature: str) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 from earshot.logs import get_log
 from serving.failures import BrokenModel, CannotLoadNow
 from serving.modelserver.errors import ServingError
-from serving.modelserver.examples import INPUTS, classifier, regressor, serialized_examples
+from serving.modelserver.examples import CLASSIFIERS, INPUTS, REGRESSORS, kind_of_task, serialized_examples
 from serving.modelserver.model_config import InvalidConfig
-from serving.modelserver.signatures import decode_inputs, signature_to_predict
+from serving.modelserver.signatures import chosen_outputs, decode_inputs, signature_to_predict
 from serving.modelserver.tensors import numpy_type
 from serving.saved_model import SERVE_TAG, is_callable
 from serving.warmup import read_warmup
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from tensorflow.core.protobuf import meta_graph_pb2
-    from tensorflow_serving.apis import input_pb2, model_pb2, prediction_log_pb2
+    from tensorflow_serving.apis import input_pb2, prediction_log_pb2
 
     from serving.engines.engine import Engine
+    from serving.modelserver.examples import ExampleSignature
     from serving.modelserver.metrics import ServingMetrics
     from serving.settings import ServerSettings
 
@@ -114,25 +115,22 @@ def warm_up(engine: Engine, version_dir: Path) -> None:
 
 
 def _replay(engine: Engine, log: prediction_log_pb2.PredictionLog) -> None:
+    signatures = engine.signature_defs
     if log.HasField("predict_log"):
         request = log.predict_log.request
-        signature = signature_to_predict(engine.signature_defs, request.model_spec.signature_name)
-        name = request.model_spec.signature_name or "serving_default"
-        outputs = list(request.output_filter) or sorted(signature.outputs)
+        name, signature = signature_to_predict(signatures, request.model_spec.signature_name)
+        outputs = chosen_outputs(signature, request.output_filter)
         engine.run(name, decode_inputs(signature, request.inputs, _NO_LIMIT), outputs)
-    elif log.HasField("classify_log"):
-        _run_examples(engine, log.classify_log.request.model_spec, log.classify_log.request.input, classifier)
-    elif log.HasField("regress_log"):
-        _run_examples(engine, log.regress_log.request.model_spec, log.regress_log.request.input, regressor)
-    elif log.HasField("multi_inference_log"):
-        for task in log.multi_inference_log.request.tasks:
-            kind = classifier if task.method_name.endswith("classify") else regressor
-            _run_examples(engine, task.model_spec, log.multi_inference_log.request.input, kind)
-
-
-def _run_examples(engine: Engine, spec: model_pb2.ModelSpec, sent: input_pb2.Input, kind: Any) -> None:
-    signature = kind(engine.signature_defs, spec.signature_name)
-    engine.run(signature.name, {INPUTS: serialized_examples(sent)}, signature.outputs)
+        return
+    asked: list[tuple[ExampleSignature, input_pb2.Input]] = []
+    for kind, field in ((CLASSIFIERS, "classify_log"), (REGRESSORS, "regress_log")):
+        if log.HasField(field):
+            one = getattr(log, field).request
+            asked.append((kind.find(signatures, one.model_spec.signature_name), one.input))
+    several = log.multi_inference_log.request
+    asked += [(kind_of_task(signatures, task)[1], several.input) for task in several.tasks]
+    for example_signature, examples in asked:
+        engine.run(example_signature.name, {INPUTS: serialized_examples(examples)}, example_signature.outputs)
 
 
 def _zeros(info: meta_graph_pb2.TensorInfo) -> NDArray[Any]:

@@ -167,18 +167,21 @@ def _tensor(value: Any, dtype: int) -> NDArray[Any]:
     return made
 
 
+def _leading_shape(value: Any) -> tuple[int, ...]:
+    """The shape that a tensor has whose first values these are; others may not keep to it."""
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    return tuple(shape)
+
+
 def _strings(value: Any) -> NDArray[Any]:
-    shape: list[int] = []
-    first = value
-    while isinstance(first, list):
-        shape.append(len(first))
-        if not first:
-            break
-        first = first[0]
+    shape = _leading_shape(value)
     if len(shape) > MOST_DIMENSIONS:
         raise invalid(f"{len(shape)} dimensions are more than the {MOST_DIMENSIONS} that a tensor may have")
     leaves: list[bytes] = []
-    _gather(value, 0, tuple(shape), leaves)
+    _gather(value, 0, shape, leaves)
     array = np.empty(len(leaves), object)
     array[:] = leaves
     return array.reshape(shape)
@@ -196,12 +199,7 @@ def _gather(value: Any, level: int, shape: tuple[int, ...], leaves: list[bytes])
 
 def _explain(value: Any, dtype: int) -> NoReturn:
     """Raise ServingError for the first place at which `value` is no tensor of this type."""
-    shape: list[int] = []
-    first = value
-    while isinstance(first, list):
-        shape.append(len(first))
-        first = first[0] if first else None
-    _check_leaves(value, 0, tuple(shape), dtype)
+    _check_leaves(value, 0, _leading_shape(value), dtype)
     raise invalid(f"JSON Value: {shown(value)} is not a tensor of type: {dtype_name(dtype)}")
 
 

@@ -27,8 +27,8 @@ REGRESS = "tensorflow/serving/regress"
 
 def signature_to_predict(
     signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: str
-) -> meta_graph_pb2.SignatureDef:
-    """The signature named `name` (empty: the default); raises ServingError where Predict cannot call it."""
+) -> tuple[str, meta_graph_pb2.SignatureDef]:
+    """Name and signature of the one named so (empty: the default); raises ServingError where Predict cannot call it."""
     name = name or DEFAULT_SIGNATURE
     if name not in signatures:
         known = ", ".join(sorted(each for each, signature in signatures.items() if signature.method_name))
@@ -39,7 +39,7 @@ def signature_to_predict(
             f"Expected prediction signature method_name to be one of {{{PREDICT}, {CLASSIFY}, {REGRESS}}}. "
             f"Was: {signatures[name].method_name}",
         )
-    return signatures[name]
+    return name, signatures[name]
 
 
 def decode_inputs(
