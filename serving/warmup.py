@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from earshot.tfserving import messages
+from serving.failures import BrokenModel
 from serving.layout import WARMUP_FILE
 from serving.modelserver.tensors import from_numpy
 from serving.tfrecord import read_records, write_records
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from tensorflow_serving.apis import prediction_log_pb2
+
+MOST_REQUESTS = 1000
+"""More of them are refused, as TensorFlow Serving does: they would take minutes of each start."""
 
 
 def write_warmup(version_dir: Path, requests: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
@@ -36,6 +40,13 @@ def write_warmup(version_dir: Path, requests: Mapping[str, Mapping[str, NDArray[
 
 
 def read_warmup(version_dir: Path) -> list[prediction_log_pb2.PredictionLog]:
-    """The requests to warm `version_dir` up with; none where it brings no file. Raises BrokenRecords."""
+    """The requests to warm `version_dir` up with; none where it brings no file. Raises BrokenRecords, BrokenModel."""
     path = version_dir / WARMUP_FILE
-    return [messages.PredictionLog.FromString(record) for record in read_records(path)] if path.is_file() else []
+    if not path.is_file():
+        return []
+    records = read_records(path)
+    if len(records) > MOST_REQUESTS:
+        raise BrokenModel(
+            f"{path} has {len(records)} warm-up requests, and {MOST_REQUESTS} at most are sent; leave some out"
+        )
+    return [messages.PredictionLog.FromString(record) for record in records]

@@ -30,13 +30,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, metrics: ServingMetrics) -> None:
         self._metrics = metrics
+        self._wrapped: dict[str, Any] = {}
+        """Handler of each method that was ever called."""
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
         """The handler of a call, wrapped; those that the services leave out are passed on as they are."""
+        path = handler_call_details.method
+        if path in self._wrapped:
+            return self._wrapped[path]
         handler = await continuation(handler_call_details)
         if handler is None or not inspect.iscoroutinefunction(handler.unary_unary):
             return handler
-        method = handler_call_details.method.rpartition("/")[2]
+        self._wrapped[path] = self._around(handler, path.rpartition("/")[2])
+        return self._wrapped[path]
+
+    def _around(self, handler: Any, method: str) -> Any:
         around = self._measured(handler.unary_unary, method) if method in APIS else _answering(handler.unary_unary)
         decode = handler.request_deserializer
 

@@ -194,15 +194,23 @@ class ModelServer:
     async def _follow_config(self, file: Path) -> None:
         """Read the models' file again and again, and offer what it says when that has changed."""
         offered: list[ModelConfig] = list(self._models)
+        told = ""
+
+        def tell(problem: str) -> None:
+            nonlocal told
+            if problem and problem != told:
+                log.warning("the models' file cannot be followed, trying again", error=problem)
+            told = problem
 
         async def offer(models: list[ModelConfig]) -> None:
             nonlocal offered
             offered = models  # a file that changes while its models load is followed at once
             try:
                 await self._servables.reload(models)
+                tell("")
                 log.info("models offered as the file says", models=[model.name for model in models])
             except ServingError as error:
-                log.warning("the models' file cannot be followed, trying again", error=error.message)
+                tell(error.message)
                 if offered is models:
                     offered = []
 
@@ -211,7 +219,7 @@ class ModelServer:
             try:
                 models = await asyncio.to_thread(read_models, file)
             except InvalidConfig as error:
-                log.warning("the models' file cannot be followed, trying again", error=str(error))
+                tell(str(error))
                 continue
             if models != offered:
                 self._keep(offer(models))

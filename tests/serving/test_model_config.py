@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from structlog.testing import capture_logs
 from tensorflow_serving.apis import model_management_pb2
 
 from serving.modelserver.model_config import InvalidConfig, ModelConfig, read_models
@@ -21,8 +22,9 @@ from tests.serving.conftest import Served, metrics, predict_request, serve, wait
 
 def written(folder: Path, *models: str) -> Path:
     file = folder / "models.config"
-    file.write_text("model_config_list {\n" + "\n".join(f"config {{ {model} }}" for model in models) + "\n}\n")
-    return file
+    whole = folder / "models.config.new"  # what reads the file again and again never finds half of it
+    whole.write_text("model_config_list {\n" + "\n".join(f"config {{ {model} }}" for model in models) + "\n}\n")
+    return whole.rename(file)
 
 
 def model(name: str, more: str = "", path: str = "/models") -> str:
@@ -102,8 +104,10 @@ def test_a_changed_file_is_followed_and_a_wrong_one_changes_nothing(tmp_path: Pa
     with serve(tmp_path, read_models(file), **settings) as server:
         wait_for(lambda: code(server, "half", "stable") is grpc.StatusCode.OK, 30, "the label")
         assert answer(server, "half", "stable") == 2.0
-        written(tmp_path, "nonsense")
-        time.sleep(0.5)
+        with capture_logs() as lines:
+            written(tmp_path, "nonsense")
+            time.sleep(0.5)
+        assert ["ModelServerConfig" in line["error"] for line in lines] == [True]  # said once, read five times
         assert answer(server, "half", "stable") == 2.0
         written(
             tmp_path,

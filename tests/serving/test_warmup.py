@@ -9,9 +9,10 @@ import tensorflow as tf
 from earshot.tfserving import messages
 from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.failures import BrokenModel
+from serving.layout import WARMUP_FILE
 from serving.modelserver.loading import warm_up
 from serving.tfrecord import write_records
-from serving.warmup import read_warmup, write_warmup
+from serving.warmup import MOST_REQUESTS, read_warmup, write_warmup
 from tests.conformance.models import write_half_plus
 from tests.conformance.requests import examples
 
@@ -90,3 +91,10 @@ def test_a_request_for_examples_of_another_signature_breaks_the_version(tmp_path
     write_records(tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests", records)
     with pytest.raises(BrokenModel, match="Expected regression signature"):
         warm_up(Recorded(tmp_path / "1"), tmp_path / "1")
+
+
+def test_so_many_requests_that_a_start_would_take_minutes_are_refused(version: Path) -> None:
+    log = read_warmup(version)[0]
+    write_records(version / WARMUP_FILE, [log.SerializeToString()] * (MOST_REQUESTS + 1))
+    with pytest.raises(BrokenModel, match="1001 warm-up requests, and 1000 at most"):
+        read_warmup(version)
