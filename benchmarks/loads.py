@@ -1,7 +1,7 @@
 """Clients that ask one request after another, and engines in processes of their own to ask: for the benchmarks.
 
-Run as a module it is such a process: it loads an engine, reads how many clients and for how many seconds, a line each,
-from its standard input, and answers each with a line of JSON.
+Run as a module it is such a process: it loads an engine, reads how many clients ask for how many seconds, and for how
+many images at once, a line each, from its standard input, and answers each with a line of JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,8 @@ class Seen:
     latencies_s: list[float]
 
 
-def ask(client: Callable[[], Callable[[], object]], clients: int, seconds: float) -> Seen:
-    """What so many clients see that ask for so long; `client` makes what one of them calls."""
+def ask(client: Callable[[], Callable[[], object]], clients: int, seconds: float, images: int = 1) -> Seen:
+    """What so many clients see that ask for so long; `client` makes what one of them calls, for `images` each time."""
     times: list[list[float]] = [[] for _ in range(clients)]
     calls = [client() for _ in range(clients)]
     began = time.perf_counter()
@@ -50,12 +51,12 @@ def ask(client: Callable[[], Callable[[], object]], clients: int, seconds: float
     for thread in threads:
         thread.join()
     took = time.perf_counter() - began
-    return Seen(sum(map(len, times)) / took, [one for own in times for one in own])
+    return Seen(images * sum(map(len, times)) / took, [one for own in times for one in own])
 
 
 @contextmanager
-def engine_process(engine: str, version_dir: Path) -> Iterator[Callable[[int, float], Seen]]:
-    """An engine, by its name, in a process of its own; puts a load on it when called."""
+def engine_process(engine: str, version_dir: Path, images: int = 1) -> Iterator[Callable[[int, float], Seen]]:
+    """An engine, by its name, in a process of its own; puts a load on it when called, of `images` a call."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.loads", engine, str(version_dir)],
         stdin=subprocess.PIPE,
@@ -68,7 +69,7 @@ def engine_process(engine: str, version_dir: Path) -> Iterator[Callable[[int, fl
         stdin, stdout = process.stdin, process.stdout
 
         def load(clients: int, seconds: float) -> Seen:
-            stdin.write(f"{clients} {seconds}\n")
+            stdin.write(f"{clients} {seconds} {images}\n")
             stdin.flush()
             return Seen(**json.loads(stdout.readline()))
 
@@ -111,11 +112,11 @@ def main() -> None:
     import numpy as np
 
     engine = load_engine(sys.argv[1], Path(sys.argv[2]))
-    image: Any = np.random.default_rng(0).integers(0, 256, (1, 128, 301, 3)).astype(np.uint8)
     for line in sys.stdin:
-        clients, seconds = line.split()
-        run = lambda: engine.run("serving_default", {"spectrogram": image}, ["scores"])  # noqa: E731
-        seen = ask(lambda: run, int(clients), float(seconds))  # noqa: B023
+        clients, seconds, images = line.split()
+        values: Any = np.random.default_rng(0).integers(0, 256, (int(images), 128, 301, 3)).astype(np.uint8)
+        run = partial(engine.run, "serving_default", {"spectrogram": values}, ["scores"])
+        seen = ask(lambda run=run: run, int(clients), float(seconds), int(images))  # type: ignore[misc]
         answers.write(json.dumps(asdict(seen)) + "\n")
         answers.flush()
 

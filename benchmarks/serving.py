@@ -4,7 +4,7 @@ TensorFlow in a process by itself, the engine inside TensorFlow Serving, is what
 each engine that is asked over gRPC, the same engine without it tells what the RPC costs. All take turns, round after
 round, so whatever else the machine does meets all of them; times are medians of the rounds, ratios medians of theirs.
 
-Run: python -m benchmarks.serving [--rounds N] [--seconds S] [--clients 1,4,16] [--model-base-path DIR]
+Run: python -m benchmarks.serving [--rounds N] [--seconds S] [--clients 1,4,16] [--images N] [--model-base-path DIR]
      [any of the server's options, for all servers]
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Target:
-    """Something that is asked for one image after another."""
+    """Something that is asked one request after another."""
 
     name: str
     load: Callable[[int, float], Seen]
@@ -54,9 +54,9 @@ class Target:
         return statistics.median(own / its for own, its in pairs)
 
 
-def over_grpc(server: Server) -> Callable[[int, float], Seen]:
-    """A load on a server; each client has a connection of its own."""
-    asked = request()
+def over_grpc(server: Server, images: int) -> Callable[[int, float], Seen]:
+    """A load on a server, of so many images a request; each client has a connection of its own."""
+    asked = request(batch=images)
     asked.output_filter.append("scores")
 
     def client() -> Callable[[], object]:
@@ -64,7 +64,7 @@ def over_grpc(server: Server) -> Callable[[int, float], Seen]:
         own = server.through(channel)
         return lambda: own.predict(asked)
 
-    return lambda clients, seconds: ask(client, clients, seconds)
+    return lambda clients, seconds: ask(client, clients, seconds, images)
 
 
 def server_options(engine: str) -> tuple[str, ...]:
@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each target in each round")
     parser.add_argument("--clients", default="1,4,16")
+    parser.add_argument("--images", type=int, default=1, help="in each request; a worker of Earshot's sends up to 16")
     parser.add_argument("--model-base-path", type=Path, help="another model than the starter")
     options, more = parser.parse_known_args()
     numbers = [int(number) for number in options.clients.split(",")]
@@ -86,9 +87,11 @@ def main() -> None:
     compared, servers = [], {}
     with ExitStack() as stack:
         for name in engines_here(version_dir):
-            compared.append(Target(f"{name}, in process", stack.enter_context(engine_process(name, version_dir))))
+            compared.append(
+                Target(f"{name}, in process", stack.enter_context(engine_process(name, version_dir, options.images)))
+            )
             servers[name] = stack.enter_context(serve(base_path, *server_options(name), *more))
-            compared.append(Target(f"{name}, gRPC", over_grpc(servers[name])))
+            compared.append(Target(f"{name}, gRPC", over_grpc(servers[name], options.images)))
         for target in compared:
             target.load(1, options.seconds)
         for _ in range(options.rounds):
@@ -96,7 +99,10 @@ def main() -> None:
                 for target in compared:
                     target.rounds.setdefault(clients, []).append(target.load(clients, options.seconds))
         memory_mb = {name: server.memory_mb() for name, server in servers.items()}
-    print(f"{options.rounds} rounds of {options.seconds:g} s, medians; {os.cpu_count()} cores; images of 128x301x3")
+    print(
+        f"{options.rounds} rounds of {options.seconds:g} s, medians; {os.cpu_count()} cores; "
+        f"images of 128x301x3, {options.images} a request"
+    )
     print("\n| engine | clients | images/s | x TensorFlow | p50, ms | p99, ms |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for clients in numbers:
