@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -11,15 +13,21 @@ import keras
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 
 from serving.network import creation_order
+from training.retrain import run
+from training.settings import RetrainSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CLASSES = ("hiss", "hum", "whistle")
 CLIPS_EACH = 8
+CLIPS = CLIPS_EACH * len(CLASSES)
+"""That hold sound."""
 BROKEN = ("hum/corrupt.wav", "hiss/empty.wav")
+QUIET = Console(quiet=True)
 
 
 def sound(kind: str, rng: np.random.Generator) -> Any:
@@ -69,3 +77,30 @@ def weights_file(arrays: dict[str, Any], tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("weights") / "random_u8.npz"
     np.savez(path, **arrays)
     return path
+
+
+@dataclass(frozen=True)
+class Trained:
+    settings: dict[str, Any]
+    report: dict[str, Any]
+    model_base_path: Path
+
+
+@pytest.fixture(scope="session")
+def trained(data: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """What one whole run said and published."""
+    folder = tmp_path_factory.mktemp("trained")
+    settings = {
+        "data": str(data),
+        "weights": str(weights_file),
+        "taps": "mixed0",
+        "bands": 2,
+        "protocol": "random",
+        "cache": folder / "cache",
+        "report": folder / "report.json",
+        "run_dir": folder / "runs",
+        "model_base_path": folder / "models" / "earshot",
+        "compact": folder / "compact.npz",
+    }
+    run(RetrainSettings.read(settings))
+    return Trained(settings, json.loads((folder / "report.json").read_text()), folder / "models" / "earshot")

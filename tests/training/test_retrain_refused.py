@@ -1,0 +1,141 @@
+"""Retraining that cannot be done, or cannot be written down: it is said before the long work, and how to mend it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import soundfile
+import typer
+
+from tests.producers.sounds import noise
+from tests.training.conftest import QUIET
+from training.datasets import DataError
+from training.head import train_head
+from training.retrain import retrain, run
+from training.settings import RetrainSettings
+
+if TYPE_CHECKING:
+    from tests.training.conftest import Trained
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"data": ""}, "no clips: --data names"),
+        ({"data": "nowhere"}, "nowhere is not a folder"),
+        ({"weights": "nowhere.npz"}, "nowhere.npz is no file"),
+        ({"evaluate": "one"}, "folds are numbers separated by commas, not 'one'"),
+        # With weights that are not there, to see that it is said before the long work.
+        ({"evaluate": "77", "weights": "nowhere.npz"}, "no clip in fold 77"),
+        ({"report": Path("nowhere/report.json"), "weights": "nowhere.npz"}, "cannot write nowhere/report.json"),
+        ({"compact": Path("nowhere/model.npz"), "weights": "nowhere.npz"}, "cannot write nowhere/model.npz"),
+        ({"model_base_path": Path(__file__), "weights": "nowhere.npz"}, f"File exists: '{__file__}'"),
+        ({"model_base_path": Path(__file__) / "models", "weights": "nowhere.npz"}, "Not a directory"),
+        ({"hold_out": "1,2,3,4,5", "weights": "nowhere.npz"}, "name fewer folds with --evaluate and --hold-out"),
+        ({"taps": "mixed99"}, "not mixed99"),
+    ],
+)
+def test_what_a_user_can_mend_ends_with_status_2_and_says_how(
+    trained: Trained, capsys: pytest.CaptureFixture[str], options: dict[str, Any], words: str
+) -> None:
+    folds = sorted(int(fold) for fold in trained.report["folds"])
+    if "hold_out" in options:
+        options = {**options, "hold_out": ",".join(map(str, folds))}
+    with pytest.raises(typer.Exit) as ended:
+        run(RetrainSettings.read({**trained.settings, "model_base_path": None, "evaluate": "none", **options}))
+    assert ended.value.exit_code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_in_the_end_is_printed(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder vanishes while the real training goes on."""
+    (tmp_path / "out").mkdir()
+
+    def meanwhile(*arguments: Any) -> Any:
+        (tmp_path / "out").rmdir()
+        return train_head(*arguments)
+
+    monkeypatch.setattr("training.frozen.train_head", meanwhile)
+    fold, report = next(iter(trained.report["folds"])), tmp_path / "out" / "report.json"
+    own = {
+        **trained.settings,
+        "model_base_path": None,
+        "compact": None,
+        "report": report,
+        "evaluate": fold,
+        "protocol": "folds",
+    }
+    with pytest.raises(typer.Exit) as ended:
+        run(RetrainSettings.read(own))
+    assert ended.value.exit_code == 2
+    said = capsys.readouterr()
+    assert f"cannot write {report} (No such file or directory)" in said.err
+    assert json.loads(said.out[said.out.index("{") :])["folds"] == {fold: trained.report["folds"][fold]}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("1,1,hum", "1,1,hiss"), "1 recordings of 2 classes, training needs two of two"),
+        (("1,1,hum", "2,1,hum", "3,2,hiss"), "2 recordings of 1 classes outside fold 2, training needs two of two"),
+    ],
+)
+def test_too_few_classes_or_recordings_are_said_before_the_long_work(
+    tmp_path: Path, names: tuple[str, ...], words: str
+) -> None:
+    (tmp_path / "metadata").mkdir()
+    table = ["slice_file_name,fsID,fold,class"]
+    for number, row in enumerate(names):
+        place = tmp_path / "audio" / f"fold{row.split(',')[1]}" / f"{number}.wav"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+        table.append(f"{place.name},{row}")
+    (tmp_path / "metadata" / "UrbanSound8K.csv").write_text("\n".join(table))
+    evaluate = "2" if "outside" in words else "none"
+    settings = {
+        "data": str(tmp_path),
+        "weights": "nowhere.npz",
+        "evaluate": evaluate,
+        "compact": tmp_path / "compact.npz",
+    }
+    with pytest.raises(DataError, match=words):
+        retrain(RetrainSettings.read(settings), QUIET)
+
+
+def test_a_fold_of_which_no_clip_can_be_read_is_named(tmp_path: Path, weights_file: Path) -> None:
+    (tmp_path / "metadata").mkdir()
+    rows = []
+    for fold in (1, 2, 3):
+        (tmp_path / "audio" / f"fold{fold}").mkdir(parents=True)
+        for kind in ("hum", "hiss"):
+            path = tmp_path / "audio" / f"fold{fold}" / f"{fold}-{kind}.wav"
+            soundfile.write(path, noise(1.0, -20.0, seed=fold), 16_000) if fold < 3 else path.write_bytes(b"broken")
+            rows.append(f"{path.name},{fold}{kind},{fold},{kind}")
+    table = "\n".join(["slice_file_name,fsID,fold,class", *rows])
+    (tmp_path / "metadata" / "UrbanSound8K.csv").write_text(table)
+    settings = {"data": str(tmp_path), "weights": str(weights_file), "cache": tmp_path / "cache", "evaluate": "3"}
+    with pytest.raises(DataError, match=r"no clip of a class in fold 3 can be read.*3-h\w+\.wav"):
+        retrain(RetrainSettings.read({**settings, "taps": "mixed0", "bands": "1"}), QUIET)
+
+
+def test_the_file_runs_as_a_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "training" / "retrain.py"), "--data", str(tmp_path / "nowhere")],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "nowhere is not a folder" in done.stderr
+    assert "Traceback" not in done.stderr
