@@ -121,7 +121,7 @@ def _tuned(name: str, settings: RetrainSettings, clips: list[Clip], weights: Wei
     return TuningRecipe(
         clips,
         weights,
-        settings.architecture(weights.input_range),
+        settings.architecture(weights.input_range, weights.architecture),
         Schedule(settings.epochs, augmentation=replace(Augmentation(), **TUNED[name])),
         folder=(settings.cache or cache_folder()) / "finetuning",
         precision=settings.precision,

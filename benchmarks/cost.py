@@ -56,7 +56,7 @@ def main() -> None:
             for shrink in options.shrink:
                 size = {"taps": taps, "bands": bands, "shrink": shrink}
                 runs = [RetrainSettings.model_validate({**size, "seed": seed}) for seed in range(options.seeds)]
-                architecture = runs[0].architecture(weights.input_range)
+                architecture = runs[0].architecture(weights.input_range, weights.architecture)
                 name = f"{','.join(architecture.taps)} x {architecture.bands}, shrink {shrink}"
                 figures, networks[name] = _judged(clips, weights, runs, options.folds)
                 print(f"{name}: {figures}", flush=True)

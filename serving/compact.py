@@ -19,6 +19,7 @@ from serving.network import Architecture, ConvBlock, Head, blocks_needed, build_
 from serving.wholefile import whole_file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -52,11 +53,7 @@ def save_compact(model: CompactModel, path: Path) -> None:
     """Write `model` as the file `path`, whole or not at all."""
     arrays: dict[str, NDArray[Any]] = {}
     blocks = model.blocks[: blocks_needed(model.architecture.taps)]
-    for number, block in enumerate(blocks):
-        low, step, levels = _quantised(block.kernel)
-        arrays[f"block_{number}/kernel"] = levels
-        arrays[f"block_{number}/scale"] = np.array([low, step], dtype=np.float32)
-        arrays[f"block_{number}/norm"] = np.stack([block.beta, block.mean, block.variance]).astype(np.float32)
+    arrays |= block_arrays(blocks)
     for number, (kernel, bias) in enumerate(model.head.layers):
         # Features that hardly vary have weights too large for 16 bits.
         half = np.abs(kernel).max(initial=0) <= np.finfo(np.float16).max
@@ -84,7 +81,7 @@ def load_compact(path: Path) -> CompactModel:
             about = json.loads(arrays["about"].tobytes())
             if about["format"] != FORMAT:
                 raise InvalidModelFile(f"{path} is of format {about['format']}, this Earshot reads {FORMAT}")
-            blocks = tuple(_block(arrays, number) for number in range(about["blocks"]))
+            blocks = blocks_from(arrays, about["blocks"])
             layers = tuple(
                 (arrays[f"head_{number}/kernel"].astype(np.float32), arrays[f"head_{number}/bias"])
                 for number in range(about["head_layers"])
@@ -104,6 +101,27 @@ def load_compact(path: Path) -> CompactModel:
         raise InvalidModelFile(f"{path} is not a whole model file ({error}); fetch it again") from error
 
 
+def block_arrays(blocks: Sequence[ConvBlock]) -> dict[str, NDArray[Any]]:
+    """The arrays that a file has of `blocks`, by name."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, block in enumerate(blocks):
+        low, step, levels = _quantised(block.kernel)
+        arrays[f"block_{number}/kernel"] = levels
+        arrays[f"block_{number}/scale"] = np.array([low, step], dtype=np.float32)
+        arrays[f"block_{number}/norm"] = np.stack([block.beta, block.mean, block.variance]).astype(np.float32)
+    return arrays
+
+
+def blocks_from(arrays: Mapping[str, NDArray[Any]], count: int) -> tuple[ConvBlock, ...]:
+    """`count` blocks from a file's arrays; raises KeyError or ValueError where they are not there."""
+    blocks = []
+    for number in range(count):
+        low, step = arrays[f"block_{number}/scale"]
+        beta, mean, variance = arrays[f"block_{number}/norm"]
+        blocks.append(ConvBlock(_restored(arrays[f"block_{number}/kernel"], low, step), beta, mean, variance))
+    return tuple(blocks)
+
+
 def _quantised(values: NDArray[np.float32]) -> tuple[np.float32, np.float32, NDArray[np.uint8]]:
     """Minimum, step and levels uint8 of `values`, from which `_restored` makes them again."""
     low, high = values.min(), values.max()
@@ -117,9 +135,3 @@ def _quantised(values: NDArray[np.float32]) -> tuple[np.float32, np.float32, NDA
 
 def _restored(levels: NDArray[np.uint8], low: np.float32, step: np.float32) -> NDArray[np.float32]:
     return np.asarray(levels.astype(np.float32) * step + low)
-
-
-def _block(arrays: Any, number: int) -> ConvBlock:
-    low, step = arrays[f"block_{number}/scale"]
-    beta, mean, variance = arrays[f"block_{number}/norm"]
-    return ConvBlock(_restored(arrays[f"block_{number}/kernel"], low, step), beta, mean, variance)

@@ -105,14 +105,12 @@ def with_noise(
 
 def _moved(sound: NDArray[np.float32], axis: int, by: NDArray[Any]) -> NDArray[np.float32]:
     """Each sound moved along `axis` by its own number of steps, silence coming in."""
-    if not by.any():
-        return sound
+    moved = np.zeros_like(sound)
     size = sound.shape[axis]
-    came_from = np.arange(size) - by[:, None]
-    there = (came_from >= 0) & (came_from < size)
-    shape = [len(by) if number == 0 else size if number == axis else 1 for number in range(sound.ndim)]
-    taken = np.take_along_axis(sound, came_from.clip(0, size - 1).reshape(shape), axis)
-    return np.where(there.reshape(shape), taken, np.float32(0))
+    for one, other, step in zip(np.moveaxis(sound, axis, 1), np.moveaxis(moved, axis, 1), by.tolist(), strict=True):
+        to, came_from = (slice(max(way, 0), size + min(way, 0)) for way in (step, -step))
+        other[to] = one[came_from]
+    return moved
 
 
 def _hats(mels: int) -> NDArray[np.float32]:

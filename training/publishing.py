@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SAID = {
     *("method", "epochs", "how_many_training_steps", "learning_rate", "balance", "precision", "batch", "seed"),
-    *("evaluate", "generated_background", "patience", "noise"),
+    *("evaluate", "generated_background", "patience", "noise", "bfloat16"),
 }
 """Settings that a version tells of its training."""
 

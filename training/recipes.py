@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def recipe_of(settings: RetrainSettings, clips: list[Clip], weights: Weights) -> Recipe:
     """The way of training that was asked for, with all that it needs of the clips."""
-    architecture = settings.architecture(weights.input_range)
+    architecture = settings.architecture(weights.input_range, weights.architecture)
     cache = settings.cache or cache_folder()
     if settings.method == "bottlenecks":
         return FrozenRecipe(
@@ -40,6 +40,7 @@ def recipe_of(settings: RetrainSettings, clips: list[Clip], weights: Weights) ->
         rate=settings.learning_rate,
         patience=settings.patience,
         balance=settings.balance,
+        bfloat16=settings.bfloat16,
         augmentation=Augmentation(noise=settings.noise),
     )
     return TuningRecipe(

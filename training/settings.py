@@ -53,7 +53,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     )
     weights: str = Field(
         "imagenet",
-        description="Inception V3 to start from: imagenet (Keras downloads it), its .h5 file, or one of 8 bit weights.",
+        description="Inception V3 to start from: imagenet (Keras downloads it), its .h5 file, starter (that of the "
+        "starter model), or a file of 8 bit weights, as `python -m training.distil` writes.",
     )
     model_dir: Path | None = Field(
         None, description="Folder that keeps what Keras downloads of Inception V3; none: Keras's own, ~/.keras."
@@ -102,17 +103,17 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     )
     taps: str = Field(
         "",
-        description="Blocks of Inception V3 whose features the head is trained on; empty: mixed2,mixed3, or mixed7 "
-        "when fine-tuning.",
+        description="Blocks of Inception V3 whose features the head is trained on; empty: those that its weights were "
+        "taught for sound with, or mixed2,mixed3 of any others, or mixed7 when these are fine-tuned.",
     )
     bands: int = Field(
-        0, ge=0, le=8, description="Frequency bands that features are pooled in; 0: 3, or 2 when fine-tuning."
+        0, ge=0, le=8, description="Frequency bands that features are pooled in; 0: as with --taps, or 3, or 2."
     )
     shrink: str = Field(
         "",
         pattern=r"^$|^[1-8],[1-8]$",
-        description="Mel bands and frames of the image that are averaged into one, as 2,2; empty: 1,1, or 1,2 when "
-        "fine-tuning.",
+        description="Mel bands and frames of the image that are averaged into one, as 2,2; empty: as with --taps, or "
+        "1,1, or 1,2.",
     )
     epochs: int = Field(30, ge=1, le=1000, description="Epochs of fine-tuning.")
     patience: int = Field(
@@ -136,6 +137,9 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         "--epochs.",
     )
     learning_rate: float = Field(4e-4, gt=0, le=1, description="Highest learning rate of fine-tuning.")
+    bfloat16: bool = Field(
+        False, description="Have fine-tuning compute in bfloat16: faster where CPU or GPU has it, a little less exact."
+    )
     balance: bool = Field(
         False,
         description="Have each class count alike in the loss, however many clips it has; by default each clip does.",
@@ -154,16 +158,18 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         """The data sets' folders."""
         return (*super().folders, *([self.image_dir] if self.image_dir else ()))
 
-    def architecture(self, input_range: tuple[float, float]) -> Architecture:
-        """The network that these settings ask for; raises NetworkError."""
+    def architecture(self, input_range: tuple[float, float], taught: Architecture | None = None) -> Architecture:
+        """The network that these settings ask for, by default the one that the weights were taught in.
+
+        Raises NetworkError.
+        """
         from serving.network import Architecture
 
-        tuning = self.method == "finetune"
-        taps = self.taps or ("mixed7" if tuning else "mixed2,mixed3")
-        rows, columns = (self.shrink or ("1,2" if tuning else "1,1")).split(",")
-        return Architecture(
-            tuple(taps.split(",")), self.bands or (2 if tuning else 3), input_range, (int(rows), int(columns))
-        )
+        frozen = Architecture(("mixed2", "mixed3"), 3)
+        default = taught or (Architecture(("mixed7",), 2, shrink=(1, 2)) if self.method == "finetune" else frozen)
+        taps = tuple(self.taps.split(",")) if self.taps else default.taps
+        rows, columns = map(int, self.shrink.split(",")) if self.shrink else default.shrink
+        return Architecture(taps, self.bands or default.bands, input_range, (rows, columns))
 
 
 class EvaluateSettings(DataSettings, env_prefix="EARSHOT_EVALUATE_"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serving.network import BLOCKS, ConvBlock, creation_order
+from serving.compact import block_arrays, blocks_from, load_compact
+from serving.network import BLOCKS, Architecture, ConvBlock, blocks_needed, creation_order
+from serving.starter import STARTER
+from serving.wholefile import whole_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+
+IMAGENET, STARTER_MODEL = "imagenet", "starter"
+"""Names of weights that are no file's."""
+_ARCHITECTURE = "architecture"
 
 
 class WeightsError(ValueError):
@@ -31,24 +42,43 @@ class Weights:
     name: str
     digest: str
     """Of the values, for the cache of what was computed with them."""
+    architecture: Architecture | None = None
+    """Of the network that was taught with them, whose features are the ones to use; None where they are of pictures."""
 
 
 def load_weights(name: str) -> Weights:
-    """Weights by name: `imagenet`, which Keras downloads, or the path of a file: Keras's, or one of 8 bit weights.
+    """Weights by name: `imagenet`, which Keras downloads, `starter`, those of the starter model, or a file of weights.
 
-    Keras's is an .h5 of its Inception V3 without the top, as it downloads it; its images are -1 to 1. The other is an
-    .npz with `conv2d_K/kernel` and `batch_normalization_K/{beta,moving_mean,moving_variance}` for K from 1 to 94, each
-    as `:q` (uint8) and `:ms` (minimum, step); its images are 0 to 1. Raises WeightsError.
+    Keras's is an .h5 of its Inception V3 without the top, as it downloads it; its images are -1 to 1. The others are
+    what `save_weights` wrote, and an .npz with `conv2d_K/kernel` and `batch_normalization_K/{beta,moving_mean,
+    moving_variance}` for K from 1 to 94, each as `:q` (uint8) and `:ms` (minimum, step), whose images are 0 to 1.
+    Raises WeightsError.
     """
     path = Path(name)
-    if name != "imagenet" and not path.is_file():
-        raise WeightsError(f"{path} is no file; --weights takes imagenet, or a file of weights")
-    blocks, input_range = _keras(name) if name == "imagenet" or path.suffix == ".h5" else _file(path)
+    if name not in {IMAGENET, STARTER_MODEL} and not path.is_file():
+        raise WeightsError(f"{path} is no file; --weights takes {IMAGENET}, {STARTER_MODEL}, or a file of weights")
+    architecture = None
+    if name == STARTER_MODEL:
+        model = load_compact(STARTER)
+        blocks, architecture = model.blocks, model.architecture
+    elif name == IMAGENET or path.suffix == ".h5":
+        blocks, input_range = _keras(name)
+    else:
+        blocks, input_range, architecture = _file(path)
+    if architecture:
+        input_range = architecture.input_range
     digest = hashlib.sha256(repr(input_range).encode())
     for block in blocks:
         for values in (block.kernel, block.beta, block.mean, block.variance):
             digest.update(np.ascontiguousarray(values).tobytes())
-    return Weights(blocks, input_range, Path(name).name, digest.hexdigest())
+    return Weights(blocks, input_range, Path(name).name, digest.hexdigest(), architecture)
+
+
+def save_weights(blocks: Sequence[ConvBlock], architecture: Architecture, path: Path) -> None:
+    """Write `blocks`, taught in this architecture, as the file `path`, whole or not at all."""
+    about = np.frombuffer(json.dumps(architecture.to_json()).encode(), dtype=np.uint8)
+    with whole_file(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **block_arrays(blocks), **{_ARCHITECTURE: about})
 
 
 def _keras(weights: str) -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
@@ -57,7 +87,7 @@ def _keras(weights: str) -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
     try:
         network = keras.applications.InceptionV3(include_top=False, weights=weights)
     except Exception as error:  # Keras raises a bare Exception where it cannot download, and others for a broken file
-        if weights != "imagenet":
+        if weights != IMAGENET:
             raise WeightsError(f"{weights} holds no Inception V3 of Keras's without its top ({error})") from error
         raise WeightsError(
             f"Keras could not download the ImageNet weights ({error}); name its file, which ends in _notop.h5, instead"
@@ -68,13 +98,17 @@ def _keras(weights: str) -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
     return tuple(ConvBlock(one.get_weights()[0], *norm.get_weights()) for one, norm in pairs), (-1.0, 1.0)
 
 
-def _file(path: Path) -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
+def _file(path: Path) -> tuple[tuple[ConvBlock, ...], tuple[float, float], Architecture | None]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            if _ARCHITECTURE in arrays:
+                architecture = Architecture.from_json(json.loads(arrays[_ARCHITECTURE].tobytes()))
+                blocks = blocks_from(arrays, blocks_needed(architecture.taps))
+                return blocks, architecture.input_range, architecture
             blocks = tuple(_block(arrays, number) for number in range(1, BLOCKS + 1))
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} holds no Inception V3 in 8 bit form ({error})") from error
-    return blocks, (0.0, 1.0)
+    return blocks, (0.0, 1.0), None
 
 
 def _block(arrays: Any, number: int) -> ConvBlock:

@@ -113,7 +113,7 @@ def test_without_a_better_epoch_it_ends_with_the_weights_of_the_best(
 
     def recording(self: Checkpoint, done: int, history: list[dict[str, float]]) -> None:
         keep(self, done, history)
-        kernels.append(np.asarray(self._model.get_layer("classes").kernel).copy())
+        kernels.append(np.asarray(self._model.get_layer("outputs").kernel).copy())
 
     monkeypatch.setattr(Checkpoint, "keep", recording)
     tuned = tune(examples, weights, tmp_path, PATIENT, validation=contrary)
@@ -226,3 +226,15 @@ def test_sounds_of_no_class_are_beside_those_that_are_learnt(
     given.clear()
     tune(examples, weights, tmp_path, noisy)  # where there are none, any window will do
     assert len({noise.tobytes() for noises in given for noise in noises}) > 4
+
+
+def test_in_bfloat16_it_learns_the_same_and_what_is_served_stays_in_float32(
+    examples: Examples, weights: Weights, tmp_path: Path
+) -> None:
+    tuned = tune(examples, weights, tmp_path, replace(SCHEDULE, bfloat16=True))
+    network = build_network(ARCHITECTURE, tuned.blocks, tuned.head, PARAMS)
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+    scores = network(examples.images[:].astype(np.float32), training=False).numpy()
+    assert (scores.argmax(axis=1) == np.repeat(examples.classes, 2)).mean() > 0.9
+    # bfloat16 has the upper half of a float32's bits.
+    assert any((np.ascontiguousarray(block.kernel).view(np.uint32) & 0xFFFF).any() for block in tuned.blocks)

@@ -6,8 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from serving.network import BLOCKS, creation_order
-from training.weights import WeightsError, load_weights
+from serving.compact import load_compact
+from serving.network import BLOCKS, Architecture, blocks_needed, creation_order
+from serving.starter import STARTER
+from training.weights import WeightsError, load_weights, save_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,3 +79,24 @@ def test_imagenet_that_cannot_be_downloaded_says_to_name_a_file(monkeypatch: pyt
     monkeypatch.setattr(keras.applications, "InceptionV3", unreachable)
     with pytest.raises(WeightsError, match=r"could not download .*URL fetch failure.*name its file"):
         load_weights("imagenet")
+
+
+def test_the_starter_models_weights_come_with_the_network_that_they_are_of() -> None:
+    model, weights = load_compact(STARTER), load_weights("starter")
+    assert (weights.architecture, weights.name) == (model.architecture, "starter")
+    np.testing.assert_array_equal(weights.blocks[3].kernel, model.blocks[3].kernel)
+
+
+def test_what_was_taught_is_read_back_with_its_network_and_what_is_cut_is_named(
+    weights_file: Path, tmp_path: Path
+) -> None:
+    architecture = Architecture(("mixed1",), 2, (-1.0, 1.0), (1, 3))
+    blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
+    save_weights(blocks, architecture, tmp_path / "sound.npz")
+    weights = load_weights(str(tmp_path / "sound.npz"))
+    assert (weights.architecture, weights.input_range, len(weights.blocks)) == (architecture, (-1.0, 1.0), len(blocks))
+    step = float(np.ptp(blocks[2].kernel)) / 255
+    np.testing.assert_allclose(weights.blocks[2].kernel, blocks[2].kernel, atol=step)
+    save_weights(blocks[:-1], architecture, tmp_path / "short.npz")
+    with pytest.raises(WeightsError, match=r"short\.npz"):
+        load_weights(str(tmp_path / "short.npz"))

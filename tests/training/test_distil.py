@@ -1,0 +1,154 @@
+"""Learning from an audio teacher: what it hears, what is made of sounds without labels, and the weights in the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+import soundfile
+from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
+
+from earshot.audio import SEGMENT_SAMPLES
+from earshot.labels import UNKNOWN
+from serving.network import Architecture
+from tests.training.sounds import tone
+from training.clips import Clip
+from training.distil import app
+from training.pieces import MOST_EACH, PIECE_S, Pieces, cut_pieces
+from training.taught import write_views
+from training.teacher import Teacher, TeacherError
+from training.views import Mixing, make_view
+from training.weights import load_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_teacher(path: Path, samples: str | int = "samples") -> Path:
+    """It says how loud a sound is, and how much of it is above its mean."""
+    scale = numpy_helper.from_array(np.array([1.0, -2.0, 10.0], np.float32), "scale")
+    nodes = [
+        helper.make_node("Abs", ["sound"], ["loud"]),
+        helper.make_node("ReduceMean", ["loud"], ["level"], axes=[1], keepdims=1),
+        helper.make_node("Mul", ["level", "scale"], ["said"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "teacher",
+        [helper.make_tensor_value_info("sound", TensorProto.FLOAT, ["batch", samples])],
+        [helper.make_tensor_value_info("said", TensorProto.FLOAT, ["batch", 3])],
+        [scale],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> Path:
+    return write_teacher(tmp_path / "teacher.onnx")
+
+
+@pytest.fixture
+def pieces(tmp_path: Path) -> Pieces:
+    for name, seconds in (("short", 0.5), ("long", 200.0)):
+        tone(tmp_path / "sounds" / f"{name}.wav", seconds)
+    (tmp_path / "sounds" / "again.wav").write_bytes((tmp_path / "sounds" / "short.wav").read_bytes())
+    (tmp_path / "sounds" / "broken.wav").write_bytes(b"no sound")
+    soundfile.write(tmp_path / "sounds" / "silent.wav", np.zeros(16_000), 16_000)
+    names = ("short", "long", "again", "broken", "silent")
+    recordings = [Clip(tmp_path / "sounds" / f"{name}.wav", UNKNOWN, 1, name) for name in names]
+    cut, unreadable = cut_pieces([recordings], tmp_path / "work")
+    assert ["broken" in unreadable[0], "silent" in unreadable[1]] == [True, True]
+    return cut
+
+
+def test_a_teacher_hears_sound_at_full_scale_as_one(teacher: Path) -> None:
+    pcm = np.array([[-32_768] * 100, [16_384] * 100], np.int16)
+    answers = Teacher(teacher).answers(pcm)
+    np.testing.assert_allclose(answers, np.array([[1, -2, 10], [0.5, -1, 5]]))
+    assert Teacher(teacher).outputs == 3
+
+
+@pytest.mark.parametrize("wrong", ["missing", "nonsense", "takes a second"])
+def test_what_is_no_teacher_is_named(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "teacher.onnx"
+    if wrong == "nonsense":
+        path.write_bytes(b"nonsense")
+    if wrong == "takes a second":
+        write_teacher(path, 16_000)
+    with pytest.raises(TeacherError, match=r"teacher\.onnx"):
+        Teacher(path)
+
+
+def test_a_long_recording_is_not_most_of_what_is_heard_and_none_is_heard_twice(pieces: Pieces) -> None:
+    sizes = [pieces[number].size / 16_000 for number in range(len(pieces))]
+    # A tone of 440 Hz is the same after each second.
+    assert sizes == [pytest.approx(0.51), PIECE_S]
+    assert pieces.hours == pytest.approx(10.51 / 3600)
+
+
+def test_pieces_lie_evenly_over_a_recording(tmp_path: Path) -> None:
+    ramp = np.linspace(0.01, 0.99, 16_000 * 200)
+    soundfile.write(tmp_path / "ramp.wav", ramp, 16_000)
+    cut, _ = cut_pieces([[Clip(tmp_path / "ramp.wav", UNKNOWN, 1, "ramp")]], tmp_path / "work")
+    assert len(cut) == MOST_EACH
+    begins = [int(cut[number][0]) / 32_768 for number in range(len(cut))]
+    np.testing.assert_allclose(np.diff(begins), 0.98 * 2.5 * 10 / 200, atol=0.03)
+
+
+def test_views_are_of_one_length_and_any_level_and_the_same_again_from_the_same_seed(pieces: Pieces) -> None:
+    def view(seed: int) -> Any:
+        return make_view(pieces, [np.arange(len(pieces))], np.random.default_rng(seed), Mixing())
+
+    views = [view(seed) for seed in range(60)]
+    assert {one.shape for one in views} == {(SEGMENT_SAMPLES,)}
+    peaks = [20 * np.log10(np.abs(one.astype(float)).max() / 32_768) for one in views]
+    assert -22.1 < min(peaks) < -15
+    assert -5 < max(peaks) <= 0
+    assert any((one == 0).sum() > 8_000 for one in views)  # a short sound in silence
+    np.testing.assert_array_equal(view(7), views[7])
+
+
+def test_views_are_kept_with_what_the_teacher_says_of_each(
+    pieces: Pieces, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = write_views(pieces, 130, Teacher(teacher), 3, tmp_path / "views")
+    assert (len(made), made.validation, made.answers.shape) == (130, 3, (130, 3))
+    images = made.images[range(130)]
+    assert images.shape == (130, 128, 301, 3)
+    assert images.max() == 255
+    np.testing.assert_allclose(made.answers[:, 2], 10 * made.answers[:, 0], rtol=1e-5)
+    monkeypatch.setattr("training.taught.make_view", None)  # nothing is made again
+    again = write_views(pieces, 130, Teacher(teacher), 3, tmp_path / "views")
+    np.testing.assert_array_equal(again.answers, made.answers)
+    np.testing.assert_array_equal(again.images[[5, 129]], images[[5, 129]])
+
+
+def test_the_command_writes_weights_that_say_what_the_teacher_says(
+    pieces: Pieces, teacher: Path, weights_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sounds" / "empty").mkdir()
+    out, cache = tmp_path / "sound.npz", tmp_path / "cache"
+    options = ["--teacher", str(teacher), "--out", str(out), "--weights", str(weights_file), "--cache", str(cache)]
+    small = ["--views", "200", "--epochs", "3", "--last", "mixed0", "--shrink", "2,4", "--learning-rate", "1e-3"]
+    ended = CliRunner().invoke(app, [str(tmp_path / "sounds"), *options, *small])
+    assert ended.exit_code == 0, ended.output
+    assert "2 pieces of sound" in ended.output
+    assert [line.split(":")[0] for line in ended.output.splitlines() if "unaccounted for" in line] == [
+        f"epoch {number}" for number in (1, 2, 3)
+    ]
+    taught, before = load_weights(str(out)), load_weights(str(weights_file))
+    assert taught.input_range == before.input_range
+    assert taught.architecture == Architecture(("mixed0",), 1, before.input_range, (2, 4))
+    assert len(taught.blocks) == 12  # of the stem and mixed0: the others were not taught
+    assert min(np.abs(a.kernel - b.kernel).max() for a, b in zip(taught.blocks, before.blocks, strict=False)) > 0
+    assert not (cache / "distilling").exists()
+
+
+def test_what_is_wrong_with_the_command_is_told_with_the_next_step(tmp_path: Path, teacher: Path) -> None:
+    options = ["--teacher", str(teacher), "--out", str(tmp_path / "nowhere" / "sound.npz")]
+    ended = CliRunner().invoke(app, [str(tmp_path), *options])
+    assert (ended.exit_code, "there is no folder" in ended.stderr) == (2, True)

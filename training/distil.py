@@ -1,0 +1,87 @@
+"""Teaches Inception V3 to hear: it learns from any sounds what an audio teacher says of them, without a label.
+
+python -m training.distil sounds --teacher tiny.onnx --out sound.npz, and then `earshot retrain --weights sound.npz`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path  # noqa: TC003 - typer reads the annotation
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from earshot.command import APP, fail, needs
+from earshot.folders import cache_folder
+from earshot.logs import configure_logs
+from training.settings import folders_of
+
+app = typer.Typer(**APP)
+
+
+@app.command()
+def main(
+    sounds: Annotated[str, typer.Argument(help="Folders of recordings, separated by commas, each heard as often.")],
+    teacher: Annotated[Path, typer.Option(help="ONNX network that takes sound [batch, samples] at 16 kHz.")],
+    out: Annotated[Path, typer.Option(help="File that gets the weights, as `earshot retrain --weights` takes them.")],
+    weights: Annotated[str, typer.Option(help="Inception V3 to start from, as for `earshot retrain`.")] = "imagenet",
+    last: Annotated[str, typer.Option(help="Block of Inception V3 that is the last one to be taught.")] = "mixed7",
+    shrink: Annotated[str, typer.Option(help="Mel bands and frames that are averaged into one.")] = "1,3",
+    views: Annotated[int, typer.Option(min=100, help="Views that are made of the sounds.")] = 25_000,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each view is learnt from.")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 8e-4,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Compute in bfloat16: faster where CPU or GPU has it.")
+    ] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder for what an unfinished run goes on from.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
+) -> None:
+    """Teach Inception V3 to hear, from sounds without labels.
+
+    Views are made of the sounds: moved in time and pitch, louder and softer, two at once. An audio teacher, a network
+    that was trained on millions of sounds, says what it hears in each, and Inception V3 learns to say the same of its
+    spectrogram. A run that is killed goes on where it was if it is given the same again.
+    """
+    configure_logs("info")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow leaves it off on some CPUs
+    console = Console()
+    with needs("training"):
+        from serving.network import Architecture, NetworkError
+        from training.datasets import DataError, find_background
+        from training.learner import Pace, learn
+        from training.pieces import cut_pieces
+        from training.taught import Taught, write_views
+        from training.teacher import Teacher, TeacherError
+        from training.weights import WeightsError, load_weights, save_weights
+    if not out.parent.is_dir():
+        raise fail(f"cannot write {out}: there is no folder {out.parent}")
+    pace = Pace(
+        epochs, 64, learning_rate, warm_up=0.06, lower_rate=1.0, weight_decay=0.02, dropout=0.1, bfloat16=bfloat16
+    )
+    folder = (cache or cache_folder()) / "distilling"
+    try:
+        rows, columns = (int(part) for part in shrink.split(","))
+        start = load_weights(weights)
+        architecture = Architecture((last,), 1, start.input_range, (rows, columns))
+        listened = Teacher(teacher)
+        pieces, unreadable = cut_pieces([find_background([each]) for each in folders_of(sounds)], folder)
+        console.print(f"{len(pieces)} pieces of sound, {pieces.hours:.1f} hours; {len(unreadable)} files hold none")
+        made = write_views(pieces, views, listened, seed, folder)
+        lesson = Taught(made, pace, seed)
+        learnt = learn(lesson, architecture, start.blocks, pace, seed, folder / made.digest[:16], "distilling")
+        save_weights(learnt.blocks, architecture, out)
+    except (DataError, NetworkError, TeacherError, WeightsError) as error:
+        raise fail(error) from None
+    except OSError as error:
+        raise fail(f"{error}; mend that and start again, it goes on where it was") from None
+    shutil.rmtree(folder, ignore_errors=True)
+    for one in learnt.history:
+        console.print(f"epoch {one['epoch']}: {one['val_loss']:.3f} of the teacher's variance is unaccounted for")
+    console.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    app()
