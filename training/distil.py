@@ -55,7 +55,7 @@ def main(
         from training.pieces import cut_pieces
         from training.taught import Taught, write_views
         from training.teacher import Teacher, TeacherError
-        from training.weights import WeightsError, load_weights, save_weights
+        from training.weights import Readout, WeightsError, load_weights, save_weights
     if not out.parent.is_dir():
         raise fail(f"cannot write {out}: there is no folder {out.parent}")
     pace = Pace(
@@ -72,7 +72,7 @@ def main(
         made = write_views(pieces, views, listened, seed, folder)
         lesson = Taught(made, pace, seed)
         learnt = learn(lesson, architecture, start.blocks, pace, seed, folder / made.digest[:16], "distilling")
-        save_weights(learnt.blocks, architecture, out)
+        save_weights(learnt.blocks, architecture, Readout(learnt.kernel, learnt.bias), out)
     except (DataError, NetworkError, TeacherError, WeightsError) as error:
         raise fail(error) from None
     except OSError as error:

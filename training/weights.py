@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serving.compact import block_arrays, blocks_from, load_compact
-from serving.network import BLOCKS, Architecture, ConvBlock, blocks_needed, creation_order
+from serving.network import BLOCKS, Architecture, ConvBlock, Head, blocks_needed, creation_order
 from serving.starter import STARTER
 from serving.wholefile import whole_file
 
@@ -32,6 +32,25 @@ class WeightsError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Readout:
+    """A linear layer from features to what a teacher says: of all that features vary in, what tells sounds apart."""
+
+    kernel: NDArray[np.float32]
+    """[features, outputs]"""
+    bias: NDArray[np.float32]
+    """[outputs]"""
+
+    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[n, outputs] of `features` [n, features]."""
+        return np.asarray(features @ self.kernel + self.bias, dtype=np.float32)
+
+    def behind(self, head: Head) -> Head:
+        """The head on features that is this layer and then `head`, which has one layer, on its outputs."""
+        ((kernel, bias),) = head.layers
+        return Head(((self.kernel @ kernel, self.bias @ kernel + bias),))
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """A pretrained Inception V3 without its top."""
 
@@ -44,6 +63,8 @@ class Weights:
     """Of the values, for the cache of what was computed with them."""
     architecture: Architecture | None = None
     """Of the network that was taught with them, whose features are the ones to use; None where they are of pictures."""
+    readout: Readout | None = None
+    """What makes the teacher's answers of those features."""
 
 
 def load_weights(name: str) -> Weights:
@@ -57,28 +78,32 @@ def load_weights(name: str) -> Weights:
     path = Path(name)
     if name not in {IMAGENET, STARTER_MODEL} and not path.is_file():
         raise WeightsError(f"{path} is no file; --weights takes {IMAGENET}, {STARTER_MODEL}, or a file of weights")
-    architecture = None
+    architecture = readout = None
     if name == STARTER_MODEL:
         model = load_compact(STARTER)
         blocks, architecture = model.blocks, model.architecture
     elif name == IMAGENET or path.suffix == ".h5":
         blocks, input_range = _keras(name)
     else:
-        blocks, input_range, architecture = _file(path)
+        blocks, input_range, architecture, readout = _file(path)
     if architecture:
         input_range = architecture.input_range
     digest = hashlib.sha256(repr(input_range).encode())
     for block in blocks:
         for values in (block.kernel, block.beta, block.mean, block.variance):
             digest.update(np.ascontiguousarray(values).tobytes())
-    return Weights(blocks, input_range, Path(name).name, digest.hexdigest(), architecture)
+    if readout:
+        digest.update(readout.kernel.tobytes() + readout.bias.tobytes())
+    return Weights(blocks, input_range, Path(name).name, digest.hexdigest(), architecture, readout)
 
 
-def save_weights(blocks: Sequence[ConvBlock], architecture: Architecture, path: Path) -> None:
-    """Write `blocks`, taught in this architecture, as the file `path`, whole or not at all."""
-    about = np.frombuffer(json.dumps(architecture.to_json()).encode(), dtype=np.uint8)
+def save_weights(blocks: Sequence[ConvBlock], architecture: Architecture, readout: Readout, path: Path) -> None:
+    """Write `blocks`, taught in this architecture together with `readout`, as the file `path`, whole or not at all."""
+    arrays = block_arrays(blocks)
+    arrays[_ARCHITECTURE] = np.frombuffer(json.dumps(architecture.to_json()).encode(), dtype=np.uint8)
+    arrays |= {"readout/weights": readout.kernel.astype(np.float16), "readout/bias": readout.bias.astype(np.float32)}
     with whole_file(path) as file:
-        np.savez_compressed(file, allow_pickle=False, **block_arrays(blocks), **{_ARCHITECTURE: about})
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _keras(weights: str) -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
@@ -98,17 +123,20 @@ def _keras(weights: str) -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
     return tuple(ConvBlock(one.get_weights()[0], *norm.get_weights()) for one, norm in pairs), (-1.0, 1.0)
 
 
-def _file(path: Path) -> tuple[tuple[ConvBlock, ...], tuple[float, float], Architecture | None]:
+def _file(
+    path: Path,
+) -> tuple[tuple[ConvBlock, ...], tuple[float, float], Architecture | None, Readout | None]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if _ARCHITECTURE in arrays:
                 architecture = Architecture.from_json(json.loads(arrays[_ARCHITECTURE].tobytes()))
                 blocks = blocks_from(arrays, blocks_needed(architecture.taps))
-                return blocks, architecture.input_range, architecture
+                readout = Readout(arrays["readout/weights"].astype(np.float32), arrays["readout/bias"])
+                return blocks, architecture.input_range, architecture, readout
             blocks = tuple(_block(arrays, number) for number in range(1, BLOCKS + 1))
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} holds no Inception V3 in 8 bit form ({error})") from error
-    return blocks, (0.0, 1.0), None
+    return blocks, (0.0, 1.0), None, None
 
 
 def _block(arrays: Any, number: int) -> ConvBlock:

@@ -143,6 +143,8 @@ def test_the_command_writes_weights_that_say_what_the_teacher_says(
     taught, before = load_weights(str(out)), load_weights(str(weights_file))
     assert taught.input_range == before.input_range
     assert taught.architecture == Architecture(("mixed0",), 1, before.input_range, (2, 4))
+    assert taught.readout
+    assert taught.readout.kernel.shape == (2 * 256, 3)
     assert len(taught.blocks) == 12  # of the stem and mixed0: the others were not taught
     assert min(np.abs(a.kernel - b.kernel).max() for a, b in zip(taught.blocks, before.blocks, strict=False)) > 0
     assert not (cache / "distilling").exists()
