@@ -58,21 +58,25 @@ def main(
         from training.weights import Readout, WeightsError, load_weights, save_weights
     if not out.parent.is_dir():
         raise fail(f"cannot write {out}: there is no folder {out.parent}")
+    try:
+        rows, columns = map(int, shrink.split(","))
+        size = (rows, columns)
+    except ValueError:
+        raise fail(f"--shrink takes two numbers, as 1,3, and not {shrink}") from None
     pace = Pace(
         epochs, 64, learning_rate, warm_up=0.06, lower_rate=1.0, weight_decay=0.02, dropout=0.1, bfloat16=bfloat16
     )
     folder = (cache or cache_folder()) / "distilling"
     try:
-        rows, columns = (int(part) for part in shrink.split(","))
         start = load_weights(weights)
-        architecture = Architecture((last,), 1, start.input_range, (rows, columns))
+        architecture = Architecture((last,), 1, start.input_range, size)
         listened = Teacher(teacher)
         pieces, unreadable = cut_pieces([find_background([each]) for each in folders_of(sounds)], folder)
         console.print(f"{len(pieces)} pieces of sound, {pieces.hours:.1f} hours; {len(unreadable)} files hold none")
         made = write_views(pieces, views, listened, seed, folder)
         lesson = Taught(made, pace, seed)
         learnt = learn(lesson, architecture, start.blocks, pace, seed, folder / made.digest[:16], "distilling")
-        save_weights(learnt.blocks, architecture, Readout(learnt.kernel, learnt.bias), out)
+        save_weights(learnt.blocks, architecture, Readout(*learnt.head.layers[0]), out)
     except (DataError, NetworkError, TeacherError, WeightsError) as error:
         raise fail(error) from None
     except OSError as error:

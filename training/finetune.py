@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
@@ -10,7 +10,6 @@ import numpy as np
 from scipy.special import log_softmax
 
 from earshot.spectrogram import DEFAULT_PARAMS
-from serving.network import ConvBlock, Head
 from training.augment import Augmentation, augment
 from training.balance import class_weights
 from training.calibration import fit_temperature
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from earshot.spectrogram import SpectrogramParams
-    from serving.network import Architecture
-    from training.learner import Batch, Predict
+    from serving.network import Architecture, ConvBlock
+    from training.learner import Batch, Learnt, Predict
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +57,6 @@ class Examples:
     """Windows of sounds of no class, for `Augmentation.noise`; where there are none, all windows serve."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """A network that was trained further."""
-
-    blocks: tuple[ConvBlock, ...]
-    head: Head
-    history: tuple[dict[str, float], ...]
-    """Of each epoch: `epoch`, `rate` at its end, and mean `loss`; `val_loss` and `val_accuracy` where some clips are
-    not learnt from."""
-    best: int
-    """Epoch whose weights these are, if it ended early; else 0: they are the last epochs' average."""
-
-
 def finetune(
     examples: Examples,
     validation: Examples | None,
@@ -81,15 +67,14 @@ def finetune(
     seed: int,
     folder: Path,
     params: SpectrogramParams = DEFAULT_PARAMS,
-) -> Tuned:
+) -> Learnt:
     """Train `blocks` and a new head on `examples`.
 
     validation: what is not learnt from, and tells after each epoch how far learning has come. folder: keeps the state
     after each epoch; where it has one of this very run, the run goes on from it.
     """
     lesson = _Labelled(examples, validation, class_count, schedule, seed, params)
-    learnt = learn(lesson, architecture, blocks, schedule, seed, folder, "fine-tuning", params)
-    return Tuned(learnt.blocks, Head(((learnt.kernel, learnt.bias),)), learnt.history, learnt.best)
+    return learn(lesson, architecture, blocks, schedule, seed, folder, "fine-tuning", params)
 
 
 class _Labelled:
@@ -112,7 +97,6 @@ class _Labelled:
             "classes": examples.classes.tolist(),
             "noises": examples.noises,
             "validation": (validation.groups, validation.classes.tolist()) if validation else None,
-            "augmentation": asdict(schedule.augmentation),
         }
         self._learnt, self._validation, self._params = examples, validation, params
         self._schedule, self._seed = schedule, seed

@@ -20,9 +20,10 @@ import numpy as np
 from rich.progress import Progress
 
 from earshot.spectrogram import DEFAULT_PARAMS
-from serving.network import INCEPTION, Architecture, ConvBlock, blocks_of, cut_inception, feature_network
+from serving.network import INCEPTION, Architecture, ConvBlock, Head, blocks_of, cut_inception, feature_network
 from training.ahead import ahead
 from training.checkpoint import Checkpoint
+from training.weights import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -101,10 +102,8 @@ class Learnt:
     """A network that has learnt."""
 
     blocks: tuple[ConvBlock, ...]
-    kernel: NDArray[np.float32]
-    """[features, outputs], of the layer that gives the outputs."""
-    bias: NDArray[np.float32]
-    """[outputs]"""
+    head: Head
+    """The one layer that gives the outputs."""
     history: tuple[dict[str, float], ...]
     """Of each epoch: `epoch`, `rate` at its end, mean `loss`, and what the lesson says of its validation."""
     best: int
@@ -112,8 +111,9 @@ class Learnt:
 
 
 def best_epoch(history: Sequence[dict[str, float]]) -> int:
-    """The epoch of the lowest validation loss so far, the first if there are several."""
-    return int(min(history, key=lambda one: one["val_loss"])["epoch"])
+    """The epoch of the lowest validation loss so far, the first if there are several; 0 where there is no such loss."""
+    validated = [one for one in history if "val_loss" in one]
+    return int(min(validated, key=lambda one: one["val_loss"])["epoch"]) if validated else 0
 
 
 def learn(
@@ -148,11 +148,11 @@ def learn(
     with Progress() as progress:
         task = progress.add_task(title, total=pace.epochs * learner.steps, completed=done * learner.steps)
         for epoch in range(done, pace.epochs):
-            patience = pace.patience if history and "val_loss" in history[0] else 0
-            if patience and epoch - best_epoch(history) >= patience:
+            best = best_epoch(history)
+            if pace.patience and best and epoch - best >= pace.patience:
                 break
             history.append(learner.run_epoch(epoch, lambda: progress.advance(task)))
-            if pace.patience and "val_loss" in history[0] and best_epoch(history) == epoch + 1:
+            if pace.patience and best_epoch(history) == epoch + 1:
                 state.mark_best()
             if epoch >= first_averaged:
                 state.average()
@@ -164,8 +164,8 @@ def learn(
         state.use_average()
         learner.settle_norms()
     kernel, bias = learner.model.get_layer("outputs").get_weights()
-    best = best_epoch(history) if stopped else 0
-    return Learnt(blocks_of(learner.features), kernel, bias, tuple(history), best)
+    head = Head(((kernel, bias),))
+    return Learnt(blocks_of(learner.features), head, tuple(history), best_epoch(history) if stopped else 0)
 
 
 @contextmanager
@@ -194,7 +194,13 @@ class _Learner:
         self.features = feature_network(architecture, blocks, params)
         self.steps = pace.steps(lesson.examples)
         self._lesson, self._pace = lesson, pace
-        run = {"pace": asdict(pace), "seed": seed, "lesson": lesson.decided_by}
+        run = {
+            "pace": asdict(pace),
+            "seed": seed,
+            "lesson": lesson.decided_by,
+            "architecture": architecture.to_json(),
+            "blocks": digest_of(blocks),
+        }
         self.run = hashlib.sha256(json.dumps(run).encode()).hexdigest()
         for layer in self.features.get_layer(INCEPTION).layers:
             if isinstance(layer, keras.layers.BatchNormalization):

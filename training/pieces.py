@@ -62,8 +62,8 @@ class Pieces:
 def cut_pieces(kinds: Sequence[Sequence[Clip]], folder: Path) -> tuple[Pieces, list[str]]:
     """Pieces of the recordings of all `kinds`, and a line for each that holds no sound.
 
-    What is in two of them is taken once.
-    They are in a file without a name on the disk of `folder`: it is gone with the process, however that ends.
+    What is in two of them is taken once. They are in a file without a name on the disk of `folder`: it is gone with the
+    process, however that ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = TemporaryFile(dir=folder)  # noqa: SIM115 - the pieces read from it
@@ -76,7 +76,7 @@ def cut_pieces(kinds: Sequence[Sequence[Clip]], folder: Path) -> tuple[Pieces, l
             own = hashlib.sha256(piece.tobytes()).digest()
             if own not in seen:
                 seen.add(own)
-                digest.update(own + bytes([kind_of_clip[clip]]))
+                digest.update(own + str(kind_of_clip[clip]).encode())
                 file.write(piece.tobytes())
                 starts.append(starts[-1] + piece.size)
                 kind_of.append(kind_of_clip[clip])

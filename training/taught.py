@@ -1,7 +1,6 @@
 """What a network is taught by a teacher: images of many views of sounds, and what the teacher says of each view.
 
-Views and answers are made once, which takes longer than to learn from them, and are kept on disk until learning is
-over: a run that was killed goes on with the same ones.
+Views and answers are made once, and kept on disk until learning is over: a run that was killed goes on with the same.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from earshot.spectrogram import DEFAULT_PARAMS, spectrogram
 from serving.wholefile import whole_file
 from training.ahead import ahead
 from training.augment import Augmentation, augment
+from training.datasets import DataError
 from training.hearing import THREADS
 from training.views import Mixing, make_view
 from training.windows import StoredImages
@@ -70,9 +70,9 @@ class Views:
 def write_views(
     pieces: Pieces, count: int, teacher: Teacher, seed: int, folder: Path, params: SpectrogramParams = DEFAULT_PARAMS
 ) -> Views:
-    """`count` views of `pieces`, or those that `folder` has of them."""
+    """`count` views of `pieces`, or those that `folder` has of them; raises DataError where the pieces are too few."""
     mixing = Mixing()
-    about = [pieces.digest, count, teacher.digest, seed, asdict(mixing), params.to_json(), VALIDATION]
+    about = [pieces.digest, count, teacher.digest, seed, asdict(mixing), params.to_json(), VALIDATION, MOST_VALIDATION]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     unheard, heard = _kept_out(pieces, seed)
     validation = min(max(1, round(VALIDATION * count)), MOST_VALIDATION)
@@ -105,8 +105,10 @@ def _kept_out(pieces: Pieces, seed: int) -> tuple[list[NDArray[np.int64]], list[
     kinds = [shuffled[pieces.kinds[shuffled] == kind] for kind in np.unique(pieces.kinds)]
     counts = [max(1, round(VALIDATION * len(own))) for own in kinds]
     unheard = [own[:count] for own, count in zip(kinds, counts, strict=True)]
-    heard = [own[count:] for own, count in zip(kinds, counts, strict=True)]
-    return unheard, [own for own in heard if own.size]
+    heard = [own[count:] for own, count in zip(kinds, counts, strict=True) if own.size > count]
+    if not heard:
+        raise DataError("there are too few sounds: none is left to learn from; name more folders of recordings")
+    return unheard, heard
 
 
 class Taught:

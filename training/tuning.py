@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from serving.network import Architecture, Head
     from training.clips import Clip
-    from training.finetune import Tuned
+    from training.learner import Learnt
     from training.weights import Weights
 
 KEPT_OUT_PARTS = 8
@@ -121,7 +121,7 @@ class TuningRecipe:
             classes += [class_names.index(clip.label)] * len(own)
         return groups, np.array(classes, dtype=np.int64)
 
-    def _calibrated(self, tuned: Tuned, groups: list[tuple[int, ...]], classes: NDArray[np.int64]) -> Trained:
+    def _calibrated(self, tuned: Learnt, groups: list[tuple[int, ...]], classes: NDArray[np.int64]) -> Trained:
         chosen: dict[str, float] = {"best_epoch": tuned.best} if tuned.best else {}
         if not groups:
             return Trained(tuned.blocks, tuned.head, 1.0, (0.0,) * tuned.head.classes, chosen, tuned.history)
@@ -148,7 +148,7 @@ class TuningRecipe:
         for folder in self._kept:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _answer(self, model: Tuned | Trained, head: Head, rows: list[int]) -> NDArray[np.float32]:
+    def _answer(self, model: Learnt | Trained, head: Head, rows: list[int]) -> NDArray[np.float32]:
         network = build_network(self.architecture, model.blocks, head)
         parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
         return np.concatenate(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serving.compact import block_arrays, blocks_from, load_compact
+from serving.failures import InvalidModelFile
 from serving.network import BLOCKS, Architecture, ConvBlock, Head, blocks_needed, creation_order
 from serving.starter import STARTER
 from serving.wholefile import whole_file
@@ -80,7 +81,10 @@ def load_weights(name: str) -> Weights:
         raise WeightsError(f"{path} is no file; --weights takes {IMAGENET}, {STARTER_MODEL}, or a file of weights")
     architecture = readout = None
     if name == STARTER_MODEL:
-        model = load_compact(STARTER)
+        try:
+            model = load_compact(STARTER)
+        except InvalidModelFile as error:
+            raise WeightsError(str(error)) from error
         blocks, architecture = model.blocks, model.architecture
     elif name == IMAGENET or path.suffix == ".h5":
         blocks, input_range = _keras(name)
@@ -88,13 +92,17 @@ def load_weights(name: str) -> Weights:
         blocks, input_range, architecture, readout = _file(path)
     if architecture:
         input_range = architecture.input_range
-    digest = hashlib.sha256(repr(input_range).encode())
-    for block in blocks:
-        for values in (block.kernel, block.beta, block.mean, block.variance):
-            digest.update(np.ascontiguousarray(values).tobytes())
-    if readout:
-        digest.update(readout.kernel.tobytes() + readout.bias.tobytes())
-    return Weights(blocks, input_range, Path(name).name, digest.hexdigest(), architecture, readout)
+    digest = digest_of(blocks, repr(input_range).encode(), *([readout.kernel, readout.bias] if readout else ()))
+    return Weights(blocks, input_range, Path(name).name, digest, architecture, readout)
+
+
+def digest_of(blocks: Sequence[ConvBlock], before: bytes = b"", *after: NDArray[Any]) -> str:
+    """A digest of the values of `blocks`, and of what goes before and after them."""
+    digest = hashlib.sha256(before)
+    arrays = (values for block in blocks for values in (block.kernel, block.beta, block.mean, block.variance))
+    for values in (*arrays, *after):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def save_weights(blocks: Sequence[ConvBlock], architecture: Architecture, readout: Readout, path: Path) -> None:

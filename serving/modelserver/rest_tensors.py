@@ -17,7 +17,7 @@ from serving.modelserver.signatures import check_shape
 from serving.modelserver.tensors import MOST_DIMENSIONS, InvalidTensor, dtype_name, numpy_type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
     from tensorflow.core.protobuf import meta_graph_pb2
@@ -180,36 +180,31 @@ def _strings(value: Any) -> NDArray[Any]:
     shape = _leading_shape(value)
     if len(shape) > MOST_DIMENSIONS:
         raise invalid(f"{len(shape)} dimensions are more than the {MOST_DIMENSIONS} that a tensor may have")
-    leaves: list[bytes] = []
-    _gather(value, 0, shape, leaves)
+    leaves = [string(leaf) for leaf in _leaves(value, 0, shape)]
     array = np.empty(len(leaves), object)
     array[:] = leaves
     return array.reshape(shape)
 
 
-def _gather(value: Any, level: int, shape: tuple[int, ...], leaves: list[bytes]) -> None:
+def _leaves(value: Any, level: int, shape: tuple[int, ...]) -> Iterator[Any]:
+    """What the nested lists hold, in order; raises ServingError at the first place that does not keep to `shape`."""
     if isinstance(value, list):
         _check_list(value, level, shape)
         for each in value:
-            _gather(each, level + 1, shape, leaves)
-        return
-    _check_level(value, level, shape)
-    leaves.append(string(value))
+            yield from _leaves(each, level + 1, shape)
+    else:
+        _check_level(value, level, shape)
+        yield value
 
 
 def _explain(value: Any, dtype: int) -> NoReturn:
     """Raise ServingError for the first place at which `value` is no tensor of this type."""
-    _check_leaves(value, 0, _leading_shape(value), dtype)
+    for leaf in _leaves(value, 0, _leading_shape(value)):
+        _check_leaf(leaf, dtype)
     raise invalid(f"JSON Value: {shown(value)} is not a tensor of type: {dtype_name(dtype)}")
 
 
-def _check_leaves(value: Any, level: int, shape: tuple[int, ...], dtype: int) -> None:
-    if isinstance(value, list):
-        _check_list(value, level, shape)
-        for each in value:
-            _check_leaves(each, level + 1, shape, dtype)
-        return
-    _check_level(value, level, shape)
+def _check_leaf(value: Any, dtype: int) -> None:
     target = numpy_type(dtype)
     if target.kind == "b":
         fits = isinstance(value, bool)

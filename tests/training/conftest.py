@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -19,9 +22,7 @@ from serving.network import creation_order
 from training.retrain import run
 from training.settings import RetrainSettings
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).parents[2]
 CLASSES = ("hiss", "hum", "whistle")
 CLIPS_EACH = 8
 CLIPS = CLIPS_EACH * len(CLASSES)
@@ -37,6 +38,12 @@ def sound(kind: str, rng: np.random.Generator) -> Any:
         return 0.3 * rng.normal(size=time_s.size).clip(-3, 3) / 3
     tone_hz = rng.uniform(80, 200) if kind == "hum" else rng.uniform(3_000, 5_000)
     return 0.5 * np.sin(2 * np.pi * tone_hz * time_s) + 0.001 * rng.normal(size=time_s.size)
+
+
+def run_file(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A file of training's as a command, as the tutorial ran its own."""
+    command = [sys.executable, str(ROOT / "training" / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, cwd=cwd)
 
 
 @pytest.fixture(scope="session")

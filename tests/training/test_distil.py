@@ -16,6 +16,7 @@ from earshot.labels import UNKNOWN
 from serving.network import Architecture
 from tests.training.sounds import tone
 from training.clips import Clip
+from training.datasets import DataError
 from training.distil import app
 from training.pieces import MOST_EACH, PIECE_S, Pieces, cut_pieces
 from training.taught import write_views
@@ -154,3 +155,16 @@ def test_what_is_wrong_with_the_command_is_told_with_the_next_step(tmp_path: Pat
     options = ["--teacher", str(teacher), "--out", str(tmp_path / "nowhere" / "sound.npz")]
     ended = CliRunner().invoke(app, [str(tmp_path), *options])
     assert (ended.exit_code, "there is no folder" in ended.stderr) == (2, True)
+
+
+def test_sounds_of_which_none_is_left_to_learn_from_are_refused(tmp_path: Path, teacher: Path) -> None:
+    cut, _ = cut_pieces([[Clip(tone(tmp_path / "one.wav"), UNKNOWN, 1, "one")]], tmp_path / "work")
+    with pytest.raises(DataError, match="too few sounds"):
+        write_views(cut, 100, Teacher(teacher), 0, tmp_path / "views")
+
+
+@pytest.mark.parametrize("shrink", ["2", "a,b", "1,2,3"])
+def test_a_shrink_that_is_no_pair_of_numbers_is_told(tmp_path: Path, teacher: Path, shrink: str) -> None:
+    options = ["--teacher", str(teacher), "--out", str(tmp_path / "sound.npz"), "--shrink", shrink]
+    ended = CliRunner().invoke(app, [str(tmp_path), *options])
+    assert (ended.exit_code, "--shrink takes two numbers" in ended.stderr) == (2, True)

@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from earshot.spectrogram import spectrogram
 from processors.predictor import PredictError
 from serving.export import export_saved_model
 from tests.serving.conftest import serve
-from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
+from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH, run_file
 from training import judged
 from training.clips import load_clip
 from training.datasets import find_clips
@@ -37,7 +35,6 @@ from training.settings import EvaluateSettings
 
 CLIPS = CLIPS_EACH * len(CLASSES)
 QUIET = Console(quiet=True)
-ROOT = Path(__file__).parents[2]
 LEAST_OF_WHISTLE = 0.999
 """The model's threshold of this class; it has none for the others."""
 
@@ -246,14 +243,7 @@ def test_a_server_that_is_away_is_said_in_seconds(
 
 
 def test_the_file_runs_as_a_command(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "training" / "evaluate.py"), "--data", str(tmp_path / "nowhere")],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        cwd=tmp_path,
-    )
+    done = run_file("evaluate.py", "--data", str(tmp_path / "nowhere"), cwd=tmp_path)
     assert done.returncode == 2
     assert "nowhere is not a folder" in done.stderr
     assert "Traceback" not in done.stderr

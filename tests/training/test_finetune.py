@@ -12,12 +12,14 @@ from earshot.spectrogram import SpectrogramParams
 from serving.network import Architecture, build_network
 from training.augment import Augmentation, augment
 from training.checkpoint import Checkpoint
-from training.finetune import Examples, Schedule, Tuned, finetune
+from training.finetune import Examples, Schedule, finetune
 from training.weights import Weights, load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from training.learner import Learnt
 
 PARAMS = SpectrogramParams(mels=64, hop_samples=640)
 ARCHITECTURE = Architecture(("mixed0",), 1, shrink=(1, 1))
@@ -56,23 +58,23 @@ def tune(
     schedule: Schedule = SCHEDULE,
     seed: int = 0,
     validation: Examples | None = None,
-) -> Tuned:
+) -> Learnt:
     return finetune(examples, validation, 2, ARCHITECTURE, weights.blocks, schedule, seed, folder, PARAMS)
 
 
 @pytest.fixture(scope="module")
-def whole(examples: Examples, unseen: Examples, weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+def whole(examples: Examples, unseen: Examples, weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Learnt:
     return tune(examples, weights, tmp_path_factory.mktemp("whole"), validation=unseen)
 
 
-def values(tuned: Tuned) -> list[Any]:
+def values(tuned: Learnt) -> list[Any]:
     return [array for block in tuned.blocks for array in (block.kernel, block.beta, block.mean, block.variance)] + [
         array for layer in tuned.head.layers for array in layer
     ]
 
 
 def test_what_is_learnt_tells_the_classes_apart_in_the_network_that_is_served(
-    whole: Tuned, examples: Examples, weights: Weights
+    whole: Learnt, examples: Examples, weights: Weights
 ) -> None:
     network = build_network(ARCHITECTURE, whole.blocks, whole.head, PARAMS)
     scores = network(examples.images[:].astype(np.float32), training=False).numpy()
@@ -83,13 +85,13 @@ def test_what_is_learnt_tells_the_classes_apart_in_the_network_that_is_served(
     assert min(moved) > 0
 
 
-def test_the_history_has_every_epoch_and_its_losses(whole: Tuned) -> None:
+def test_the_history_has_every_epoch_and_its_losses(whole: Learnt) -> None:
     assert [one["epoch"] for one in whole.history] == [1, 2, 3, 4]
     assert whole.history[-1]["loss"] < whole.history[0]["loss"]
     assert 0 < whole.history[-1]["rate"] < whole.history[0]["rate"] <= SCHEDULE.rate
 
 
-def test_clips_that_are_not_learnt_from_tell_how_far_learning_has_come(whole: Tuned) -> None:
+def test_clips_that_are_not_learnt_from_tell_how_far_learning_has_come(whole: Learnt) -> None:
     assert all(0 <= one["val_loss"] < 0.8 for one in whole.history)
     assert min(one["val_loss"] for one in whole.history) < 0.5
     assert max(one["val_accuracy"] for one in whole.history) > 0.8
@@ -136,7 +138,7 @@ def test_a_run_that_would_have_ended_early_does_so_after_it_was_cut_off(
             np.testing.assert_array_equal(one, other)
 
 
-def cut_off_after(epochs: int, run: Callable[[], Tuned], monkeypatch: pytest.MonkeyPatch) -> None:
+def cut_off_after(epochs: int, run: Callable[[], Learnt], monkeypatch: pytest.MonkeyPatch) -> None:
     keep = Checkpoint.keep
 
     def cut_off(self: Checkpoint, done: int, history: list[dict[str, float]]) -> None:
@@ -151,7 +153,7 @@ def cut_off_after(epochs: int, run: Callable[[], Tuned], monkeypatch: pytest.Mon
 
 
 def test_a_run_that_is_cut_off_ends_with_the_same_weights(
-    whole: Tuned,
+    whole: Learnt,
     examples: Examples,
     unseen: Examples,
     weights: Weights,
@@ -238,3 +240,13 @@ def test_in_bfloat16_it_learns_the_same_and_what_is_served_stays_in_float32(
     assert (scores.argmax(axis=1) == np.repeat(examples.classes, 2)).mean() > 0.9
     # bfloat16 has the upper half of a float32's bits.
     assert any((np.ascontiguousarray(block.kernel).view(np.uint32) & 0xFFFF).any() for block in tuned.blocks)
+
+
+def test_the_state_of_a_run_from_other_weights_is_not_gone_on_from(
+    whole: Learnt, examples: Examples, unseen: Examples, weights: Weights, tmp_path: Path
+) -> None:
+    first, *others = weights.blocks
+    changed = replace(weights, blocks=(replace(first, kernel=first.kernel * 1.5), *others))
+    tune(examples, changed, tmp_path, validation=unseen)
+    again = tune(examples, weights, tmp_path, validation=unseen)
+    assert all(np.array_equal(one, other) for one, other in zip(values(again), values(whole), strict=True))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,7 @@ import soundfile
 import typer
 
 from tests.producers.sounds import noise
-from tests.training.conftest import QUIET
+from tests.training.conftest import QUIET, run_file
 from training.datasets import DataError
 from training.head import train_head
 from training.retrain import retrain, run
@@ -21,8 +19,6 @@ from training.settings import RetrainSettings
 
 if TYPE_CHECKING:
     from tests.training.conftest import Trained
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -128,14 +124,7 @@ def test_a_fold_of_which_no_clip_can_be_read_is_named(tmp_path: Path, weights_fi
 
 
 def test_the_file_runs_as_a_command(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "training" / "retrain.py"), "--data", str(tmp_path / "nowhere")],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        cwd=tmp_path,
-    )
+    done = run_file("retrain.py", "--data", str(tmp_path / "nowhere"), cwd=tmp_path)
     assert done.returncode == 2
     assert "nowhere is not a folder" in done.stderr
     assert "Traceback" not in done.stderr

@@ -111,3 +111,10 @@ def test_a_head_behind_a_readout_says_of_features_what_it_says_of_its_outputs() 
     head = Head(((rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)),))
     features = rng.normal(size=(5, 6)).astype(np.float32)
     np.testing.assert_allclose(readout.behind(head).scores(features), head.scores(readout(features)), atol=1e-5)
+
+
+def test_a_starter_model_that_is_not_whole_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "starter.npz").write_bytes(STARTER.read_bytes()[:1000])
+    monkeypatch.setattr("training.weights.STARTER", tmp_path / "starter.npz")
+    with pytest.raises(WeightsError, match=r"starter\.npz is not a whole model file"):
+        load_weights("starter")
