@@ -16,13 +16,12 @@ from grpc_health.v1.health import aio as health
 from earshot.logs import get_log
 from serving.modelserver.batching import BatchingRunner
 from serving.modelserver.batching_policy import BatchingPolicy, read_batching
-from serving.modelserver.errors import ServingError
+from serving.modelserver.config_follower import ConfigFollower
 from serving.modelserver.inference import Inference
 from serving.modelserver.inference_pool import InferencePool
 from serving.modelserver.interceptor import CallInterceptor
 from serving.modelserver.loading import Loader, may_pass
 from serving.modelserver.metrics import ServingMetrics
-from serving.modelserver.model_config import InvalidConfig, read_models
 from serving.modelserver.model_service import ModelService
 from serving.modelserver.prediction_service import PredictionService
 from serving.modelserver.rest import METRICS_PATH, RestApi
@@ -93,8 +92,9 @@ class ModelServer:
             await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._listen()
         self._servables.offer(self._models)
-        if self.settings.model_config_file and self.settings.model_config_file_poll_wait_seconds:
-            self._keep(self._follow_config(self.settings.model_config_file))
+        file, poll_s = self.settings.model_config_file, self.settings.model_config_file_poll_wait_seconds
+        if file and poll_s:
+            self._keep(ConfigFollower(file, self._servables, self._models, poll_s).run())
         log.info(
             "listening",
             grpc=f"{self.settings.host}:{self.port}",
@@ -190,39 +190,6 @@ class ModelServer:
         states = health_pb2.HealthCheckResponse
         for name in HEALTH_NAMES:
             await self._health.set(name, states.SERVING if serving else states.NOT_SERVING)
-
-    async def _follow_config(self, file: Path) -> None:
-        """Read the models' file again and again, and offer what it says when that has changed."""
-        offered: list[ModelConfig] = list(self._models)
-        told = ""
-
-        def tell(problem: str) -> None:
-            nonlocal told
-            if problem and problem != told:
-                log.warning("the models' file cannot be followed, trying again", error=problem)
-            told = problem
-
-        async def offer(models: list[ModelConfig]) -> None:
-            nonlocal offered
-            offered = models  # a file that changes while its models load is followed at once
-            try:
-                await self._servables.reload(models)
-                tell("")
-                log.info("models offered as the file says", models=[model.name for model in models])
-            except ServingError as error:
-                tell(error.message)
-                if offered is models:
-                    offered = []
-
-        while True:
-            await asyncio.sleep(self.settings.model_config_file_poll_wait_seconds)
-            try:
-                models = await asyncio.to_thread(read_models, file)
-            except InvalidConfig as error:
-                tell(str(error))
-                continue
-            if models != offered:
-                self._keep(offer(models))
 
     def _keep(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
