@@ -55,7 +55,7 @@ def main(
         from training.pieces import cut_pieces
         from training.taught import Taught, write_views
         from training.teacher import Teacher, TeacherError
-        from training.weights import Readout, WeightsError, load_weights, save_weights
+        from training.weights import WeightsError, load_weights, save_weights
     if not out.parent.is_dir():
         raise fail(f"cannot write {out}: there is no folder {out.parent}")
     try:
@@ -75,8 +75,11 @@ def main(
         console.print(f"{len(pieces)} pieces of sound, {pieces.hours:.1f} hours; {len(unreadable)} files hold none")
         made = write_views(pieces, views, listened, seed, folder)
         lesson = Taught(made, pace, seed)
-        learnt = learn(lesson, architecture, start.blocks, pace, seed, folder / made.digest[:16], "distilling")
-        save_weights(learnt.blocks, architecture, Readout(*learnt.head.layers[0]), out)
+        goes_on = start.architecture == architecture and start.readout and start.readout.classes == lesson.outputs
+        head = start.readout if goes_on else None
+        kept = folder / made.digest[:16]
+        learnt = learn(lesson, architecture, start.blocks, pace, seed, kept, "distilling", head=head)
+        save_weights(learnt.blocks, architecture, learnt.head, out)
     except (DataError, NetworkError, TeacherError, WeightsError) as error:
         raise fail(error) from None
     except OSError as error:

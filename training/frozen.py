@@ -8,7 +8,7 @@ import numpy as np
 
 from training.background import no_more_background
 from training.bottlenecks import Bottlenecks
-from training.head import STRENGTHS, TAUGHT_STRENGTHS, train_head
+from training.head import train_head
 from training.recipe import Trained
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ class FrozenRecipe:
         """Compute the features of all `clips`, or read those that are in `folder`."""
         self.architecture = architecture
         self._blocks, self._precision, self._steps = weights.blocks, precision, steps
-        self._readout = weights.readout if architecture == weights.architecture else None
         self._balance, self._seed = balance, seed
         self._features, unreadable = Bottlenecks(weights, architecture, folder, batch).of(clips)
         self.clips, self.unreadable = tuple(self._features), tuple(unreadable)
@@ -58,9 +57,8 @@ class FrozenRecipe:
             rows += own
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)
-        features = np.stack(rows)
         head = train_head(
-            self._readout(features) if self._readout else features,
+            np.stack(rows),
             np.array(targets),
             groups,
             len(class_names),
@@ -68,11 +66,10 @@ class FrozenRecipe:
             self._precision,
             self._steps,
             self._balance,
-            TAUGHT_STRENGTHS if self._readout else STRENGTHS,
         )
         return Trained(
             self._blocks,
-            self._readout.behind(head.head) if self._readout else head.head,
+            head.head,
             head.temperature,
             head.thresholds,
             {"strength": head.strength, "inner_accuracy": round(head.accuracy, 4)},

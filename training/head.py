@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3)
 """Inverse strengths of the L2 penalty that are tried."""
-TAUGHT_STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-"""Those for what a teacher would say, which is fewer numbers, and each of them about sound."""
 
 _NEVER = -1e9
 """Logit of a class that training never saw."""
@@ -63,17 +61,15 @@ def train_head(
     precision: float = 0.0,
     steps: int = STEPS,
     balance: bool = False,
-    strengths: Sequence[float] = STRENGTHS,
 ) -> TrainedHead:
     """Train on features float32 [n, features] with class indices `targets` [n].
 
     groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
     different classes are the least. precision: of the thresholds, see `choose_thresholds`. steps: the most that the
-    solver takes. balance: have each class count alike in the loss, however many rows it has. strengths: of the
-    penalty, one of which is chosen.
+    solver takes. balance: have each class count alike in the loss, however many rows it has.
     """
     inner = GroupKFold(min(INNER_FOLDS, len(set(groups))))
-    logits = np.full((len(strengths), len(targets), classes), _NEVER, dtype=np.float32)
+    logits = np.full((len(STRENGTHS), len(targets), classes), _NEVER, dtype=np.float32)
     judged = np.zeros(len(targets), dtype=bool)
     for train, test in inner.split(features, targets, groups):
         known = np.unique(targets[train])
@@ -81,19 +77,19 @@ def train_head(
             continue
         project = _Projection(features[train], seed)
         rows, unseen = project(features[train]), project(features[test])
-        for number, strength in enumerate(strengths):
+        for number, strength in enumerate(STRENGTHS):
             regression = _fitted(rows, targets[train], strength, steps, balance)
             logits[number][np.ix_(test, known)] = regression.predict_log_proba(unseen)
         judged[test] = np.isin(targets[test], known)  # of a class that it never saw a model can say nothing
     hits = (logits.argmax(axis=2) == targets)[:, judged].sum(axis=1)
     best = int(hits.argmax())
     project = _Projection(features, seed)
-    regression = _fitted(project(features), targets, strengths[best], steps, balance)
+    regression = _fitted(project(features), targets, STRENGTHS[best], steps, balance)
     unseen, truth = logits[best][judged], targets[judged]
     temperature = fit_temperature(unseen, truth) if judged.any() else 1.0
     return TrainedHead(
         cooled(project.fold(regression, classes), temperature),
-        strengths[best],
+        STRENGTHS[best],
         float(hits[best] / judged.sum()) if judged.any() else 0.0,
         temperature,
         choose_thresholds(softmax(unseen / temperature, axis=1), truth, precision),

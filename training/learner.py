@@ -125,11 +125,12 @@ def learn(
     folder: Path,
     title: str,
     params: SpectrogramParams = DEFAULT_PARAMS,
+    head: Head | None = None,
 ) -> Learnt:
-    """Teach `blocks`, with a new layer for the outputs, the `lesson`.
+    """Teach `blocks`, with a layer for the outputs, the `lesson`.
 
     folder: keeps the state after each epoch; where it has one of this very run, the run goes on from it. title: of the
-    progress bar.
+    progress bar. head: what the layer for the outputs starts as, of one layer; a new one if there is none.
     """
     # Layers are numbered from the start again: TensorFlow adds gradients up in the order of their names. So those of
     # the whole Inception V3, which is built once a process, must not be counted this time and not the next.
@@ -141,7 +142,7 @@ def learn(
 
         tf.config.experimental.enable_op_determinism()
     with _precision("mixed_bfloat16" if pace.bfloat16 else "float32"):
-        learner = _Learner(lesson, architecture, blocks, pace, seed, params)
+        learner = _Learner(lesson, architecture, blocks, head, pace, seed, params)
     state = Checkpoint(folder / "state.npz", learner.model, learner.run)
     done, history = state.restore()
     first_averaged = pace.epochs - max(1, round(pace.averaged * pace.epochs))
@@ -187,6 +188,7 @@ class _Learner:
         lesson: Lesson,
         architecture: Architecture,
         blocks: Sequence[ConvBlock],
+        head: Head | None,
         pace: Pace,
         seed: int,
         params: SpectrogramParams,
@@ -199,7 +201,7 @@ class _Learner:
             "seed": seed,
             "lesson": lesson.decided_by,
             "architecture": architecture.to_json(),
-            "blocks": digest_of(blocks),
+            "start": digest_of(blocks, b"", *(head.layers[0] if head else ())),
         }
         self.run = hashlib.sha256(json.dumps(run).encode()).hexdigest()
         for layer in self.features.get_layer(INCEPTION).layers:
@@ -208,6 +210,8 @@ class _Learner:
         values = keras.layers.Dropout(pace.dropout, seed=seed)(self.features.output)
         outputs = keras.layers.Dense(lesson.outputs, name="outputs", dtype="float32")(values)
         self.model = keras.Model(self.features.input, outputs)
+        if head:
+            self.model.get_layer("outputs").set_weights(head.layers[0])
         optimizer = _Layerwise(self._shares(), weight_decay=pace.weight_decay, global_clipnorm=5.0)
         vectors = [variable for variable in self.model.trainable_variables if len(variable.shape) < 2]
         optimizer.exclude_from_weight_decay(var_list=vectors)

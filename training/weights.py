@@ -33,25 +33,6 @@ class WeightsError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Readout:
-    """A linear layer from features to what a teacher says: of all that features vary in, what tells sounds apart."""
-
-    kernel: NDArray[np.float32]
-    """[features, outputs]"""
-    bias: NDArray[np.float32]
-    """[outputs]"""
-
-    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[n, outputs] of `features` [n, features]."""
-        return np.asarray(features @ self.kernel + self.bias, dtype=np.float32)
-
-    def behind(self, head: Head) -> Head:
-        """The head on features that is this layer and then `head`, which has one layer, on its outputs."""
-        ((kernel, bias),) = head.layers
-        return Head(((self.kernel @ kernel, self.bias @ kernel + bias),))
-
-
-@dataclass(frozen=True, slots=True)
 class Weights:
     """A pretrained Inception V3 without its top."""
 
@@ -64,8 +45,8 @@ class Weights:
     """Of the values, for the cache of what was computed with them."""
     architecture: Architecture | None = None
     """Of the network that was taught with them, whose features are the ones to use; None where they are of pictures."""
-    readout: Readout | None = None
-    """What makes the teacher's answers of those features."""
+    readout: Head | None = None
+    """The one layer that makes the teacher's answers of those features: what teaching goes on from."""
 
 
 def load_weights(name: str) -> Weights:
@@ -92,7 +73,7 @@ def load_weights(name: str) -> Weights:
         blocks, input_range, architecture, readout = _file(path)
     if architecture:
         input_range = architecture.input_range
-    digest = digest_of(blocks, repr(input_range).encode(), *([readout.kernel, readout.bias] if readout else ()))
+    digest = digest_of(blocks, repr(input_range).encode())
     return Weights(blocks, input_range, Path(name).name, digest, architecture, readout)
 
 
@@ -105,11 +86,12 @@ def digest_of(blocks: Sequence[ConvBlock], before: bytes = b"", *after: NDArray[
     return digest.hexdigest()
 
 
-def save_weights(blocks: Sequence[ConvBlock], architecture: Architecture, readout: Readout, path: Path) -> None:
+def save_weights(blocks: Sequence[ConvBlock], architecture: Architecture, readout: Head, path: Path) -> None:
     """Write `blocks`, taught in this architecture together with `readout`, as the file `path`, whole or not at all."""
     arrays = block_arrays(blocks)
     arrays[_ARCHITECTURE] = np.frombuffer(json.dumps(architecture.to_json()).encode(), dtype=np.uint8)
-    arrays |= {"readout/weights": readout.kernel.astype(np.float16), "readout/bias": readout.bias.astype(np.float32)}
+    ((kernel, bias),) = readout.layers
+    arrays |= {"readout/weights": kernel.astype(np.float16), "readout/bias": bias.astype(np.float32)}
     with whole_file(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -133,13 +115,13 @@ def _keras(weights: str) -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
 
 def _file(
     path: Path,
-) -> tuple[tuple[ConvBlock, ...], tuple[float, float], Architecture | None, Readout | None]:
+) -> tuple[tuple[ConvBlock, ...], tuple[float, float], Architecture | None, Head | None]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if _ARCHITECTURE in arrays:
                 architecture = Architecture.from_json(json.loads(arrays[_ARCHITECTURE].tobytes()))
                 blocks = blocks_from(arrays, blocks_needed(architecture.taps))
-                readout = Readout(arrays["readout/weights"].astype(np.float32), arrays["readout/bias"])
+                readout = Head(((arrays["readout/weights"].astype(np.float32), arrays["readout/bias"]),))
                 return blocks, architecture.input_range, architecture, readout
             blocks = tuple(_block(arrays, number) for number in range(1, BLOCKS + 1))
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:

@@ -145,10 +145,17 @@ def test_the_command_writes_weights_that_say_what_the_teacher_says(
     assert taught.input_range == before.input_range
     assert taught.architecture == Architecture(("mixed0",), 1, before.input_range, (2, 4))
     assert taught.readout
-    assert taught.readout.kernel.shape == (2 * 256, 3)
+    assert (taught.readout.features, taught.readout.classes) == (2 * 256, 3)
     assert len(taught.blocks) == 12  # of the stem and mixed0: the others were not taught
     assert min(np.abs(a.kernel - b.kernel).max() for a, b in zip(taught.blocks, before.blocks, strict=False)) > 0
     assert not (cache / "distilling").exists()
+    options[options.index(str(weights_file))] = str(out)
+    small[small.index("3")], small[small.index("1e-3")] = "1", "1e-9"
+    ended = CliRunner().invoke(app, [str(tmp_path / "sounds"), *options, *small])
+    assert ended.exit_code == 0, ended.output
+    again = load_weights(str(out)).readout
+    assert again
+    np.testing.assert_allclose(again.layers[0][0], taught.readout.layers[0][0], atol=1e-5)  # it is not begun anew
 
 
 def test_what_is_wrong_with_the_command_is_told_with_the_next_step(tmp_path: Path, teacher: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from serving.compact import load_compact
 from serving.network import BLOCKS, Architecture, Head, blocks_needed, creation_order
 from serving.starter import STARTER
-from training.weights import Readout, WeightsError, load_weights, save_weights
+from training.weights import WeightsError, load_weights, save_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,25 +92,17 @@ def test_what_was_taught_is_read_back_with_its_network_and_what_is_cut_is_named(
 ) -> None:
     architecture = Architecture(("mixed1",), 2, (-1.0, 1.0), (1, 3))
     blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
-    readout = Readout(np.ones((4, 2), np.float32), np.array([0.5, -1], np.float32))
+    readout = Head(((np.ones((4, 2), np.float32), np.array([0.5, -1], np.float32)),))
     save_weights(blocks, architecture, readout, tmp_path / "sound.npz")
     weights = load_weights(str(tmp_path / "sound.npz"))
     assert (weights.architecture, weights.input_range, len(weights.blocks)) == (architecture, (-1.0, 1.0), len(blocks))
     step = float(np.ptp(blocks[2].kernel)) / 255
     np.testing.assert_allclose(weights.blocks[2].kernel, blocks[2].kernel, atol=step)
     assert weights.readout
-    np.testing.assert_array_equal(weights.readout(np.ones((1, 4), np.float32)), np.array([[4.5, 3]]))
+    np.testing.assert_array_equal(weights.readout.layers[0][1], [0.5, -1])
     save_weights(blocks[:-1], architecture, readout, tmp_path / "short.npz")
     with pytest.raises(WeightsError, match=r"short\.npz"):
         load_weights(str(tmp_path / "short.npz"))
-
-
-def test_a_head_behind_a_readout_says_of_features_what_it_says_of_its_outputs() -> None:
-    rng = np.random.default_rng(0)
-    readout = Readout(rng.normal(size=(6, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32))
-    head = Head(((rng.normal(size=(4, 3)).astype(np.float32), rng.normal(size=3).astype(np.float32)),))
-    features = rng.normal(size=(5, 6)).astype(np.float32)
-    np.testing.assert_allclose(readout.behind(head).scores(features), head.scores(readout(features)), atol=1e-5)
 
 
 def test_a_starter_model_that_is_not_whole_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
