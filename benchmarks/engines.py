@@ -81,8 +81,8 @@ def whole_inception(base: Path) -> Path:
     network = build_network(Architecture(taps=("mixed10",), bands=1), blocks, head)
     version_dir = export_saved_model(network, [f"class {number}" for number in range(10)], base / "1")
     converted = convert(version_dir)
-    ranges = measure(ov.Core().read_model(converted.network), converted.images)
-    Int8(ranges, len(converted.images), 0, unseen=False, agreement=1, accuracy_float32=0, accuracy_int8=0).write(
+    calibration = measure(ov.Core().read_model(converted.network), converted.images)
+    Int8(calibration, len(converted.images), 0, unseen=False, agreement=1, accuracy_float32=0, accuracy_int8=0).write(
         version_dir
     )
     return version_dir

@@ -23,7 +23,7 @@ TRAINING_FILE = f"{EXTRA_FOLDER}/training.json"
 PROMOTION_FILE = f"{EXTRA_FOLDER}/promotion.json"
 """How a version that was made elsewhere, or before, came to its number."""
 INT8_FILE = f"{EXTRA_FOLDER}/int8.json"
-"""The ranges of the network's activations, which running it in 8 bits needs, and how near that is to float32."""
+"""What running the network in 8 bits needs to know of its activations, and how near that is to float32."""
 
 MOST_VERSION = 2**63 - 1
 """The highest number that the protocol can say: a folder of a higher one is no version."""

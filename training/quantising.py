@@ -1,4 +1,4 @@
-"""Makes what a version needs to be run in 8 bits: ranges measured on clips it was trained on, judged on other clips."""
+"""Makes what a version needs to be run in 8 bits: measured on clips it was trained on, judged on other clips."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from training.clips import Clip
 
 MEASURED = 200
-"""Clips that ranges are measured on: 50 gave the same answers but for a handful of 873 clips."""
+"""Clips to measure on: 50 gave the same answers but for a handful of 873 clips."""
 COMPARED = 1_000
 """Most clips to compare on."""
 _BATCH = 16
@@ -59,8 +59,8 @@ def quantise(
     parts = _divided([clip for clip in clips if clip.label in class_names], recordings_seen(version_dir))
     network = ov.Core().read_model(converted.network)
     measured = (image for _, image in _images(parts.measured, converted.params, "measuring", console))
-    ranges = measure(network, measured)
-    int8 = OpenVinoEngine(version_dir, Precision.INT8, cache, ranges=ranges)
+    calibration = measure(network, measured)
+    int8 = OpenVinoEngine(version_dir, Precision.INT8, cache, calibration=calibration)
     named: list[tuple[str, int, int]] = []
     for labels, images in _batches(_images(parts.compared, converted.params, "comparing", console)):
         best = (_scores(engine, images).argmax(axis=1) for engine in (float32, int8))
@@ -69,7 +69,7 @@ def quantise(
         raise DataError("none of the clips to compare on can be read; the log names them")
     count = len(named)
     outcome = Int8(
-        ranges=ranges,
+        calibration=calibration,
         calibrated_on=len(parts.measured),
         clips=count,
         unseen=parts.unseen,

@@ -50,8 +50,8 @@ def quantised(exported: Path, cache: Path, tmp_path_factory: pytest.TempPathFact
     shutil.copytree(exported, folder)
     engine = OpenVinoEngine(exported, Precision.F32, cache)
     network = ov.Core().read_model(engine._converted.network)
-    ranges = measure(network, np.random.default_rng(0).integers(0, 256, (8, 128, 301, 3)).astype(np.uint8))
-    Int8(ranges, 8, 100, unseen=True, agreement=0.98, accuracy_float32=0.7, accuracy_int8=0.7).write(folder)
+    calibration = measure(network, np.random.default_rng(0).integers(0, 256, (8, 128, 301, 3)).astype(np.uint8))
+    Int8(calibration, 8, 100, unseen=True, agreement=0.98, accuracy_float32=0.7, accuracy_int8=0.7).write(folder)
     return folder
 
 
@@ -172,7 +172,14 @@ def test_8_bits_are_refused_where_they_name_too_many_clips_differently(
 
 @pytest.mark.parametrize(
     "values",
-    [{"ranges": [{"shape": [7, 7, 7], "low": 0, "high": 1}]}, {"ranges": []}, {"ranges": [{}]}, {"agreement": None}],
+    [
+        {"calibration": {"ranges": [{"shape": [7, 7, 7], "low": 0, "high": 1}], "shifts": []}},
+        {"calibration": {"ranges": [], "shifts": []}},
+        {"calibration": {"ranges": [{}], "shifts": []}},
+        {"calibration": {"ranges": []}},
+        {"calibration": None},
+        {"agreement": None},
+    ],
 )
 def test_a_file_of_another_network_or_of_no_sense_is_refused(
     quantised: Path, cache: Path, tmp_path: Path, values: dict[str, Any]
@@ -185,8 +192,9 @@ def test_ranges_that_do_not_fit_make_answers_that_are_refused(
     quantised: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(BOUNDS, Precision.INT8, 0.05)  # whatever a network so small is given, it is nearly as unsure
-    (one,) = json.loads((quantised / INT8_FILE).read_text())["ranges"]
-    version = changed(quantised, tmp_path / "1", ranges=[{**one, "high": 0.01}])
+    calibration = json.loads((quantised / INT8_FILE).read_text())["calibration"]
+    (one,) = calibration["ranges"]
+    version = changed(quantised, tmp_path / "1", calibration={**calibration, "ranges": [{**one, "high": 0.01}]})
     with pytest.raises(AnswersDiffer, match="--precision f32"):
         OpenVinoEngine(version, Precision.INT8, cache)
 

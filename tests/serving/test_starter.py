@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAMPLES = Path(__file__).parents[2] / "samples"
-HEARD_RIGHT = {"children_playing", "dog_bark", "jackhammer", "street_music"}
-"""Sample clips whose first segment the starter model names as their class; a car horn, an engine and a siren it does
-not. They come from elsewhere than what it was trained on."""
+HEARD_RIGHT = {"car_horn", "children_playing", "dog_bark", "jackhammer", "street_music"}
+"""Sample clips whose first segment the starter model names as their class; an engine and a siren it does not. They come
+from elsewhere than what it was trained on."""
 
 EXPAND = """
 import pathlib, sys
