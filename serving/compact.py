@@ -2,8 +2,8 @@
 
 Kernels are stored as `minimum + step * uint8`, with a minimum and a step for each channel that comes out. Channels of
 one kernel differ: some of Inception V3's hardly answer to anything, and with a step that suits the others all that is
-left of these is an offset, which batch normalisation then makes large. Blocks after the last tap, which the network
-leaves out, are not stored.
+left of these is an offset, which batch normalisation then makes large. Weights that were in this form before are kept
+to the last bit. Blocks after the last tap, which the network leaves out, are not stored.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _LEVELS = 255
+_NEIGHBOURS = 3
+_WITHIN = (0, 1, 2)
+"""Axes of a kernel within a channel that comes out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +130,13 @@ def _quantised(
     kernel: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
     """Minimum and step [channels out], and levels uint8 of a kernel, from which `_restored` makes it again."""
-    values = kernel.reshape(-1, kernel.shape[-1])
-    low, high = values.min(axis=0), values.max(axis=0)
+    low, high = kernel.min(axis=_WITHIN), kernel.max(axis=_WITHIN)
     step = np.where(high > low, (high - low) / np.float32(_LEVELS), np.float32(1.0))
-    return low, step, np.rint((kernel - low) / step).astype(np.uint8)
+    levels = np.rint((kernel - low) / step).astype(np.uint8)
+    # Weights that were in this form before had one step exactly, but rounding hides which of a few it was.
+    steps = [step + np.spacing(step) * np.float32(number) for number in range(-_NEIGHBOURS, _NEIGHBOURS + 1)]
+    errors = [np.abs(_restored(levels, low, one) - kernel).max(axis=_WITHIN) for one in steps]
+    return low, np.choose(np.argmin(errors, axis=0), steps), levels
 
 
 def _restored(levels: NDArray[np.uint8], low: NDArray[np.float32], step: NDArray[np.float32]) -> NDArray[np.float32]:

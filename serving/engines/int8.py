@@ -138,33 +138,32 @@ _MAKE_IT = (
 def measure(model: ov.Model, images: Iterable[NDArray[np.uint8]]) -> Calibration:
     """What `model` is like over `images`, each uint8 [mels, frames, channels].
 
-    The upper end of a range is the mean of each image's highest value and their standard deviation above it: one loud
-    image does not make the steps coarse for all. Raises NotQuantised where there is no image, or nothing to run in 8
-    bits.
+    The upper end of a range is a standard deviation above the mean of each image's highest value, and not beyond the
+    highest of all: one loud image does not make the steps coarse for all. Raises NotQuantised where there is no image,
+    or nothing to run in 8 bits.
     """
     watched = model.clone()
     activations = [activation for activation, _ in _activations(watched)]
     inputs = [convolution.input(0).get_source_output() for convolution in _convolutions(watched)]
-    names = [output.get_node().get_name() for output in (*activations, *inputs)]
-    each_once = dict(zip(names, (*activations, *inputs), strict=True))
+    each_once = {_name(output): output for output in (*activations, *inputs)}
     answers = len(watched.outputs)
     watched.add_outputs(list(each_once.values()))
     compiled = ov.Core().compile_model(watched, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     lows, highs, means = [], [], []
     for image in images:
         seen = dict(zip(each_once, list(compiled([image[np.newaxis]]).values())[answers:], strict=True))
-        lows.append([seen[name].min() for name in names[: len(activations)]])
-        highs.append([seen[name].max() for name in names[: len(activations)]])
-        means.append([seen[name].mean(axis=(0, 2, 3)) for name in names[len(activations) :]])
+        lows.append([seen[_name(activation)].min() for activation in activations])
+        highs.append([seen[_name(activation)].max() for activation in activations])
+        means.append([seen[_name(taken)].mean(axis=(0, 2, 3)) for taken in inputs])
     if not highs:
         raise NotQuantised("there is no clip to measure the network's activations on; name more with --data")
-    ends = zip(activations, np.min(lows, axis=0), np.mean(highs, axis=0) + np.std(highs, axis=0), strict=True)
+    low = np.minimum(np.min(lows, axis=0), 0.0)
+    high = np.minimum(np.mean(highs, axis=0) + np.std(highs, axis=0), np.max(highs, axis=0))
+    ranges = zip(map(_shape, activations), low.tolist(), high.tolist(), strict=True)
+    shifts = zip(_convolutions(model), zip(*means, strict=True), strict=True)
     return Calibration(
-        tuple(Range(_shape(one), round(min(float(low), 0.0), 4), round(float(high), 4)) for one, low, high in ends),
-        tuple(
-            _shift(_kernel(convolution), np.mean(own, axis=0))
-            for convolution, own in zip(_convolutions(model), zip(*means, strict=True), strict=True)
-        ),
+        tuple(Range(shape, round(lowest, 4), round(highest, 4)) for shape, lowest, highest in ranges),
+        tuple(_shift(_kernel(convolution), np.mean(own, axis=0)) for convolution, own in shifts),
     )
 
 
@@ -172,9 +171,9 @@ def quantised(model: ov.Model, calibration: Calibration) -> ov.Model:
     """A copy of `model` whose convolutions run in 8 bits; raises NotQuantised for another network's calibration."""
     model = model.clone()
     activations, convolutions = _activations(model), _convolutions(model)
-    if [_shape(activation) for activation, _ in activations] != [each.shape for each in calibration.ranges] or [
-        len(_kernel(convolution)) for convolution in convolutions
-    ] != [len(shift) for shift in calibration.shifts]:
+    shapes = [_shape(activation) for activation, _ in activations]
+    channels = [len(_kernel(convolution)) for convolution in convolutions]
+    if (shapes, channels) != ([each.shape for each in calibration.ranges], [len(each) for each in calibration.shifts]):
         raise NotQuantised(f"its {INT8_FILE} was made for another network; {_MAKE_IT}")
     together: defaultdict[str, list[Range]] = defaultdict(list)
     for (_, group), own in zip(activations, calibration.ranges, strict=True):
@@ -182,24 +181,28 @@ def quantised(model: ov.Model, calibration: Calibration) -> ov.Model:
     for activation, group in activations:
         ends = (min(own.low for own in together[group]), max(own.high for own in together[group]))
         low, high = (operations.constant(np.float32(end)) for end in ends)
-        takers = activation.get_target_inputs()
-        in_8_bits = operations.fake_quantize(activation, low, high, low, high, _LEVELS)
-        for taker in takers:
-            taker.replace_source_output(in_8_bits.output(0))
+        _replace(activation, operations.fake_quantize(activation, low, high, low, high, _LEVELS))
     for convolution, shift in zip(convolutions, calibration.shifts, strict=True):
         levels, step = _rounded(_kernel(convolution))
-        restored = operations.multiply(
-            operations.convert(operations.constant(levels), "f32"), operations.constant(step)
-        )
+        floats = operations.convert(operations.constant(levels), "f32")
+        restored = operations.multiply(floats, operations.constant(step))
         convolution.input(1).replace_source_output(restored.output(0))
-        takers = convolution.output(0).get_target_inputs()
-        corrected = operations.subtract(
-            convolution, operations.constant(np.array(shift, np.float32).reshape(1, -1, 1, 1))
-        )
-        for taker in takers:
-            taker.replace_source_output(corrected.output(0))
+        added = operations.constant(np.array(shift, np.float32).reshape(1, -1, 1, 1))
+        _replace(convolution.output(0), operations.subtract(convolution, added))
     model.validate_nodes_and_infer_types()
     return model
+
+
+def _replace(output: ov.Output, made: Any) -> None:
+    """Give whatever else takes `output` what was `made` of it instead."""
+    for taker in output.get_target_inputs():
+        if taker.get_node().get_name() != made.get_name():
+            taker.replace_source_output(made.output(0))
+
+
+def _name(output: ov.Output) -> str:
+    name: str = output.get_node().get_name()
+    return name
 
 
 def _kernel(convolution: Any) -> NDArray[np.float32]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from earshot.logs import get_log
 from serving.modelserver.errors import ServingError
 from serving.modelserver.model_config import InvalidConfig, read_models
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from serving.modelserver.model_config import ModelConfig
@@ -22,26 +22,32 @@ log = get_log(__name__)
 class ConfigFollower:
     """Follows one file; a problem with it is logged once, however long it stays."""
 
-    def __init__(self, file: Path, servables: Servables, offered: Sequence[ModelConfig], poll_s: float) -> None:
-        """offered: the models that the file named when the server started."""
-        self._file, self._servables, self._poll_s = file, servables, poll_s
+    def __init__(
+        self,
+        file: Path,
+        servables: Servables,
+        offered: Sequence[ModelConfig],
+        poll_s: float,
+        beside: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        """offered: the models that the file named when the server started. beside: runs an offer beside all else."""
+        self._file, self._servables, self._poll_s, self._beside = file, servables, poll_s, beside
         self._offered: Sequence[ModelConfig] = offered
         self._told = ""
 
     async def run(self) -> None:
         """Read the file again and again, until cancelled."""
-        async with asyncio.TaskGroup() as offers:
-            while True:
-                await asyncio.sleep(self._poll_s)
-                try:
-                    models = await asyncio.to_thread(read_models, self._file)
-                except InvalidConfig as error:
-                    self._tell(str(error))
-                    continue
-                if models != self._offered:
-                    # A file that changes while its models load is followed at once, so an offer is not waited for.
-                    self._offered = models
-                    offers.create_task(self._offer(models))
+        while True:
+            await asyncio.sleep(self._poll_s)
+            try:
+                models = await asyncio.to_thread(read_models, self._file)
+            except InvalidConfig as error:
+                self._tell(str(error))
+                continue
+            if models != self._offered:
+                # A file that changes while its models load is followed at once, so an offer is not waited for.
+                self._offered = models
+                self._beside(self._offer(models))
 
     async def _offer(self, models: Sequence[ModelConfig]) -> None:
         try:

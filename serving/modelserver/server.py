@@ -94,7 +94,7 @@ class ModelServer:
         self._servables.offer(self._models)
         file, poll_s = self.settings.model_config_file, self.settings.model_config_file_poll_wait_seconds
         if file and poll_s:
-            self._keep(ConfigFollower(file, self._servables, self._models, poll_s).run())
+            self._keep(ConfigFollower(file, self._servables, self._models, poll_s, self._keep).run())
         log.info(
             "listening",
             grpc=f"{self.settings.host}:{self.port}",

@@ -60,7 +60,7 @@ def quantising_steps(model: ov.Model) -> list[float]:
 def test_ranges_are_of_the_inputs_of_convolutions_traced_to_where_they_are_made() -> None:
     first, *branches = measure(branching_network(), IMAGES).ranges
     assert (first.shape, first.low) == ((3, 12, 14), 0.0)
-    assert 0.9 < first.high <= 1.01
+    assert 0.9 < first.high <= 1.0
     assert [each.shape for each in branches] == [(4, 10, 12), (4, 10, 12)]
     assert branches[1].high > 2 * branches[0].high
 
@@ -82,9 +82,9 @@ def test_8_bits_answer_nearly_as_float32_and_leave_the_model_as_it_was() -> None
 
 def test_one_loud_image_does_not_make_the_steps_coarse_for_all() -> None:
     quiet = (IMAGES // 16).astype(np.uint8)
-    several = (quiet, [*quiet, IMAGES[0]], IMAGES[:1])
+    several = (quiet, [*quiet, *quiet, *quiet, IMAGES[0]], IMAGES[:1])
     highest = [measure(branching_network(), images).ranges[0].high for images in several]
-    assert highest[0] < highest[1] < 0.7 * highest[2]
+    assert highest[0] < highest[1] < 0.5 * highest[2]
 
 
 def test_what_rounding_a_kernel_adds_in_the_mean_is_taken_off_again() -> None:
