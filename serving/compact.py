@@ -2,14 +2,16 @@
 
 Kernels are stored as `minimum + step * uint8`, with a minimum and a step for each channel that comes out. Channels of
 one kernel differ: some of Inception V3's hardly answer to anything, and with a step that suits the others all that is
-left of these is an offset, which batch normalisation then makes large. Weights that were in this form before are kept
-to the last bit. Blocks after the last tap, which the network leaves out, are not stored.
+left of these is an offset, which batch normalisation then makes large. Weights that were in this form before, or with
+one minimum and step for the whole kernel, are kept to the last bit. Blocks after the last tap, which the network leaves
+out, are not stored.
 """
 
 from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +103,7 @@ def load_compact(path: Path) -> CompactModel:
         )
     except InvalidModelFile:
         raise
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidModelFile(f"{path} is not a whole model file ({error}); fetch it again") from error
 
 
@@ -129,13 +131,21 @@ def blocks_from(arrays: Mapping[str, NDArray[Any]], count: int) -> tuple[ConvBlo
 def _quantised(
     kernel: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-    """Minimum and step [channels out], and levels uint8 of a kernel, from which `_restored` makes it again."""
-    low, high = kernel.min(axis=_WITHIN), kernel.max(axis=_WITHIN)
+    """Minimum and step, [] or [channels out], and levels uint8 of a kernel, from which `_restored` makes it again."""
+    low, step, levels = _levelled(kernel, None)
+    return (low, step, levels) if np.array_equal(_restored(levels, low, step), kernel) else _levelled(kernel, _WITHIN)
+
+
+def _levelled(
+    kernel: NDArray[np.float32], within: tuple[int, ...] | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
+    """The same, with one minimum and step for all that lies `within` these axes."""
+    low, high = kernel.min(axis=within), kernel.max(axis=within)
     step = np.where(high > low, (high - low) / np.float32(_LEVELS), np.float32(1.0))
     levels = np.rint((kernel - low) / step).astype(np.uint8)
     # Weights that were in this form before had one step exactly, but rounding hides which of a few it was.
     steps = [step + np.spacing(step) * np.float32(number) for number in range(-_NEIGHBOURS, _NEIGHBOURS + 1)]
-    errors = [np.abs(_restored(levels, low, one) - kernel).max(axis=_WITHIN) for one in steps]
+    errors = [np.abs(_restored(levels, low, one) - kernel).max(axis=within) for one in steps]
     return low, np.choose(np.argmin(errors, axis=0), steps), levels
 
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 def model() -> CompactModel:
     random = np.random.default_rng(0)
     levels = random.integers(0, 256, size=(3, 3, 3, 8))
-    levels[0, 0, 0], levels[0, 0, 1] = 0, 255
-    kernel = (levels * np.float32(0.01) - np.float32(1.0)).astype(np.float32)
+    levels[0, 0, 0, 0], levels[0, 0, 1, 0] = 0, 255
+    levels[..., 1] //= 4
+    kernel = levels.astype(np.float32) * np.float32(0.01) - np.float32(1.0)
     block = ConvBlock(kernel, *(random.normal(size=8).astype(np.float32) for _ in range(3)))
     head = Head(((random.normal(size=(16, 2)).astype(np.float32), np.zeros(2, np.float32)),))
     return CompactModel(Architecture(("mixed2",)), (block,), head, ("a", "b"), DEFAULT_PARAMS, "# card", (0.25, 0.5))
@@ -30,7 +31,7 @@ def test_what_is_saved_comes_back_and_kernels_of_8_bits_unchanged(tmp_path: Path
     before = model()
     save_compact(before, tmp_path / "model.npz")
     after = load_compact(tmp_path / "model.npz")
-    np.testing.assert_allclose(after.blocks[0].kernel, before.blocks[0].kernel, atol=1e-6)
+    np.testing.assert_array_equal(after.blocks[0].kernel, before.blocks[0].kernel)
     np.testing.assert_array_equal(after.blocks[0].variance, before.blocks[0].variance)
     np.testing.assert_allclose(after.head.layers[0][0], before.head.layers[0][0], rtol=1e-3)
     assert (after.architecture, after.class_names) == (before.architecture, before.class_names)
@@ -67,7 +68,7 @@ def test_blocks_that_the_network_leaves_out_are_not_stored(tmp_path: Path) -> No
     assert len(load_compact(tmp_path / "model.npz").blocks) == 5 + 7 + 7
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "other"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "other"])
 def test_a_file_that_is_not_a_whole_model_is_named(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "model.npz"
     save_compact(model(), path)
@@ -75,6 +76,12 @@ def test_a_file_that_is_not_a_whole_model_is_named(tmp_path: Path, damage: str) 
         path.unlink()
     elif damage == "other":
         np.savez(path, something=np.zeros(3))
+    elif damage == "flipped":  # a byte of the first array
+        whole = path.read_bytes()
+        for place in range(80, 240, 7):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+            with pytest.raises(InvalidModelFile, match=r"model\.npz"):
+                load_compact(path)
     else:
         path.write_bytes(path.read_bytes()[: 0 if damage == "empty" else 900])
     with pytest.raises(InvalidModelFile, match=r"model\.npz"):

@@ -92,13 +92,15 @@ def test_what_was_taught_is_read_back_with_its_network_and_what_is_cut_is_named(
 ) -> None:
     architecture = Architecture(("mixed1",), 2, (-1.0, 1.0), (1, 3))
     blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
-    readout = Head(((np.ones((4, 2), np.float32), np.array([0.5, -1], np.float32)),))
+    kernel = np.arange(8, dtype=np.float32).reshape(4, 2)
+    readout = Head(((kernel, np.array([0.5, -1], np.float32)),))
     save_weights(blocks, architecture, readout, tmp_path / "sound.npz")
     weights = load_weights(str(tmp_path / "sound.npz"))
     assert (weights.architecture, weights.input_range, len(weights.blocks)) == (architecture, (-1.0, 1.0), len(blocks))
     step = float(np.ptp(blocks[2].kernel)) / 255
     np.testing.assert_allclose(weights.blocks[2].kernel, blocks[2].kernel, atol=step)
     assert weights.readout
+    np.testing.assert_array_equal(weights.readout.layers[0][0], kernel)
     np.testing.assert_array_equal(weights.readout.layers[0][1], [0.5, -1])
     save_weights(blocks[:-1], architecture, readout, tmp_path / "short.npz")
     with pytest.raises(WeightsError, match=r"short\.npz"):
