@@ -6,6 +6,7 @@ python -m training.distil sounds --teacher tiny.onnx --out sound.npz, and then `
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path  # noqa: TC003 - typer reads the annotation
 from typing import Annotated
@@ -27,29 +28,34 @@ def main(
     teacher: Annotated[Path, typer.Option(help="ONNX network that takes sound [batch, samples] at 16 kHz.")],
     out: Annotated[Path, typer.Option(help="File that gets the weights, as `earshot retrain --weights` takes them.")],
     weights: Annotated[str, typer.Option(help="Inception V3 to start from, as for `earshot retrain`.")] = "imagenet",
-    last: Annotated[str, typer.Option(help="Block of Inception V3 that is the last one to be taught.")] = "mixed7",
-    shrink: Annotated[str, typer.Option(help="Mel bands and frames that are averaged into one.")] = "1,3",
+    last: Annotated[
+        str, typer.Option(help="Block of Inception V3 that is the last one to be taught; empty: as before, or mixed7.")
+    ] = "",
+    shrink: Annotated[
+        str, typer.Option(help="Mel bands and frames that are averaged into one; empty: as before, or 1,3.")
+    ] = "",
     views: Annotated[int, typer.Option(min=100, help="Views that are made of the sounds.")] = 25_000,
     epochs: Annotated[int, typer.Option(min=1, help="How often each view is learnt from.")] = 8,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 8e-4,
+    learning_rate: Annotated[float, typer.Option(min=0, max=1, help="Highest learning rate.")] = 8e-4,
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Compute in bfloat16: faster where CPU or GPU has it.")
     ] = False,
     cache: Annotated[Path | None, typer.Option(help="Folder for what an unfinished run goes on from.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
 ) -> None:
     """Teach Inception V3 to hear, from sounds without labels.
 
     Views are made of the sounds: moved in time and pitch, louder and softer, two at once. An audio teacher, a network
     that was trained on millions of sounds, says what it hears in each, and Inception V3 learns to say the same of its
-    spectrogram. A run that is killed goes on where it was if it is given the same again.
+    spectrogram. Weights that were taught before go on learning, of the same block and size unless another is named. A
+    run that is killed goes on where it was if it is given the same again.
     """
     configure_logs("info")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow leaves it off on some CPUs
     console = Console()
     with needs("training"):
-        from serving.network import Architecture, NetworkError
+        from serving.network import Architecture, NetworkError, feature_network
         from training.datasets import DataError, find_background
         from training.learner import Pace, learn
         from training.pieces import cut_pieces
@@ -58,18 +64,18 @@ def main(
         from training.weights import WeightsError, load_weights, save_weights
     if not out.parent.is_dir():
         raise fail(f"cannot write {out}: there is no folder {out.parent}")
-    try:
-        rows, columns = map(int, shrink.split(","))
-        size = (rows, columns)
-    except ValueError:
-        raise fail(f"--shrink takes two numbers, as 1,3, and not {shrink}") from None
+    if not re.fullmatch("([1-8],[1-8])?", shrink):
+        raise fail(f"--shrink takes two numbers of 1 to 8, as 1,3, and not {shrink}")
     pace = Pace(
         epochs, 64, learning_rate, warm_up=0.06, lower_rate=1.0, weight_decay=0.02, dropout=0.1, bfloat16=bfloat16
     )
     folder = (cache or cache_folder()) / "distilling"
     try:
         start = load_weights(weights)
-        architecture = Architecture((last,), 1, start.input_range, size)
+        before = start.architecture or Architecture(("mixed7",), 1, shrink=(1, 3))
+        rows, columns = map(int, shrink.split(",")) if shrink else before.shrink
+        architecture = Architecture((last or before.taps[-1],), 1, start.input_range, (rows, columns))
+        feature_network(architecture, start.blocks)  # raises NetworkError now, not when all views are made
         listened = Teacher(teacher)
         pieces, unreadable = cut_pieces([find_background([each]) for each in folders_of(sounds)], folder)
         console.print(f"{len(pieces)} pieces of sound, {pieces.hours:.1f} hours; {len(unreadable)} files hold none")
@@ -77,6 +83,7 @@ def main(
         lesson = Taught(made, pace, seed)
         goes_on = start.architecture == architecture and start.readout and start.readout.classes == lesson.outputs
         head = start.readout if goes_on else None
+        console.print(f"{', '.join(architecture.taps)}, {'as taught before' if head else 'with a new layer'}")
         kept = folder / made.digest[:16]
         learnt = learn(lesson, architecture, start.blocks, pace, seed, kept, "distilling", head=head)
         save_weights(learnt.blocks, architecture, learnt.head, out)
@@ -84,7 +91,8 @@ def main(
         raise fail(error) from None
     except OSError as error:
         raise fail(f"{error}; mend that and start again, it goes on where it was") from None
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(kept, ignore_errors=True)
+    made.remove()
     for one in learnt.history:
         console.print(f"epoch {one['epoch']}: {one['val_loss']:.3f} of the teacher's variance is unaccounted for")
     console.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,9 +63,18 @@ class Views:
     """So many, the first ones, are of pieces that the others do not know."""
     digest: str
     """Of all that decides them."""
+    files: tuple[Path, ...]
+    """That they are kept in."""
 
     def __len__(self) -> int:
         return len(self.answers)
+
+    def remove(self) -> None:
+        """Remove the files, and their folder if no other run keeps anything there."""
+        for file in self.files:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.files[0].parent.rmdir()
 
 
 def write_views(
@@ -96,7 +106,7 @@ def write_views(
                 answers[numbers.start : numbers.stop] = own_answers
         with whole_file(said) as file:
             np.save(file, answers)
-    return Views(StoredImages(stored.open("rb"), count, shape), np.load(said), validation, digest)
+    return Views(StoredImages(stored.open("rb"), count, shape), np.load(said), validation, digest, (stored, said))
 
 
 def _kept_out(pieces: Pieces, seed: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:

@@ -150,12 +150,18 @@ def test_the_command_writes_weights_that_say_what_the_teacher_says(
     assert min(np.abs(a.kernel - b.kernel).max() for a, b in zip(taught.blocks, before.blocks, strict=False)) > 0
     assert not (cache / "distilling").exists()
     options[options.index(str(weights_file))] = str(out)
-    small[small.index("3")], small[small.index("1e-3")] = "1", "1e-9"
-    ended = CliRunner().invoke(app, [str(tmp_path / "sounds"), *options, *small])
+    (cache / "distilling").mkdir()
+    (cache / "distilling" / "of-another-run.images").touch()
+    ended = CliRunner().invoke(
+        app, [str(tmp_path / "sounds"), *options, "--views", "200", "--epochs", "1", "--learning-rate", "1e-9"]
+    )
     assert ended.exit_code == 0, ended.output
-    again = load_weights(str(out)).readout
-    assert again
-    np.testing.assert_allclose(again.layers[0][0], taught.readout.layers[0][0], atol=1e-5)  # it is not begun anew
+    assert "mixed0, as taught before" in ended.output
+    again = load_weights(str(out))
+    assert (again.architecture, bool(again.readout)) == (taught.architecture, True)
+    assert again.readout
+    np.testing.assert_allclose(again.readout.layers[0][0], taught.readout.layers[0][0], atol=1e-5)  # not begun anew
+    assert [path.name for path in (cache / "distilling").iterdir()] == ["of-another-run.images"]
 
 
 def test_what_is_wrong_with_the_command_is_told_with_the_next_step(tmp_path: Path, teacher: Path) -> None:
@@ -170,7 +176,15 @@ def test_sounds_of_which_none_is_left_to_learn_from_are_refused(tmp_path: Path, 
         write_views(cut, 100, Teacher(teacher), 0, tmp_path / "views")
 
 
-@pytest.mark.parametrize("shrink", ["2", "a,b", "1,2,3"])
+def test_weights_without_the_block_that_is_to_be_taught_are_refused_before_any_sound_is_heard(
+    tmp_path: Path, teacher: Path
+) -> None:
+    options = ["--teacher", str(teacher), "--out", str(tmp_path / "sound.npz"), "--cache", str(tmp_path / "cache")]
+    ended = CliRunner().invoke(app, [str(tmp_path / "nowhere"), *options, "--weights", "starter", "--last", "mixed10"])
+    assert (ended.exit_code, "mixed10" in ended.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("shrink", ["2", "a,b", "1,2,3", "0,1", "9,9"])
 def test_a_shrink_that_is_no_pair_of_numbers_is_told(tmp_path: Path, teacher: Path, shrink: str) -> None:
     options = ["--teacher", str(teacher), "--out", str(tmp_path / "sound.npz"), "--shrink", shrink]
     ended = CliRunner().invoke(app, [str(tmp_path), *options])
