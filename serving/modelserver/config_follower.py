@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from earshot.logs import get_log
 from serving.modelserver.errors import ServingError
 from serving.modelserver.model_config import InvalidConfig, read_models
@@ -20,7 +22,10 @@ log = get_log(__name__)
 
 
 class ConfigFollower:
-    """Follows one file; a problem with it is logged once, however long it stays."""
+    """Follows one file; a problem with it is logged once, however long it stays.
+
+    What cannot be offered is tried again at each look. A reload that came over gRPC stands until the file changes.
+    """
 
     def __init__(
         self,
@@ -30,10 +35,14 @@ class ConfigFollower:
         poll_s: float,
         beside: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
-        """offered: the models that the file named when the server started. beside: runs an offer beside all else."""
+        """offered: the models that the file named when the server started.
+
+        beside: starts an offer as a task of its own, and does not wait for it.
+        """
         self._file, self._servables, self._poll_s, self._beside = file, servables, poll_s, beside
         self._offered: Sequence[ModelConfig] = offered
-        self._told = ""
+        self._failed = False
+        self._unreadable, self._refused = "", ""
 
     async def run(self) -> None:
         """Read the file again and again, until cancelled."""
@@ -42,25 +51,29 @@ class ConfigFollower:
             try:
                 models = await asyncio.to_thread(read_models, self._file)
             except InvalidConfig as error:
-                self._tell(str(error))
+                self._unreadable = _told(str(error), self._unreadable)
                 continue
-            if models != self._offered:
+            self._unreadable = ""
+            again = self._failed and not self._servables.reloading  # another's reload is not to be cut short by it
+            if models != self._offered or again:
                 # A file that changes while its models load is followed at once, so an offer is not waited for.
-                self._offered = models
+                self._offered, self._failed = models, False
                 self._beside(self._offer(models))
 
     async def _offer(self, models: Sequence[ModelConfig]) -> None:
         try:
             await self._servables.reload(models)
         except ServingError as error:
-            self._tell(error.message)
-            if self._offered is models:
-                self._offered = ()  # the next look tries them again
+            if error.code is not grpc.StatusCode.ABORTED:  # which is no fault: what came after it stands
+                self._refused = _told(error.message, self._refused)
+                self._failed = self._offered is models
             return
-        self._told = ""
+        self._refused = ""
         log.info("models offered as the file says", models=[model.name for model in models])
 
-    def _tell(self, problem: str) -> None:
-        if problem != self._told:
-            log.warning("the models' file cannot be followed, trying again", error=problem)
-        self._told = problem
+
+def _told(problem: str, before: str) -> str:
+    """Log a problem, if it is not the one that was logged `before`; returns it."""
+    if problem != before:
+        log.warning("the models' file cannot be followed, trying again", error=problem)
+    return problem

@@ -52,6 +52,12 @@ class Servables:
         self._waiting_labels: dict[str, dict[str, int]] = {}
         self._changing = threading.Lock()
         self._reloads = 0
+        self._reloading = 0
+
+    @property
+    def reloading(self) -> bool:
+        """Whether a reload waits for its models."""
+        return self._reloading > 0
 
     def offer(self, models: Sequence[ModelConfig]) -> None:
         """Offer these models and no others, and begin to load them.
@@ -78,6 +84,7 @@ class Servables:
         others = [model for model in self._models if model.name not in names]
         with self._changing:
             self._follow([*models, *others])
+        self._reloading += 1
         try:
             await self._settled(models, own)
             with self._changing:
@@ -89,6 +96,8 @@ class Servables:
                     self._follow(self._models)
                 self._versions_changed()
             raise
+        finally:
+            self._reloading -= 1
         with self._changing:
             self._follow(models)
             self._models = models
@@ -173,10 +182,12 @@ class Servables:
     async def _settled(self, models: Sequence[ModelConfig], reload: int) -> None:
         """Return when each model has a version to serve, or none of its versions can be; raises ServingError."""
         waited_for = {model.name: self.watchers[model.name] for model in models}
-        while any(not watcher.looked or _is_loading(watcher) for watcher in waited_for.values()):
-            if reload != self._reloads:
-                raise ServingError(grpc.StatusCode.ABORTED, "another configuration came after this one")
+        while reload == self._reloads:
+            if all(watcher.looked and not _is_loading(watcher) for watcher in waited_for.values()):
+                break
             await asyncio.sleep(_LOOK_S)
+        else:
+            raise ServingError(grpc.StatusCode.ABORTED, "another configuration came after this one")
         missing = [
             f"{name}: {'; '.join(status.error for status in watcher.statuses() if status.error) or 'no version there'}"
             for name, watcher in waited_for.items()

@@ -1,0 +1,142 @@
+"""Following the models' file: what is offered when, and what is logged how often.
+
+A stub stands for the models, which load in no time or fail; `test_model_config.py` has a whole server follow a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from structlog.testing import capture_logs
+
+from serving.modelserver.config_follower import ConfigFollower
+from serving.modelserver.errors import ServingError, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from pathlib import Path
+
+    from serving.modelserver.model_config import ModelConfig
+
+POLL_S = 0.01
+SUPERSEDED = ServingError(grpc.StatusCode.ABORTED, "another configuration came after this one")
+
+
+class Models:
+    """What was offered, by name; `problem` is what comes of an offer."""
+
+    def __init__(self) -> None:
+        self.offers: list[str] = []
+        self.problem: ServingError | None = None
+        self.reloading = False
+
+    async def reload(self, models: Sequence[ModelConfig]) -> None:
+        self.offers.append(models[0].name)
+        if self.problem:
+            raise self.problem
+
+
+def named(name: str) -> str:
+    return f'model_config_list {{ config {{ name: "{name}" base_path: "/{name}" model_platform: "tensorflow" }} }}'
+
+
+def says(file: Path, content: str) -> None:
+    file.write_text(content)
+
+
+def followed(tmp_path: Path, steps: Callable[[Path, Models], Coroutine[Any, Any, None]]) -> tuple[Models, list[str]]:
+    """Have a file of a model `a`, which is offered, followed while `steps` happen; what was logged as problems."""
+    file, models = tmp_path / "models.config", Models()
+
+    async def main() -> None:
+        says(file, named("a"))
+        tasks: set[asyncio.Task[None]] = set()
+        servables: Any = models
+        follower = ConfigFollower(file, servables, [], POLL_S, lambda offer: tasks.add(asyncio.ensure_future(offer)))
+        running = asyncio.ensure_future(follower.run())
+        await until(lambda: models.offers == ["a"])
+        await steps(file, models)
+        running.cancel()
+        await asyncio.gather(*tasks)
+
+    with capture_logs() as lines:
+        asyncio.run(main())
+    return models, [line["error"] for line in lines if "error" in line]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(POLL_S)
+    raise TimeoutError
+
+
+async def some_looks() -> None:
+    await asyncio.sleep(20 * POLL_S)
+
+
+def test_a_file_is_offered_once_and_again_when_it_changes(tmp_path: Path) -> None:
+    async def steps(file: Path, models: Models) -> None:
+        await some_looks()
+        says(file, named("b"))
+        await until(lambda: len(models.offers) > 1)
+        await some_looks()
+
+    models, problems = followed(tmp_path, steps)
+    assert (models.offers, problems) == (["a", "b"], [])
+
+
+def test_what_cannot_be_offered_is_tried_again_and_told_once(tmp_path: Path) -> None:
+    async def steps(file: Path, models: Models) -> None:
+        models.problem = unavailable("no version there")
+        says(file, named("b"))
+        await until(lambda: models.offers.count("b") > 3)
+        models.problem = None
+        tried = len(models.offers)
+        await until(lambda: len(models.offers) > tried)
+        await some_looks()
+
+    models, problems = followed(tmp_path, steps)
+    assert problems == ["no version there"]
+    assert set(models.offers[1:]) == {"b"}
+
+
+def test_a_reload_over_grpc_is_not_cut_short_by_what_failed_before_it(tmp_path: Path) -> None:
+    async def steps(file: Path, models: Models) -> None:
+        models.problem = unavailable("no version there")
+        says(file, named("b"))
+        await until(lambda: "b" in models.offers)
+        models.reloading = True
+        await some_looks()
+        tried = len(models.offers)
+        await some_looks()
+        assert len(models.offers) == tried
+        says(file, named("c"))  # a change is followed all the same
+        await until(lambda: "c" in models.offers)
+
+    followed(tmp_path, steps)
+
+
+def test_what_another_configuration_came_after_is_neither_a_problem_nor_tried_again(tmp_path: Path) -> None:
+    async def steps(file: Path, models: Models) -> None:
+        models.problem = SUPERSEDED
+        says(file, named("b"))
+        await until(lambda: "b" in models.offers)
+        await some_looks()
+
+    models, problems = followed(tmp_path, steps)
+    assert (models.offers, problems) == (["a", "b"], [])
+
+
+def test_nonsense_that_comes_back_is_told_again(tmp_path: Path) -> None:
+    async def steps(file: Path, models: Models) -> None:
+        for content in ("nonsense", named("a"), "nonsense"):
+            says(file, content)
+            await some_looks()
+        assert models.offers == ["a"]
+
+    _, problems = followed(tmp_path, steps)
+    assert ["nonsense" in each or "ModelServerConfig" in each for each in problems] == [True, True]
