@@ -34,6 +34,8 @@ equal."""
 _LEVELS = 256
 _KERNEL_MOST = 127
 _TINY = 1e-12
+_SAME = 1e-4
+"""By which a kernel's root mean square may differ, as one machine folds batch normalisation into it and another."""
 _UNCHANGING = ("MaxPool", "Concat", "Transpose")
 """Operations that pass values on as they are, so what they take can be in 8 bits instead of what they give."""
 
@@ -54,19 +56,23 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a network was found to be like."""
+    """What a network's activations were found to be like, and the bias correction that rounding its kernels needs."""
 
     ranges: tuple[Range, ...]
     """Of each activation that becomes 8 bits, in the order in which the network comes to them."""
-    shifts: tuple[tuple[float, ...], ...]
-    """Of each convolution, in that order too: what rounding its kernel adds to each of its channels in the mean."""
+    corrections: tuple[tuple[float, ...], ...]
+    """Of each convolution, in that order too: what rounding its kernel adds to each channel that comes out, in the mean
+    over sounds and places, and is taken off again."""
+    kernels: tuple[float, ...]
+    """Root mean square of each convolution's kernel: by them a network is known again whose weights these are of."""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """What `asdict` made of one; raises KeyError, TypeError or ValueError where it made something else."""
         return cls(
             tuple(Range(tuple(one["shape"]), float(one["low"]), float(one["high"])) for one in values["ranges"]),
-            tuple(tuple(map(float, each)) for each in values["shifts"]),
+            tuple(tuple(map(float, each)) for each in values["corrections"]),
+            tuple(map(float, values["kernels"])),
         )
 
 
@@ -93,12 +99,16 @@ class Int8:
         path = version_dir / INT8_FILE
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
+            if "ranges" in values or "shifts" in (values["calibration"] or ()):
+                raise NotQuantised(f"{path} was made by an earlier Earshot; {_MAKE_IT} again")
             calibration = Calibration.from_json(values["calibration"])
             read = cls(**{**values, "calibration": calibration, "agreement": float(values["agreement"])})
         except FileNotFoundError:
             raise NotQuantised(
                 f"{version_dir} brings no {INT8_FILE}, without which it cannot be run in 8 bits; {_MAKE_IT}"
             ) from None
+        except NotQuantised:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             raise NotQuantised(f"{path} cannot be read ({error}); {_MAKE_IT}") from error
         read.require_agreement()
@@ -160,10 +170,11 @@ def measure(model: ov.Model, images: Iterable[NDArray[np.uint8]]) -> Calibration
     low = np.minimum(np.min(lows, axis=0), 0.0)
     high = np.minimum(np.mean(highs, axis=0) + np.std(highs, axis=0), np.max(highs, axis=0))
     ranges = zip(map(_shape, activations), low.tolist(), high.tolist(), strict=True)
-    shifts = zip(_convolutions(model), zip(*means, strict=True), strict=True)
+    kernels = [_kernel(convolution) for convolution in _convolutions(model)]
     return Calibration(
         tuple(Range(shape, round(lowest, 4), round(highest, 4)) for shape, lowest, highest in ranges),
-        tuple(_shift(_kernel(convolution), np.mean(own, axis=0)) for convolution, own in shifts),
+        tuple(_correction(kernel, np.mean(own, axis=0)) for kernel, *own in zip(kernels, *means, strict=True)),
+        tuple(_size(kernel) for kernel in kernels),
     )
 
 
@@ -172,8 +183,13 @@ def quantised(model: ov.Model, calibration: Calibration) -> ov.Model:
     model = model.clone()
     activations, convolutions = _activations(model), _convolutions(model)
     shapes = [_shape(activation) for activation, _ in activations]
-    channels = [len(_kernel(convolution)) for convolution in convolutions]
-    if (shapes, channels) != ([each.shape for each in calibration.ranges], [len(each) for each in calibration.shifts]):
+    sizes = [(len(kernel), _size(kernel)) for kernel in map(_kernel, convolutions)]
+    if (
+        shapes != [each.shape for each in calibration.ranges]
+        or [channels for channels, _ in sizes] != [len(each) for each in calibration.corrections]
+        or len(sizes) != len(calibration.kernels)
+        or not np.allclose([size for _, size in sizes], calibration.kernels, rtol=_SAME, atol=0)
+    ):
         raise NotQuantised(f"its {INT8_FILE} was made for another network; {_MAKE_IT}")
     together: defaultdict[str, list[Range]] = defaultdict(list)
     for (_, group), own in zip(activations, calibration.ranges, strict=True):
@@ -182,12 +198,12 @@ def quantised(model: ov.Model, calibration: Calibration) -> ov.Model:
         ends = (min(own.low for own in together[group]), max(own.high for own in together[group]))
         low, high = (operations.constant(np.float32(end)) for end in ends)
         _replace(activation, operations.fake_quantize(activation, low, high, low, high, _LEVELS))
-    for convolution, shift in zip(convolutions, calibration.shifts, strict=True):
+    for convolution, correction in zip(convolutions, calibration.corrections, strict=True):
         levels, step = _rounded(_kernel(convolution))
         floats = operations.convert(operations.constant(levels), "f32")
         restored = operations.multiply(floats, operations.constant(step))
         convolution.input(1).replace_source_output(restored.output(0))
-        added = operations.constant(np.array(shift, np.float32).reshape(1, -1, 1, 1))
+        added = operations.constant(np.array(correction, np.float32).reshape(1, -1, 1, 1))
         _replace(convolution.output(0), operations.subtract(convolution, added))
     model.validate_nodes_and_infer_types()
     return model
@@ -217,8 +233,15 @@ def _rounded(kernel: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.
     return np.rint(kernel / step).astype(np.int8), step.astype(np.float32)
 
 
-def _shift(kernel: NDArray[np.float32], means: NDArray[np.float32]) -> tuple[float, ...]:
-    """What rounding `kernel` adds to each channel that comes out, those that come in having these `means`."""
+def _size(kernel: NDArray[np.float32]) -> float:
+    return float(f"{np.sqrt(np.mean(np.square(kernel, dtype=np.float64))):.8g}")
+
+
+def _correction(kernel: NDArray[np.float32], means: NDArray[np.float32]) -> tuple[float, ...]:
+    """What rounding `kernel` adds to each channel that comes out: float [channels out].
+
+    means: of each channel that comes in, over sounds and places, [channels in].
+    """
     levels, step = _rounded(kernel)
     added = np.einsum("oihw,i->o", levels * step - kernel, means)
     return tuple(float(f"{one:.4g}") for one in added)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 12, 14, 3)).astype(np.uint8)
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
-CALIBRATION = Calibration((Range((3, 12, 14), 0.0, 1.0),), ((0.5, -1e-05), (0.25,)))
+CALIBRATION = Calibration((Range((3, 12, 14), 0.0, 1.0),), ((0.5, -1e-05), (0.25,)), (0.125, 2.0))
 INT8 = Int8(CALIBRATION, 8, 100, unseen=True, agreement=0.98, accuracy_float32=0.7, accuracy_int8=0.7)
 
 
@@ -96,7 +97,7 @@ def test_what_rounding_a_kernel_adds_in_the_mean_is_taken_off_again() -> None:
 
     model = branching_network()
     calibration = measure(model, IMAGES)
-    uncorrected = replace(calibration, shifts=tuple((0.0,) * len(own) for own in calibration.shifts))
+    uncorrected = replace(calibration, corrections=tuple((0.0,) * len(own) for own in calibration.corrections))
     off, far_off = (np.abs(convolved(quantised(model, one)) - convolved(model)) for one in (calibration, uncorrected))
     assert off.mean() < 0.7 * far_off.mean()
 
@@ -108,11 +109,24 @@ def test_ranges_of_another_network_are_refused(ranges: tuple[Range, ...]) -> Non
         quantised(branching_network(), replace(calibration, ranges=ranges))
 
 
-@pytest.mark.parametrize("shifts", [(), ((0.0,) * 7,) * 3])
-def test_shifts_of_another_network_are_refused(shifts: tuple[tuple[float, ...], ...]) -> None:
+@pytest.mark.parametrize("corrections", [(), ((0.0,) * 7,) * 3])
+def test_corrections_of_another_network_are_refused(corrections: tuple[tuple[float, ...], ...]) -> None:
     calibration = measure(branching_network(), IMAGES)
     with pytest.raises(NotQuantised, match="another network"):
-        quantised(branching_network(), replace(calibration, shifts=shifts))
+        quantised(branching_network(), replace(calibration, corrections=corrections))
+
+
+def test_a_calibration_of_the_same_network_with_other_weights_is_refused() -> None:
+    with pytest.raises(NotQuantised, match="another network"):
+        quantised(branching_network(gain=4.01), measure(branching_network(gain=4.0), IMAGES))
+
+
+@pytest.mark.parametrize("before", [{"ranges": []}, {"calibration": {"ranges": [], "shifts": []}}])
+def test_a_file_of_an_earlier_earshot_is_called_that(tmp_path: Path, before: dict[str, Any]) -> None:
+    path = INT8.write(tmp_path)
+    path.write_text(json.dumps({"agreement": 1.0, **before}))
+    with pytest.raises(NotQuantised, match=r"made by an earlier Earshot.*earshot models quantize"):
+        Int8.read(tmp_path)
 
 
 def test_without_an_image_nothing_is_measured() -> None:

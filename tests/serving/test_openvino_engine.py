@@ -173,9 +173,9 @@ def test_8_bits_are_refused_where_they_name_too_many_clips_differently(
 @pytest.mark.parametrize(
     "values",
     [
-        {"calibration": {"ranges": [{"shape": [7, 7, 7], "low": 0, "high": 1}], "shifts": []}},
-        {"calibration": {"ranges": [], "shifts": []}},
-        {"calibration": {"ranges": [{}], "shifts": []}},
+        {"calibration": {"ranges": [{"shape": [7, 7, 7], "low": 0, "high": 1}], "corrections": [], "kernels": []}},
+        {"calibration": {"ranges": [], "corrections": [], "kernels": []}},
+        {"calibration": {"ranges": [{}], "corrections": [], "kernels": []}},
         {"calibration": {"ranges": []}},
         {"calibration": None},
         {"agreement": None},
