@@ -78,6 +78,7 @@ class TensorFlowEngine:
         """Let go of the model's memory."""
         self._call.cache_clear()
         self._session.close()
+        del self._session  # so that a collection frees the graph, which refers to itself
 
     def _callable(
         self, signature: str, inputs: tuple[str, ...], outputs: tuple[str, ...]
