@@ -20,6 +20,7 @@ from serving.layout import INT8_FILE
 STARTER = Path(__file__).with_name("starter_model") / "earshot-starter.npz"
 STARTER_INT8 = STARTER.with_name("int8.json")
 """What it needs to be run in 8 bits, as `earshot models quantize` writes it."""
+STARTER_CARD = STARTER.with_name("CARD.md")
 MODEL_NAME = "earshot"
 VERSION = 1
 
@@ -33,7 +34,8 @@ def ensure_starter(cache: Path | None = None) -> Path:
     """
     cache = cache or cache_folder()
     try:
-        content = hashlib.sha256(STARTER.read_bytes() + STARTER_INT8.read_bytes()).hexdigest()[:16]
+        files = (STARTER, STARTER_INT8, STARTER_CARD)
+        content = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
     except OSError as error:
         raise InvalidModelFile(f"the starter model {error.filename} cannot be read: {error.strerror}") from error
     base = cache / "models" / content / MODEL_NAME
@@ -43,7 +45,10 @@ def ensure_starter(cache: Path | None = None) -> Path:
 
 
 def expand(file: Path, base: Path) -> Path:
-    """Write the compact starter model in `file` as version 1 in `base`; the folder appears when it is whole."""
+    """Write the compact starter model in `file` as version 1 in `base`; the folder appears when it is whole.
+
+    Its card is the repository's, with data and licence, and not the one of the run that trained it.
+    """
     from serving.compact import load_compact
     from serving.export import export_saved_model
 
@@ -51,8 +56,9 @@ def expand(file: Path, base: Path) -> Path:
     version = base / str(VERSION)
     try:
         extra = {INT8_FILE: STARTER_INT8.read_text(encoding="utf-8")}
+        card = STARTER_CARD.read_text(encoding="utf-8")
         return export_saved_model(
-            model.network(), model.class_names, version, model.params, model.card, model.thresholds, extra
+            model.network(), model.class_names, version, model.params, card, model.thresholds, extra
         )
     except ExportError:
         if version.is_dir():  # another process was quicker

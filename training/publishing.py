@@ -80,10 +80,16 @@ def training_record(
 
 def model_card(report: dict[str, Any], held_out: list[int]) -> str:
     """What the model is and how good it is, Markdown; `held_out` are the folds that it never saw."""
-    folds = "\n".join(
-        f"| {fold} | {one['clips']} | {one['accuracy']:.3f} | {one['clip_accuracy']:.3f} |"
+    rows = [
+        f"| {fold} | {one['clips']} | {one['accuracy']:.3f} | {one['clip_accuracy']:.3f} |\n"
         for fold, one in report["folds"].items()
-    )
+    ]
+    figures = "" if held_out else "No fold was left out of it or of another model to judge it by.\n"
+    if rows:
+        figures = (
+            "The same recipe on folds that it had not seen:\n\n| fold | clips | accuracy, first 3 s | accuracy, whole "
+            f"clip |\n| --- | --- | --- | --- |\n{''.join(rows)}"
+        )
     left_out = "It was trained on every clip."
     if held_out:
         unseen = report["held_out"]
@@ -95,6 +101,5 @@ def model_card(report: dict[str, Any], held_out: list[int]) -> str:
     return (
         f"# Model card\n\nInception V3 ({report['weights']}), features of {', '.join(network['taps'])} in "
         f"{network['bands']} frequency bands, {report['recipe']}; {report['clips']} clips of "
-        f"{len(report['class_names'])} classes. {left_out}\n\nThe same recipe on folds that it had not seen:\n\n"
-        f"| fold | clips | accuracy, first 3 s | accuracy, whole clip |\n| --- | --- | --- | --- |\n{folds}\n"
+        f"{len(report['class_names'])} classes. {left_out}\n\n{figures}"
     )

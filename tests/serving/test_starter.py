@@ -16,6 +16,7 @@ from earshot.audio import windows
 from earshot.spectrogram import spectrogram
 from serving.engines.openvino_engine import OpenVinoEngine, Precision
 from serving.failures import InvalidModelFile
+from serving.layout import CARD_FILE
 from serving.starter import STARTER, ensure_starter, main
 from training.clips import load_clip
 
@@ -73,6 +74,11 @@ def test_two_processes_at_once_leave_one_whole_version_and_nothing_beside_it(cac
     assert [path.name for path in base.iterdir()] == ["1"]
     assert {path.name for path in (base / "1").iterdir()} >= {"saved_model.pb", "variables", "assets.extra"}
     assert [path.name for path in (cache / "models").iterdir()] == [base.parent.name]
+
+
+def test_its_card_says_what_it_comes_from_and_under_which_licence(cache: Path) -> None:
+    card = (ensure_starter(cache) / "1" / CARD_FILE).read_text(encoding="utf-8")
+    assert ["# The starter model" in card, "CC BY-NC 3.0" in card] == [True, True]
 
 
 def test_what_is_in_the_cache_is_not_made_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
