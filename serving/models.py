@@ -123,9 +123,9 @@ def quantize(
     """Let a version be served in 8 bits, with `earshot serve --engine openvino --precision int8`.
 
     What its network does is measured on clips that it was trained on, and what it names in float32 and in 8 bits is
-    compared on clips that it was not trained on, or else on others of the same. The outcome, a few KB, is put into the
-    version, so this needs a machine that has the clips; a candidate is quantized before it is promoted. Exit status 1:
-    they name too many clips differently, and nothing was written.
+    compared on clips that it was not trained on, or else on others of the same. The outcome, some 100 KB, is put into
+    the version, so this needs a machine that has the clips; a candidate is quantized before it is promoted. Exit status
+    1: they name too many clips differently, and nothing was written.
     """
     with needs("training"):
         from rich.console import Console
