@@ -19,6 +19,7 @@ import keras
 import numpy as np
 from rich.progress import Progress
 
+from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.network import INCEPTION, Architecture, ConvBlock, Head, blocks_of, cut_inception, feature_network
 from training.ahead import ahead
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
     """Outputs [batch, outputs] of images, by the network as it is."""
 
+
+log = get_log(__name__)
 
 NORM_MOMENTUM = 0.9
 """Of batch normalisation's means and variances: Keras's 0.99 takes longer than a small data set lasts."""
@@ -130,7 +133,8 @@ def learn(
     """Teach `blocks`, with a layer for the outputs, the `lesson`.
 
     folder: keeps the state after each epoch; where it has one of this very run, the run goes on from it. title: of the
-    progress bar. head: what the layer for the outputs starts as, of one layer; a new one if there is none.
+    progress bar, and of each epoch's line in the log. head: what the layer for the outputs starts as, one layer
+    [features, lesson.outputs]; None is a new one. Raises NetworkError where `blocks` are too few for the architecture.
     """
     # Layers are numbered from the start again: TensorFlow adds gradients up in the order of their names. So those of
     # the whole Inception V3, which is built once a process, must not be counted this time and not the next.
@@ -158,6 +162,7 @@ def learn(
             if epoch >= first_averaged:
                 state.average()
             state.keep(epoch + 1, history)
+            log.info(title, **{name: float(f"{value:.4g}") for name, value in history[-1].items()})
     stopped = len(history) < pace.epochs
     if stopped:
         state.use_best()

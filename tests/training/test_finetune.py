@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from earshot.spectrogram import SpectrogramParams
 from serving.network import Architecture, build_network
@@ -118,8 +119,10 @@ def test_without_a_better_epoch_it_ends_with_the_weights_of_the_best(
         kernels.append(np.asarray(self._model.get_layer("outputs").kernel).copy())
 
     monkeypatch.setattr(Checkpoint, "keep", recording)
-    tuned = tune(examples, weights, tmp_path, PATIENT, validation=contrary)
+    with capture_logs() as lines:
+        tuned = tune(examples, weights, tmp_path, PATIENT, validation=contrary)
     losses = [one["val_loss"] for one in tuned.history]
+    assert [line["val_loss"] for line in lines] == pytest.approx(losses, rel=1e-3)  # for whoever sees no progress bar
     assert len(losses) < PATIENT.epochs
     assert tuned.best == 1 + losses.index(min(losses)) == len(losses) - PATIENT.patience
     np.testing.assert_array_equal(tuned.head.layers[0][0], kernels[tuned.best - 1])
