@@ -29,7 +29,16 @@ if TYPE_CHECKING:
 BLOCKS = 94
 """Convolutions of Inception V3 without its top, each followed by batch normalisation."""
 
-TAPS = tuple(f"mixed{number}" for number in range(11))
+CHANNELS = dict(
+    zip(
+        (f"mixed{number}" for number in range(11)),
+        (256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048),
+        strict=True,
+    )
+)
+"""Channels of each block."""
+
+TAPS = tuple(CHANNELS)
 """Blocks whose output can be tapped, the first one lowest."""
 
 INCEPTION = "inception_v3"
@@ -65,6 +74,11 @@ class Architecture:
             raise NetworkError(f"bands must be at least 1, not {self.bands}")
         if min(self.shrink) < 1:
             raise NetworkError(f"an image is shrunk by 1 or more, not {self.shrink}")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Features of each tap."""
+        return tuple(CHANNELS[tap] * self.bands * len(POOLS) for tap in self.taps)
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `from_json` takes back."""

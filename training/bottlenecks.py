@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from training.clips import Clip
     from training.weights import Weights
 
-HEARING = 2
+HEARING = 3
 """Counts the ways in which clips were ever turned into windows: raise it where that changes the sound of any clip, so
 that features of the old sound are not read."""
 
@@ -37,13 +37,15 @@ class Features:
 
     heard: NDArray[np.float32]
     """Of its back-to-back windows, as the agent cuts continuous sound; the first is the clip's first three seconds."""
-    pre_rolled: NDArray[np.float32]
-    """Of the first window after half a second of silence, [1, features]."""
+    trained: NDArray[np.float32]
+    """Of those that a head is trained on: the whole ones of these, the first one after half a second of silence, and
+    the clip's last three seconds instead of a tail that is mostly silence."""
 
     @classmethod
-    def of(cls, rows: NDArray[np.float16]) -> Self:
-        """From a row a window, in the order in which they are computed and kept."""
-        return cls(rows[:-1].astype(np.float32), rows[-1:].astype(np.float32))
+    def of(cls, rows: NDArray[np.float16], heard: int, whole: int) -> Self:
+        """From a row a window, in the order in which they are computed and kept: see `Heard`."""
+        values = rows.astype(np.float32)
+        return cls(values[:heard], np.concatenate([values[:whole], values[heard:]]))
 
 
 class Bottlenecks:
@@ -79,19 +81,21 @@ class Bottlenecks:
                 missing[clip] = path
             else:
                 features[clip] = kept
-        for clip, images in each_heard(list(missing), self._images, unreadable, "bottlenecks"):
+        for clip, (images, heard, whole) in each_heard(list(missing), self._images, unreadable, "bottlenecks"):
             rows = self._compute(images).astype(np.float16)  # a run that goes on reads the same as it is on disk
-            _write(missing[clip], rows)
-            features[clip] = Features.of(rows)
+            _write(missing[clip], rows, heard, whole)
+            features[clip] = Features.of(rows, heard, whole)
         return {clip: features[clip] for clip in clips if clip in features}, unreadable
 
     def _path(self, clip: Clip) -> Path:
         name = hashlib.sha256(self._depends + clip.path.read_bytes()).hexdigest()
         return self._cache / name[:2] / f"{name}.npy"
 
-    def _images(self, clip: Clip) -> NDArray[np.uint8]:
+    def _images(self, clip: Clip) -> tuple[NDArray[np.uint8], int, int]:
+        """Images of the windows, and how many of them, the first ones, are back to back, and whole."""
         one = hear(clip.path, self._params)
-        return np.stack([image() for image in (*one.back_to_back, one.pre_rolled)])
+        images = [image() for image in (*one.back_to_back, one.pre_rolled, *one.ending)]
+        return np.stack(images), len(one.back_to_back), one.whole
 
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._network is None:
@@ -105,15 +109,18 @@ class Bottlenecks:
         return np.concatenate([self._network(part.astype(np.float32)).numpy() for part in parts])
 
 
-def _write(path: Path, rows: NDArray[np.float16]) -> None:
+def _write(path: Path, rows: NDArray[np.float16], heard: int, whole: int) -> None:
     path.parent.mkdir(exist_ok=True)
     with whole_file(path) as file:  # two runs at once may compute the same clip
+        np.save(file, np.array([heard, whole]))
         np.save(file, rows)
 
 
 def _read(path: Path) -> Features | None:
     """What is kept of a clip; None where there is nothing, or what a power cut left of it."""
     try:
-        return Features.of(np.load(path))
+        with path.open("rb") as file:
+            heard, whole = np.load(file).tolist()
+            return Features.of(np.load(file), heard, whole)
     except (FileNotFoundError, EOFError, ValueError):
         return None

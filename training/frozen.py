@@ -50,11 +50,10 @@ class FrozenRecipe:
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A head trained on the windows of `clips`; of background on no more than of all else."""
         rows, targets, groups = [], [], []
-        counts = {clip: len(self._features[clip].heard) for clip in clips}
+        counts = {clip: len(self._features[clip].trained) for clip in clips}
         for clip, windows in no_more_background(counts).items():
-            one = self._features[clip]
-            own = [*one.heard[windows], *one.pre_rolled] if windows else []
-            rows += own
+            own = self._features[clip].trained[windows]
+            rows += list(own)
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)
         head = train_head(
@@ -66,6 +65,7 @@ class FrozenRecipe:
             self._precision,
             self._steps,
             self._balance,
+            self.architecture.widths,
         )
         return Trained(
             self._blocks,

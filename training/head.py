@@ -1,5 +1,7 @@
 """The head: multinomial logistic regression on standardised principal components, folded into one dense layer.
 
+Each tapped block has a regression of its own, and their logits are averaged (late fusion): they err on other sounds.
+
 How strongly it is regularised is chosen by cross-validation inside the training clips, whole recordings held out; so
 are the temperature of its scores and the thresholds below which they are not believed.
 """
@@ -61,13 +63,16 @@ def train_head(
     precision: float = 0.0,
     steps: int = STEPS,
     balance: bool = False,
+    widths: Sequence[int] = (),
 ) -> TrainedHead:
     """Train on features float32 [n, features] with class indices `targets` [n].
 
     groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
     different classes are the least. precision: of the thresholds, see `choose_thresholds`. steps: the most that the
-    solver takes. balance: have each class count alike in the loss, however many rows it has.
+    solver takes. balance: have each class count alike in the loss, however many rows it has. widths: features of each
+    tapped block, in order; none are one block.
     """
+    parts = np.split(features, np.cumsum(widths)[:-1], axis=1)
     inner = GroupKFold(min(INNER_FOLDS, len(set(groups))))
     logits = np.full((len(STRENGTHS), len(targets), classes), _NEVER, dtype=np.float32)
     judged = np.zeros(len(targets), dtype=bool)
@@ -75,25 +80,36 @@ def train_head(
         known = np.unique(targets[train])
         if known.size < 2:  # nothing to tell apart: the other splits choose
             continue
-        project = _Projection(features[train], seed)
-        rows, unseen = project(features[train]), project(features[test])
-        for number, strength in enumerate(STRENGTHS):
-            regression = _fitted(rows, targets[train], strength, steps, balance)
-            logits[number][np.ix_(test, known)] = regression.predict_log_proba(unseen)
+        logits[np.ix_(np.arange(len(STRENGTHS)), test, known)] = 0.0
+        for part in parts:
+            project = _Projection(part[train], seed)
+            rows, unseen = project(part[train]), project(part[test])
+            for number, strength in enumerate(STRENGTHS):
+                regression = _fitted(rows, targets[train], strength, steps, balance)
+                logits[number][np.ix_(test, known)] += regression.predict_log_proba(unseen) / len(parts)
         judged[test] = np.isin(targets[test], known)  # of a class that it never saw a model can say nothing
     hits = (logits.argmax(axis=2) == targets)[:, judged].sum(axis=1)
     best = int(hits.argmax())
-    project = _Projection(features, seed)
-    regression = _fitted(project(features), targets, STRENGTHS[best], steps, balance)
+    heads = []
+    for part in parts:
+        project = _Projection(part, seed)
+        heads.append(project.fold(_fitted(project(part), targets, STRENGTHS[best], steps, balance), classes))
     unseen, truth = logits[best][judged], targets[judged]
     temperature = fit_temperature(unseen, truth) if judged.any() else 1.0
     return TrainedHead(
-        cooled(project.fold(regression, classes), temperature),
+        cooled(_averaged(heads), temperature),
         STRENGTHS[best],
         float(hits[best] / judged.sum()) if judged.any() else 0.0,
         temperature,
         choose_thresholds(softmax(unseen / temperature, axis=1), truth, precision),
     )
+
+
+def _averaged(heads: Sequence[Head]) -> Head:
+    """One layer whose logits are the mean of what each head, of one layer, says of its own features."""
+    kernels, biases = zip(*(head.layers[0] for head in heads), strict=True)
+    kernel, bias = np.concatenate(kernels) / len(heads), np.mean(biases, axis=0)
+    return Head(((kernel.astype(np.float32), bias.astype(np.float32)),))
 
 
 def _fitted(

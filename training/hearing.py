@@ -1,8 +1,9 @@
 """What a model is shown of a clip: its windows, as images that are made when they are needed.
 
 Of each clip there are the windows that a live segment may be: back to back from its beginning, as the agent cuts
-continuous sound; the first after the agent's pre-roll; and for training further ones in between. A spectrogram that is
-a picture already has no sound to cut: it is its own only window, and is moved where the sound would be.
+continuous sound; the first after the agent's pre-roll; and for training the last whole one, and further ones in
+between. A spectrogram that is a picture already has no sound to cut: it is its own only window, and is moved where the
+sound would be.
 """
 
 from __future__ import annotations
@@ -50,7 +51,11 @@ class Heard:
 
     back_to_back: Sequence[Window]
     """At least one; the first is the clip's first three seconds."""
+    whole: int
+    """So many of them, the first ones, are sound from end to end, or the only one."""
     pre_rolled: Window
+    ending: Sequence[Window]
+    """The clip's last three seconds, where they are none of those back to back."""
     between: Sequence[Window]
 
 
@@ -59,7 +64,7 @@ def hear(path: Path, params: SpectrogramParams = DEFAULT_PARAMS) -> Heard:
     if path.suffix.lower() == PICTURE:
         image = load_picture(path, params)
         frames = round(PRE_ROLL_S * SAMPLE_RATE_HZ / params.hop_samples)
-        return Heard([lambda: image], lambda: np.pad(image, ((0, 0), (frames, 0), (0, 0)))[:, :-frames], ())
+        return Heard([lambda: image], 1, lambda: np.pad(image, ((0, 0), (frames, 0), (0, 0)))[:, :-frames], (), ())
 
     def image_of(window: NDArray[np.int16]) -> Window:
         return partial(spectrogram, window, params)
@@ -68,9 +73,12 @@ def hear(path: Path, params: SpectrogramParams = DEFAULT_PARAMS) -> Heard:
     silence = np.zeros(round(PRE_ROLL_S * SAMPLE_RATE_HZ), dtype=np.int16)
     step = round(STEP_S * SAMPLE_RATE_HZ)
     starts = [start for start in range(step, pcm.size - SEGMENT_SAMPLES + 1, step) if start % SEGMENT_SAMPLES]
+    whole, tail = divmod(pcm.size, SEGMENT_SAMPLES)
     return Heard(
         [image_of(window) for window in windows(pcm)],
+        max(whole, 1),
         image_of(fit_segment(np.concatenate([silence, pcm[:SEGMENT_SAMPLES]]))),
+        [image_of(pcm[-SEGMENT_SAMPLES:])] if whole and tail else [],
         [image_of(pcm[start : start + SEGMENT_SAMPLES]) for start in starts],
     )
 

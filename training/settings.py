@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -103,8 +104,9 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     )
     taps: str = Field(
         "",
-        description="Blocks of Inception V3 whose features the head is trained on; empty: those that its weights were "
-        "taught for sound with, or mixed2,mixed3 of any others, or mixed7 when these are fine-tuned.",
+        description="Blocks of Inception V3 whose features the head is trained on; empty: the last three that its "
+        "weights were taught for sound with, or mixed2,mixed3 of any others; the last one when they are fine-tuned, or "
+        "mixed7.",
     )
     bands: int = Field(
         0, ge=0, le=8, description="Frequency bands that features are pooled in; 0: as with --taps, or 3, or 2."
@@ -163,10 +165,14 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
 
         Raises NetworkError.
         """
-        from serving.network import Architecture
+        from serving.network import TAPS, Architecture
 
-        frozen = Architecture(("mixed2", "mixed3"), 3)
-        default = taught or (Architecture(("mixed7",), 2, shrink=(1, 2)) if self.method == "finetune" else frozen)
+        frozen = self.method == "bottlenecks"
+        if taught:
+            last = TAPS.index(taught.taps[-1])
+            default = replace(taught, taps=TAPS[max(0, last - 2 * frozen) : last + 1])
+        else:
+            default = Architecture(("mixed2", "mixed3"), 3) if frozen else Architecture(("mixed7",), 2, shrink=(1, 2))
         taps = tuple(self.taps.split(",")) if self.taps else default.taps
         rows, columns = map(int, self.shrink.split(",")) if self.shrink else default.shrink
         return Architecture(taps, self.bands or default.bands, input_range, (rows, columns))

@@ -29,7 +29,7 @@ def weights(weights_file: Path) -> Weights:
 
 @pytest.fixture
 def clips(data: Path, tmp_path: Path) -> list[Clip]:
-    """One of half a second, and one of seven seconds: one window and three."""
+    """One of half a second, and one of seven seconds: one window and three, of which two are whole."""
     short, long = tmp_path / "short.wav", tmp_path / "long.wav"
     shutil.copy(data / "hum" / "hum-0.wav", short)
     soundfile.write(long, np.tile(load_clip(short), 14), 16_000)
@@ -50,8 +50,12 @@ def test_every_window_and_one_after_silence_has_features_and_a_second_run_reads_
     features, unreadable = bottlenecks(weights, tmp_path / "cache").of(clips)
     assert unreadable == []
     assert [features[clip].heard.shape for clip in clips] == [(1, FEATURES), (3, FEATURES)]
-    assert [features[clip].pre_rolled.shape for clip in clips] == [(1, FEATURES)] * 2
-    assert np.abs(features[clips[0]].heard - features[clips[0]].pre_rolled).max() > 0
+    # The only window and the one after silence; two whole ones, the one after silence, and the last three seconds.
+    assert [features[clip].trained.shape for clip in clips] == [(2, FEATURES), (4, FEATURES)]
+    for clip, whole in zip(clips, (1, 2), strict=True):
+        heard, trained = features[clip].heard, features[clip].trained
+        np.testing.assert_array_equal(trained[:whole], heard[:whole])
+        assert all(np.abs(heard - further).max(axis=1).min() > 0 for further in trained[whole:])
     files = kept(tmp_path / "cache")
     assert len(files) == len(clips)
 
@@ -62,7 +66,7 @@ def test_every_window_and_one_after_silence_has_features_and_a_second_run_reads_
     again, _ = NoNetwork(weights, ARCHITECTURE, tmp_path / "cache", batch=2).of(clips)
     for clip in clips:
         np.testing.assert_array_equal(again[clip].heard, features[clip].heard)
-        np.testing.assert_array_equal(again[clip].pre_rolled, features[clip].pre_rolled)
+        np.testing.assert_array_equal(again[clip].trained, features[clip].trained)
 
     soundfile.write(clips[0].path, load_clip(clips[0].path)[:4_000], 16_000)
     with pytest.raises(AssertionError, match="again"):

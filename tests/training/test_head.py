@@ -20,6 +20,23 @@ def test_the_folded_layer_separates_what_can_be_separated_and_never_names_an_uns
     np.testing.assert_allclose(scores.sum(axis=1), 1.0, rtol=1e-5)
 
 
+def test_each_tapped_block_has_a_regression_of_its_own_and_their_logits_are_averaged() -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 2, 400)
+    blocks = [random.normal(size=(400, width)).astype(np.float32) for width in (6, 30)]
+    for block in blocks:
+        block[:, 0] += 3 * targets
+    features, groups = np.concatenate(blocks, axis=1), [str(number) for number in range(400)]
+    apart = train_head(features[:200], targets[:200], groups[:200], 2, widths=(6, 30))
+    alone = [train_head(block[:200], targets[:200], groups[:200], 2) for block in blocks]
+    ((kernel, bias),) = apart.head.layers
+    assert (kernel.shape, bias.shape) == ((36, 2), (2,))
+    for own, one in zip(np.split(kernel, [6]), alone, strict=True):
+        assert one.strength == apart.strength
+        before = one.head.layers[0][0] * one.temperature / 2
+        np.testing.assert_allclose(own * apart.temperature, before, rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("groups", [["a"] * 10 + ["b"] * 10, ["a"] * 10 + ["b"] * 5 + ["c"] * 5])
 def test_few_recordings_are_enough_to_train_on(groups: list[str]) -> None:
     random = np.random.default_rng(0)

@@ -19,20 +19,34 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "heard", "between"),
-    [(1.0, [0.0], []), (4.0, [0.0, 3.0], [0.5, 1.0]), (6.5, [0, 3, 6], [0.5, 1, 1.5, 2, 2.5, 3.5])],
+    ("seconds", "heard", "count", "between"),
+    [
+        (1.0, [0.0], 1, []),
+        (3.0, [0.0], 1, []),
+        (3.25, [0.0], 1, []),
+        (4.0, [0.0, 3.0], 1, [0.5, 1.0]),
+        (6.5, [0, 3, 6], 2, [0.5, 1, 1.5, 2, 2.5, 3.5]),
+    ],
 )
 def test_a_clip_is_cut_as_an_agent_cuts_it_then_after_silence_and_in_between(
-    tmp_path: Path, seconds: float, heard: list[float], between: list[float]
+    tmp_path: Path, seconds: float, heard: list[float], count: int, between: list[float]
 ) -> None:
     rng = np.random.default_rng(0)
     pcm = rng.integers(-9_000, 9_000, int(16_000 * seconds)).astype(np.int16)
     soundfile.write(tmp_path / "noise.wav", pcm, 16_000)
     whole = np.concatenate([np.zeros(8_000, np.int16), pcm, np.zeros(SEGMENT_SAMPLES, np.int16)])
     one = hear(tmp_path / "noise.wav")
-    for images, starts_s in ((one.back_to_back, heard), ([one.pre_rolled], [-0.5]), (one.between, between)):
+    assert one.whole == count
+    length_s = load_clip(tmp_path / "noise.wav").size / 16_000  # to a whole frame
+    ending = [length_s - 3] if seconds > 3 else []
+    for images, starts_s in (
+        (one.back_to_back, heard),
+        ([one.pre_rolled], [-0.5]),
+        (one.ending, ending),
+        (one.between, between),
+    ):
         for image, start_s in zip(images, starts_s, strict=True):
-            start = 8_000 + int(16_000 * start_s)
+            start = 8_000 + round(16_000 * start_s)
             np.testing.assert_array_equal(image(), spectrogram(whole[start : start + SEGMENT_SAMPLES]))
 
 
@@ -41,7 +55,7 @@ def test_a_picture_is_shown_as_the_sound_that_it_is_of(tmp_path: Path) -> None:
     assert write_pictures([Clip(path, "hum", 1, "hum")], tmp_path / "out") == 1
     sound, picture = hear(path), hear(tmp_path / "out" / "hum" / "hum.png")
     assert len(picture.back_to_back) == 1
-    assert picture.between == ()
+    assert (picture.whole, picture.ending, picture.between) == (1, (), ())
     np.testing.assert_array_equal(picture.back_to_back[0](), spectrogram(fit_segment(load_clip(path))))
     after_onset = 50 + 5 + 1  # pre-roll, and frames of 10 ms whose window of 100 ms reaches back to the silence
     moved, after_silence = (image[:, after_onset:].astype(int) for image in (picture.pre_rolled(), sound.pre_rolled()))

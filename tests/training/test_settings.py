@@ -1,0 +1,29 @@
+"""Which network the settings ask for."""
+
+from __future__ import annotations
+
+import pytest
+
+from serving.network import Architecture
+from training.settings import RetrainSettings
+
+RANGE = (-1.0, 1.0)
+TAUGHT = Architecture(("mixed7",), 1, RANGE, (1, 3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "taught", "asked"),
+    [
+        ({}, None, Architecture(("mixed2", "mixed3"), 3, RANGE)),
+        ({"method": "finetune"}, None, Architecture(("mixed7",), 2, RANGE, (1, 2))),
+        ({}, TAUGHT, Architecture(("mixed5", "mixed6", "mixed7"), 1, RANGE, (1, 3))),
+        ({"method": "finetune"}, TAUGHT, TAUGHT),
+        ({}, Architecture(("mixed0",), 1, RANGE), Architecture(("mixed0",), 1, RANGE)),
+        ({"taps": "mixed1,mixed4", "bands": 2}, TAUGHT, Architecture(("mixed1", "mixed4"), 2, RANGE, (1, 3))),
+        ({"shrink": "2,2"}, None, Architecture(("mixed2", "mixed3"), 3, RANGE, (2, 2))),
+    ],
+)
+def test_weights_that_were_taught_bring_their_network_and_what_is_named_goes_before(
+    settings: dict[str, object], taught: Architecture | None, asked: Architecture
+) -> None:
+    assert RetrainSettings.model_validate(settings).architecture(RANGE, taught) == asked
