@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = 1
+NOT_WHOLE = (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+"""What reading a file of arrays raises where it was cut short or damaged, or is something else."""
 _LEVELS = 255
 _NEIGHBOURS = 3
 _WITHIN = (0, 1, 2)
@@ -103,7 +105,7 @@ def load_compact(path: Path) -> CompactModel:
         )
     except InvalidModelFile:
         raise
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except NOT_WHOLE as error:
         raise InvalidModelFile(f"{path} is not a whole model file ({error}); fetch it again") from error
 
 

@@ -29,13 +29,10 @@ if TYPE_CHECKING:
 BLOCKS = 94
 """Convolutions of Inception V3 without its top, each followed by batch normalisation."""
 
-CHANNELS = dict(
-    zip(
-        (f"mixed{number}" for number in range(11)),
-        (256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048),
-        strict=True,
-    )
-)
+CHANNELS = {
+    f"mixed{number}": channels
+    for number, channels in enumerate((256, 288, 288, 768, 768, 768, 768, 768, 1280, 2048, 2048))
+}
 """Channels of each block."""
 
 TAPS = tuple(CHANNELS)

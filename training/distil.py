@@ -17,7 +17,7 @@ from rich.console import Console
 from earshot.command import APP, fail, needs
 from earshot.folders import cache_folder
 from earshot.logs import configure_logs
-from training.settings import folders_of
+from training.settings import SHRINK, folders_of, shrink_of
 
 app = typer.Typer(**APP)
 
@@ -64,7 +64,7 @@ def main(
         from training.weights import WeightsError, load_weights, save_weights
     if not out.parent.is_dir():
         raise fail(f"cannot write {out}: there is no folder {out.parent}")
-    if not re.fullmatch("([1-8],[1-8])?", shrink):
+    if not re.fullmatch(SHRINK, shrink):
         raise fail(f"--shrink takes two numbers of 1 to 8, as 1,3, and not {shrink}")
     pace = Pace(
         epochs, 64, learning_rate, warm_up=0.06, lower_rate=1.0, weight_decay=0.02, dropout=0.1, bfloat16=bfloat16
@@ -73,8 +73,8 @@ def main(
     try:
         start = load_weights(weights)
         before = start.architecture or Architecture(("mixed7",), 1, shrink=(1, 3))
-        rows, columns = map(int, shrink.split(",")) if shrink else before.shrink
-        architecture = Architecture((last or before.taps[-1],), 1, start.input_range, (rows, columns))
+        size = shrink_of(shrink, before.shrink)
+        architecture = Architecture((last or before.taps[-1],), 1, start.input_range, size)
         feature_network(architecture, start.blocks)  # raises NetworkError now, not when all views are made
         listened = Teacher(teacher)
         pieces, unreadable = cut_pieces([find_background([each]) for each in folders_of(sounds)], folder)

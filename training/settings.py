@@ -19,6 +19,18 @@ def folders_of(text: str) -> tuple[Path, ...]:
     return tuple(Path(part) for part in text.split(",") if part)
 
 
+SHRINK = r"^$|^[1-8],[1-8]$"
+"""How mel bands and frames that are averaged into one are written."""
+
+
+def shrink_of(text: str, default: tuple[int, int]) -> tuple[int, int]:
+    """Mel bands and frames that are averaged into one, of a text that keeps to `SHRINK`; default: where it is empty."""
+    if not text:
+        return default
+    rows, columns = map(int, text.split(","))
+    return rows, columns
+
+
 class DataSettings(Settings):
     """Base of the settings of what hears labelled clips."""
 
@@ -113,7 +125,7 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     )
     shrink: str = Field(
         "",
-        pattern=r"^$|^[1-8],[1-8]$",
+        pattern=SHRINK,
         description="Mel bands and frames of the image that are averaged into one, as 2,2; empty: as with --taps, or "
         "1,1, or 1,2.",
     )
@@ -174,8 +186,7 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         else:
             default = Architecture(("mixed2", "mixed3"), 3) if frozen else Architecture(("mixed7",), 2, shrink=(1, 2))
         taps = tuple(self.taps.split(",")) if self.taps else default.taps
-        rows, columns = map(int, self.shrink.split(",")) if self.shrink else default.shrink
-        return Architecture(taps, self.bands or default.bands, input_range, (rows, columns))
+        return Architecture(taps, self.bands or default.bands, input_range, shrink_of(self.shrink, default.shrink))
 
 
 class EvaluateSettings(DataSettings, env_prefix="EARSHOT_EVALUATE_"):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serving.compact import block_arrays, blocks_from, load_compact
+from serving.compact import NOT_WHOLE, block_arrays, blocks_from, load_compact
 from serving.failures import InvalidModelFile
 from serving.network import BLOCKS, Architecture, ConvBlock, Head, blocks_needed, creation_order
 from serving.starter import STARTER
@@ -125,7 +123,7 @@ def _file(
                 readout = Head(((arrays["readout/weights"].astype(np.float32), arrays["readout/bias"]),))
                 return blocks, architecture.input_range, architecture, readout
             blocks = tuple(_block(arrays, number) for number in range(1, BLOCKS + 1))
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except NOT_WHOLE as error:
         raise WeightsError(f"{path} holds no Inception V3 in 8 bit form ({error})") from error
     return blocks, (0.0, 1.0), None, None
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import grpc
 from structlog.testing import capture_logs
 
 from serving.modelserver.config_follower import ConfigFollower
 from serving.modelserver.errors import ServingError, unavailable
+from serving.modelserver.model_config import read_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -31,6 +33,7 @@ class Models:
         self.offers: list[str] = []
         self.problem: ServingError | None = None
         self.reloading = False
+        self.looks = 0
 
     async def reload(self, models: Sequence[ModelConfig]) -> None:
         self.offers.append(models[0].name)
@@ -50,6 +53,10 @@ def followed(tmp_path: Path, steps: Callable[[Path, Models], Coroutine[Any, Any,
     """Have a file of a model `a`, which is offered, followed while `steps` happen; what was logged as problems."""
     file, models = tmp_path / "models.config", Models()
 
+    def counted(path: Path) -> list[ModelConfig]:
+        models.looks += 1
+        return read_models(path)
+
     async def main() -> None:
         says(file, named("a"))
         tasks: set[asyncio.Task[None]] = set()
@@ -61,7 +68,7 @@ def followed(tmp_path: Path, steps: Callable[[Path, Models], Coroutine[Any, Any,
         running.cancel()
         await asyncio.gather(*tasks)
 
-    with capture_logs() as lines:
+    with capture_logs() as lines, patch("serving.modelserver.config_follower.read_models", counted):
         asyncio.run(main())
     return models, [line["error"] for line in lines if "error" in line]
 
@@ -74,16 +81,18 @@ async def until(holds: Callable[[], bool]) -> None:
     raise TimeoutError
 
 
-async def some_looks() -> None:
-    await asyncio.sleep(20 * POLL_S)
+async def some_looks(models: Models) -> None:
+    """Return when the file, as it is now, was looked at several times."""
+    seen = models.looks
+    await until(lambda: models.looks > seen + 5)
 
 
 def test_a_file_is_offered_once_and_again_when_it_changes(tmp_path: Path) -> None:
     async def steps(file: Path, models: Models) -> None:
-        await some_looks()
+        await some_looks(models)
         says(file, named("b"))
         await until(lambda: len(models.offers) > 1)
-        await some_looks()
+        await some_looks(models)
 
     models, problems = followed(tmp_path, steps)
     assert (models.offers, problems) == (["a", "b"], [])
@@ -97,7 +106,7 @@ def test_what_cannot_be_offered_is_tried_again_and_told_once(tmp_path: Path) -> 
         models.problem = None
         tried = len(models.offers)
         await until(lambda: len(models.offers) > tried)
-        await some_looks()
+        await some_looks(models)
 
     models, problems = followed(tmp_path, steps)
     assert problems == ["no version there"]
@@ -110,9 +119,9 @@ def test_a_reload_over_grpc_is_not_cut_short_by_what_failed_before_it(tmp_path: 
         says(file, named("b"))
         await until(lambda: "b" in models.offers)
         models.reloading = True
-        await some_looks()
+        await some_looks(models)
         tried = len(models.offers)
-        await some_looks()
+        await some_looks(models)
         assert len(models.offers) == tried
         says(file, named("c"))  # a change is followed all the same
         await until(lambda: "c" in models.offers)
@@ -125,7 +134,7 @@ def test_what_another_configuration_came_after_is_neither_a_problem_nor_tried_ag
         models.problem = SUPERSEDED
         says(file, named("b"))
         await until(lambda: "b" in models.offers)
-        await some_looks()
+        await some_looks(models)
 
     models, problems = followed(tmp_path, steps)
     assert (models.offers, problems) == (["a", "b"], [])
@@ -135,7 +144,7 @@ def test_nonsense_that_comes_back_is_told_again(tmp_path: Path) -> None:
     async def steps(file: Path, models: Models) -> None:
         for content in ("nonsense", named("a"), "nonsense"):
             says(file, content)
-            await some_looks()
+            await some_looks(models)
         assert models.offers == ["a"]
 
     _, problems = followed(tmp_path, steps)

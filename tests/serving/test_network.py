@@ -105,6 +105,7 @@ def test_blocks_needed_are_the_convolutions_before_the_tap(keras_own: Any, tap: 
     convolutions = sum(isinstance(layer, keras.layers.Conv2D) for layer in cut.layers)
     assert blocks_needed([tap]) == blocks_needed(["mixed0", tap]) == convolutions
     assert blocks_needed([TAPS[-1]]) == BLOCKS
+    assert Architecture((tap,), bands=1).widths == (2 * cut.output.shape[-1],)
 
 
 def test_blocks_after_the_last_tap_may_be_missing_but_none_before_it(blocks: list[ConvBlock]) -> None:
