@@ -115,19 +115,9 @@ def _frozen(name: str, given: dict[str, Any], clips: list[Clip], weights: Weight
 
 
 def _tuned(name: str, settings: RetrainSettings, clips: list[Clip], weights: Weights) -> Recipe:
-    from training.finetune import Schedule
-    from training.tuning import TuningRecipe
-
-    return TuningRecipe(
-        clips,
-        weights,
-        settings.architecture(weights.input_range, weights.architecture),
-        Schedule(settings.epochs, augmentation=replace(Augmentation(), **TUNED[name])),
-        folder=(settings.cache or cache_folder()) / "finetuning",
-        precision=settings.precision,
-        steps=0,
-        seed=settings.seed,
-    )
+    augmentation = replace(Augmentation(), **TUNED[name])
+    settings = settings.model_copy(update={"noise": augmentation.noise})
+    return recipe_of(settings, clips, weights, augmentation)
 
 
 def viridis(pcm: NDArray[np.int16], params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.uint8]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams
 from serving.wholefile import whole_file
-from training.hearing import PRE_ROLL_S, each_heard, hear
+from training.hearing import PRE_ROLL_S, Roles, each_heard, hear
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,17 +35,19 @@ that features of the old sound are not read."""
 class Features:
     """Features of one clip, float32 [windows, features]."""
 
-    heard: NDArray[np.float32]
-    """Of its back-to-back windows, as the agent cuts continuous sound; the first is the clip's first three seconds."""
-    trained: NDArray[np.float32]
-    """Of those that a head is trained on: the whole ones of these, the first one after half a second of silence, and
-    the clip's last three seconds instead of a tail that is mostly silence."""
+    rows: NDArray[np.float16]
+    """A row a window, as they are kept."""
+    roles: Roles
 
-    @classmethod
-    def of(cls, rows: NDArray[np.float16], heard: int, whole: int) -> Self:
-        """From a row a window, in the order in which they are computed and kept: see `Heard`."""
-        values = rows.astype(np.float32)
-        return cls(values[:heard], np.concatenate([values[:whole], values[heard:]]))
+    @property
+    def heard(self) -> NDArray[np.float32]:
+        """Of the windows that are judged."""
+        return self.rows[self.roles.judged].astype(np.float32)
+
+    @property
+    def trained(self) -> NDArray[np.float32]:
+        """Of those that a head is trained on."""
+        return self.rows[self.roles.trained].astype(np.float32)
 
 
 class Bottlenecks:
@@ -81,21 +83,17 @@ class Bottlenecks:
                 missing[clip] = path
             else:
                 features[clip] = kept
-        for clip, (images, heard, whole) in each_heard(list(missing), self._images, unreadable, "bottlenecks"):
-            rows = self._compute(images).astype(np.float16)  # a run that goes on reads the same as it is on disk
-            _write(missing[clip], rows, heard, whole)
-            features[clip] = Features.of(rows, heard, whole)
+        for clip, (images, roles) in each_heard(list(missing), self._images, unreadable, "bottlenecks"):
+            features[clip] = Features(self._compute(images).astype(np.float16), roles)
+            _write(missing[clip], features[clip])
         return {clip: features[clip] for clip in clips if clip in features}, unreadable
 
     def _path(self, clip: Clip) -> Path:
         name = hashlib.sha256(self._depends + clip.path.read_bytes()).hexdigest()
         return self._cache / name[:2] / f"{name}.npy"
 
-    def _images(self, clip: Clip) -> tuple[NDArray[np.uint8], int, int]:
-        """Images of the windows, and how many of them, the first ones, are back to back, and whole."""
-        one = hear(clip.path, self._params)
-        images = [image() for image in (*one.back_to_back, one.pre_rolled, *one.ending)]
-        return np.stack(images), len(one.back_to_back), one.whole
+    def _images(self, clip: Clip) -> tuple[NDArray[np.uint8], Roles]:
+        return hear(clip.path, self._params).images(between=False)
 
     def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._network is None:
@@ -109,11 +107,11 @@ class Bottlenecks:
         return np.concatenate([self._network(part.astype(np.float32)).numpy() for part in parts])
 
 
-def _write(path: Path, rows: NDArray[np.float16], heard: int, whole: int) -> None:
+def _write(path: Path, features: Features) -> None:
     path.parent.mkdir(exist_ok=True)
     with whole_file(path) as file:  # two runs at once may compute the same clip
-        np.save(file, np.array([heard, whole]))
-        np.save(file, rows)
+        np.save(file, np.array([features.roles.heard, features.roles.whole]))
+        np.save(file, features.rows)
 
 
 def _read(path: Path) -> Features | None:
@@ -121,6 +119,7 @@ def _read(path: Path) -> Features | None:
     try:
         with path.open("rb") as file:
             heard, whole = np.load(file).tolist()
-            return Features.of(np.load(file), heard, whole)
+            rows = np.load(file)
+            return Features(rows, Roles(heard, whole, len(rows)))
     except (FileNotFoundError, EOFError, ValueError):
         return None

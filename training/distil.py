@@ -80,12 +80,10 @@ def main(
         pieces, unreadable = cut_pieces([find_background([each]) for each in folders_of(sounds)], folder)
         console.print(f"{len(pieces)} pieces of sound, {pieces.hours:.1f} hours; {len(unreadable)} files hold none")
         made = write_views(pieces, views, listened, seed, folder)
-        lesson = Taught(made, pace, seed)
-        goes_on = start.architecture == architecture and start.readout and start.readout.classes == lesson.outputs
-        head = start.readout if goes_on else None
-        console.print(f"{', '.join(architecture.taps)}, {'as taught before' if head else 'with a new layer'}")
+        lesson = Taught(made, pace, seed, start.readout if start.architecture == architecture else None)
+        console.print(f"{', '.join(architecture.taps)}, {'as taught before' if lesson.start else 'with a new layer'}")
         kept = folder / made.digest[:16]
-        learnt = learn(lesson, architecture, start.blocks, pace, seed, kept, "distilling", head=head)
+        learnt = learn(lesson, architecture, start.blocks, pace, seed, kept, "distilling")
         save_weights(learnt.blocks, architecture, learnt.head, out)
     except (DataError, NetworkError, TeacherError, WeightsError) as error:
         raise fail(error) from None

@@ -122,10 +122,11 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     for note in pooled["notes"]:
         console.print(note, markup=False, soft_wrap=True)
     interval = " to ".join(f"{share:.1%}" for share in pooled["accuracy_95"] or ())
+    error = pooled["calibration"]
     console.print(
         f"{pooled['clips']} clips: first 3 s {pooled['accuracy']:.1%} right{interval and f' (95 %: {interval})'}, "
         f"whole clips {pooled['clip_accuracy']:.1%}, macro F1 {pooled['macro_f1']:.3f}, "
-        f"calibration error {pooled['calibration']['ece']:.3f}",
+        f"calibration error {error['ece']:.3f}, of true probabilities {error['ece_by_chance']['mean']:.3f}",
         soft_wrap=True,
     )
     if pooled["unknown"]:

@@ -10,9 +10,11 @@ import numpy as np
 from scipy.special import log_softmax
 
 from earshot.spectrogram import DEFAULT_PARAMS
+from serving.network import Head
 from training.augment import Augmentation, augment
 from training.balance import class_weights
 from training.calibration import fit_temperature
+from training.head import never_seen
 from training.learner import Pace, learn
 
 if TYPE_CHECKING:
@@ -25,11 +27,16 @@ if TYPE_CHECKING:
     from serving.network import Architecture, ConvBlock
     from training.learner import Batch, Learnt, Predict
 
+_UNLIKELY = -10.0
+"""Bias that a class which the head never saw begins with: its own, next to minus infinity, would make the loss of
+smoothed labels as large."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule(Pace):
     """How long and how fast a network learns, and from what."""
 
+    norms: bool = False
     label_smoothing: float = 0.1
     balance: bool = False
     """Have each class count alike in the loss, however many clips it has."""
@@ -60,7 +67,7 @@ class Examples:
 def finetune(
     examples: Examples,
     validation: Examples | None,
-    class_count: int,
+    head: Head,
     architecture: Architecture,
     blocks: Sequence[ConvBlock],
     schedule: Schedule,
@@ -68,12 +75,15 @@ def finetune(
     folder: Path,
     params: SpectrogramParams = DEFAULT_PARAMS,
 ) -> Learnt:
-    """Train `blocks` and a new head on `examples`.
+    """Train `blocks` and a `head`, of one layer, on `examples`.
 
-    validation: what is not learnt from, and tells after each epoch how far learning has come. folder: keeps the state
-    after each epoch; where it has one of this very run, the run goes on from it.
+    A head that was trained on the features of `blocks` as they are keeps these from being pulled about while a new one
+    finds its way (linear probing, then fine-tuning: Kumar et al. 2022). validation: what is not learnt from, and tells
+    after each epoch how far learning has come. folder: keeps the state after each epoch; where it has one of this very
+    run, the run goes on from it. Which head that run began with does not count: its last bits may be others on another
+    machine, so it has to follow from all else.
     """
-    lesson = _Labelled(examples, validation, class_count, schedule, seed, params)
+    lesson = _Labelled(examples, validation, head, schedule, seed, params)
     return learn(lesson, architecture, blocks, schedule, seed, folder, "fine-tuning", params)
 
 
@@ -84,12 +94,14 @@ class _Labelled:
         self,
         examples: Examples,
         validation: Examples | None,
-        class_count: int,
+        head: Head,
         schedule: Schedule,
         seed: int,
         params: SpectrogramParams,
     ) -> None:
-        self.outputs = class_count
+        kernel, bias = head.layers[0]
+        self.start: Head | None = Head(((kernel, np.where(never_seen(head), np.float32(_UNLIKELY), bias)),))
+        self.outputs = head.classes
         self.loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         self.examples = len(examples.groups)
         self.decided_by = {
@@ -102,7 +114,7 @@ class _Labelled:
         self._schedule, self._seed = schedule, seed
         windows = tuple(window for own in examples.groups for window in own)
         self._noises = np.array(examples.noises or windows, dtype=np.int64)
-        self._class_weights = class_weights(examples.classes, class_count) if schedule.balance else None
+        self._class_weights = class_weights(examples.classes, head.classes) if schedule.balance else None
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Clips, each through a window of its own, augmented."""

@@ -41,8 +41,8 @@ class FrozenRecipe:
         seed: int,
     ) -> None:
         """Compute the features of all `clips`, or read those that are in `folder`."""
-        self.architecture = architecture
-        self._blocks, self._precision, self._steps = weights.blocks, precision, steps
+        self.architecture, self.weights = architecture, weights
+        self._precision, self._steps = precision, steps
         self._balance, self._seed = balance, seed
         self._features, unreadable = Bottlenecks(weights, architecture, folder, batch).of(clips)
         self.clips, self.unreadable = tuple(self._features), tuple(unreadable)
@@ -68,7 +68,7 @@ class FrozenRecipe:
             self.architecture.widths,
         )
         return Trained(
-            self._blocks,
+            self.weights.blocks,
             head.head,
             head.temperature,
             head.thresholds,

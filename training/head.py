@@ -32,6 +32,8 @@ STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3)
 
 _NEVER = -1e9
 """Logit of a class that training never saw."""
+LEAST_RECORDINGS = 2
+"""Of two different classes; a head has to be judged by others than it is trained on."""
 
 COMPONENTS = 512
 STEPS = 1000
@@ -103,6 +105,12 @@ def train_head(
         temperature,
         choose_thresholds(softmax(unseen / temperature, axis=1), truth, precision),
     )
+
+
+def never_seen(head: Head) -> NDArray[np.bool_]:
+    """Of which classes a head of one layer, [classes], had no clip to learn from."""
+    _, bias = head.layers[0]
+    return np.asarray(bias < _NEVER / 1e3)  # it is divided by a temperature
 
 
 def _averaged(heads: Sequence[Head]) -> Head:

@@ -1,9 +1,9 @@
 """What a model is shown of a clip: its windows, as images that are made when they are needed.
 
 Of each clip there are the windows that a live segment may be: back to back from its beginning, as the agent cuts
-continuous sound; the first after the agent's pre-roll; and for training the last whole one, and further ones in
-between. A spectrogram that is a picture already has no sound to cut: it is its own only window, and is moved where the
-sound would be.
+continuous sound; the first after the agent's pre-roll; and for training the clip's last three seconds, and further
+ones in between. A spectrogram that is a picture already has no sound to cut: it is its own only window, and is moved
+where the sound would be.
 """
 
 from __future__ import annotations
@@ -46,17 +46,44 @@ Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
+class Roles:
+    """What each of a clip's windows is for, by its number."""
+
+    heard: int
+    """How many are back to back; they come first, and the first of them is the clip's first three seconds."""
+    whole: int
+    """How many of these, from the first, are not padded; 1 of a clip that is shorter than a window."""
+    count: int
+    """All of them."""
+
+    @property
+    def judged(self) -> range:
+        """Those back to back, as the agent cuts continuous sound."""
+        return range(self.heard)
+
+    @property
+    def trained(self) -> list[int]:
+        """All but a padded tail, in whose place are the clip's last three seconds."""
+        return [number for number in range(self.count) if not self.whole <= number < self.heard]
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """The windows of one clip."""
 
     back_to_back: Sequence[Window]
     """At least one; the first is the clip's first three seconds."""
     whole: int
-    """So many of them, the first ones, are sound from end to end, or the only one."""
+    """How many of them, from the first, are not padded; 1 of a clip that is shorter than a window."""
     pre_rolled: Window
     ending: Sequence[Window]
     """The clip's last three seconds, where they are none of those back to back."""
     between: Sequence[Window]
+
+    def images(self, *, between: bool) -> tuple[NDArray[np.uint8], Roles]:
+        """The windows, with those in between or without, as images [windows, mels, frames, channels]."""
+        shown = (*self.back_to_back, self.pre_rolled, *self.ending, *(self.between if between else ()))
+        return np.stack([image() for image in shown]), Roles(len(self.back_to_back), self.whole, len(shown))
 
 
 def hear(path: Path, params: SpectrogramParams = DEFAULT_PARAMS) -> Heard:
@@ -72,7 +99,7 @@ def hear(path: Path, params: SpectrogramParams = DEFAULT_PARAMS) -> Heard:
     pcm = load_clip(path)
     silence = np.zeros(round(PRE_ROLL_S * SAMPLE_RATE_HZ), dtype=np.int16)
     step = round(STEP_S * SAMPLE_RATE_HZ)
-    starts = [start for start in range(step, pcm.size - SEGMENT_SAMPLES + 1, step) if start % SEGMENT_SAMPLES]
+    starts = [start for start in range(step, pcm.size - SEGMENT_SAMPLES, step) if start % SEGMENT_SAMPLES]
     whole, tail = divmod(pcm.size, SEGMENT_SAMPLES)
     return Heard(
         [image_of(window) for window in windows(pcm)],

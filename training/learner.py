@@ -71,6 +71,8 @@ class Pace:
     """Share of the epochs, the last ones, whose weights are averaged (Izmailov et al. 2018)."""
     least_rate: float = 0.05
     """What the cosine ends at, as a share of `rate`: where it is 0, weights that are averaged hardly differ."""
+    norms: bool = True
+    """Have batch normalisation measure its means and variances anew; else these, and its offsets, stay."""
     bfloat16: bool = False
     """Compute in bfloat16, with weights in float32."""
 
@@ -90,6 +92,9 @@ class Lesson(Protocol):
     """Heard once an epoch at most; what is left over of the last batch waits for another, which has another order."""
     decided_by: dict[str, Any]
     """All that decides the lesson, as JSON values: a run goes on only from a state of the same."""
+    start: Head | None
+    """What the layer for the outputs starts as, one layer [features, outputs]; None is a new one. In `decided_by` too,
+    unless it follows from what is there."""
 
     def batch(self, epoch: int, step: int) -> Batch:
         """What is heard in a step of an epoch, both counted from 0; called from several threads."""
@@ -128,13 +133,12 @@ def learn(
     folder: Path,
     title: str,
     params: SpectrogramParams = DEFAULT_PARAMS,
-    head: Head | None = None,
 ) -> Learnt:
     """Teach `blocks`, with a layer for the outputs, the `lesson`.
 
     folder: keeps the state after each epoch; where it has one of this very run, the run goes on from it. title: of the
-    progress bar, and of each epoch's line in the log. head: what the layer for the outputs starts as, one layer
-    [features, lesson.outputs]; None is a new one. Raises NetworkError where `blocks` are too few for the architecture.
+    progress bar, and of each epoch's line in the log. Raises NetworkError where `blocks` are too few for the
+    architecture.
     """
     # Layers are numbered from the start again: TensorFlow adds gradients up in the order of their names. So those of
     # the whole Inception V3, which is built once a process, must not be counted this time and not the next.
@@ -146,7 +150,7 @@ def learn(
 
         tf.config.experimental.enable_op_determinism()
     with _precision("mixed_bfloat16" if pace.bfloat16 else "float32"):
-        learner = _Learner(lesson, architecture, blocks, head, pace, seed, params)
+        learner = _Learner(lesson, architecture, blocks, pace, seed, params)
     state = Checkpoint(folder / "state.npz", learner.model, learner.run)
     done, history = state.restore()
     first_averaged = pace.epochs - max(1, round(pace.averaged * pace.epochs))
@@ -162,16 +166,19 @@ def learn(
             if epoch >= first_averaged:
                 state.average()
             state.keep(epoch + 1, history)
-            log.info(title, **{name: float(f"{value:.4g}") for name, value in history[-1].items()})
+            log.info(
+                title, **{name: float(f"{value:.4g}") for name, value in history[-1].items()} | {"epoch": epoch + 1}
+            )
     stopped = len(history) < pace.epochs
     if stopped:
         state.use_best()
     else:
         state.use_average()
-        learner.settle_norms()
+        if pace.norms:
+            learner.settle_norms()
     kernel, bias = learner.model.get_layer("outputs").get_weights()
-    head = Head(((kernel, bias),))
-    return Learnt(blocks_of(learner.features), head, tuple(history), best_epoch(history) if stopped else 0)
+    best = best_epoch(history) if stopped else 0
+    return Learnt(blocks_of(learner.features), Head(((kernel, bias),)), tuple(history), best)
 
 
 @contextmanager
@@ -193,7 +200,6 @@ class _Learner:
         lesson: Lesson,
         architecture: Architecture,
         blocks: Sequence[ConvBlock],
-        head: Head | None,
         pace: Pace,
         seed: int,
         params: SpectrogramParams,
@@ -206,17 +212,17 @@ class _Learner:
             "seed": seed,
             "lesson": lesson.decided_by,
             "architecture": architecture.to_json(),
-            "start": digest_of(blocks, b"", *(head.layers[0] if head else ())),
+            "blocks": digest_of(blocks),
         }
         self.run = hashlib.sha256(json.dumps(run).encode()).hexdigest()
         for layer in self.features.get_layer(INCEPTION).layers:
             if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = NORM_MOMENTUM
+                layer.trainable, layer.momentum = pace.norms, NORM_MOMENTUM
         values = keras.layers.Dropout(pace.dropout, seed=seed)(self.features.output)
         outputs = keras.layers.Dense(lesson.outputs, name="outputs", dtype="float32")(values)
         self.model = keras.Model(self.features.input, outputs)
-        if head:
-            self.model.get_layer("outputs").set_weights(head.layers[0])
+        if lesson.start:
+            self.model.get_layer("outputs").set_weights(lesson.start.layers[0])
         optimizer = _Layerwise(self._shares(), weight_decay=pace.weight_decay, global_clipnorm=5.0)
         vectors = [variable for variable in self.model.trainable_variables if len(variable.shape) < 2]
         optimizer.exclude_from_weight_decay(var_list=vectors)

@@ -17,6 +17,8 @@ from earshot.labels import UNKNOWN
 from training.background import is_generated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from training.answers import Answers
@@ -116,7 +118,8 @@ def confusion(answers: Answers) -> dict[str, dict[str, int]]:
 def calibration(answers: Answers) -> dict[str, Any]:
     """Whether scores are probabilities: expected calibration error, Brier score, log likelihood, and the bins.
 
-    `brier` is the squared distance between scores and truth, 0 to 2. `nll` is of clips whose truth the model knows.
+    `ece_by_chance` is what the error is to be held against, see `error_by_chance`. `brier` is the squared distance
+    between scores and truth, 0 to 2. `nll` is of clips whose truth the model knows.
     """
     confidence, right, truth = answers.confidence.astype(np.float64), answers.right, answers.truth
     edges = np.linspace(0.0, 1.0, BINS + 1)
@@ -142,10 +145,33 @@ def calibration(answers: Answers) -> dict[str, Any]:
     squares[known] -= 2.0 * scores_of_truth
     return {
         "ece": _round(error / len(answers)) if len(answers) else None,
+        "ece_by_chance": error_by_chance(confidence, place, [clip.source for clip in answers.clips]),
         "brier": _mean(squares),
         "nll": _mean(-np.log(np.maximum(scores_of_truth, LEAST_SCORE))),
         "bins": bins,
     }
+
+
+def error_by_chance(
+    confidence: NDArray[np.float64], bins: NDArray[np.integer], sources: Sequence[str], seed: int = 0
+) -> dict[str, float] | None:
+    """The calibration error of a model whose scores are true probabilities, on as many recordings.
+
+    Its mean, and what it exceeds in one of twenty draws (`p95`), by drawing which answers are right from their
+    `confidence` (consistency resampling: Broecker and Smith 2007). Clips of one recording are right or wrong together,
+    as far as their scores let them: that is the most that chance can do, for few recordings, however many clips they
+    have. None without clips.
+    """
+    if not confidence.size:
+        return None
+    _, source = np.unique(sources, return_inverse=True)
+    said = np.bincount(bins, confidence, BINS)
+    random = np.random.default_rng(seed)
+    errors = []
+    for _ in range(RESAMPLES):
+        right = random.random(source.max() + 1)[source] < confidence
+        errors.append(np.abs(np.bincount(bins, right, BINS) - said).sum() / confidence.size)
+    return {"mean": _round(np.mean(errors)), "p95": _round(np.quantile(errors, 0.95))}
 
 
 def unknown(answers: Answers) -> dict[str, Any] | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from earshot.folders import cache_folder
+from training.augment import Augmentation
 from training.frozen import FrozenRecipe
 from training.head import STEPS
 
@@ -15,23 +17,29 @@ if TYPE_CHECKING:
     from training.weights import Weights
 
 
-def recipe_of(settings: RetrainSettings, clips: list[Clip], weights: Weights) -> Recipe:
-    """The way of training that was asked for, with all that it needs of the clips."""
+def recipe_of(
+    settings: RetrainSettings, clips: list[Clip], weights: Weights, augmentation: Augmentation | None = None
+) -> Recipe:
+    """The way of training that was asked for, with all that it needs of the clips.
+
+    augmentation: of fine-tuning, but for its noise, which is a setting; None is the usual one.
+    """
     architecture = settings.architecture(weights.input_range, weights.architecture)
     cache = settings.cache or cache_folder()
-    if settings.method == "bottlenecks":
-        return FrozenRecipe(
-            clips,
-            weights,
-            architecture,
-            folder=settings.bottleneck_dir or cache / "bottlenecks",
-            batch=settings.batch,
-            precision=settings.precision,
-            steps=settings.how_many_training_steps or STEPS,
-            balance=settings.balance,
-            seed=settings.seed,
-        )
-    from training.augment import Augmentation
+    bottlenecks = settings.method == "bottlenecks"
+    frozen = FrozenRecipe(
+        clips,
+        weights,
+        architecture,
+        folder=settings.bottleneck_dir or cache / "bottlenecks",
+        batch=settings.batch,
+        precision=settings.precision,
+        steps=(settings.how_many_training_steps if bottlenecks else 0) or STEPS,  # fine-tuning counts batches by it
+        balance=settings.balance,
+        seed=settings.seed,
+    )
+    if bottlenecks:
+        return frozen
     from training.finetune import Schedule
     from training.tuning import TuningRecipe
 
@@ -41,12 +49,10 @@ def recipe_of(settings: RetrainSettings, clips: list[Clip], weights: Weights) ->
         patience=settings.patience,
         balance=settings.balance,
         bfloat16=settings.bfloat16,
-        augmentation=Augmentation(noise=settings.noise),
+        augmentation=replace(augmentation or Augmentation(), noise=settings.noise),
     )
     return TuningRecipe(
-        clips,
-        weights,
-        architecture,
+        frozen,
         schedule,
         folder=cache / "finetuning",
         precision=settings.precision,

@@ -202,16 +202,19 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     table = Table(title="Clips that the model which is judged never saw", title_justify="left")
     titles = {"background": "false/h", "generated_background": "false/h, generated"}
     heard = [name for name in titles if any(one[name] for one in report["folds"].values())]
-    for name in ("fold", "clips", "first 3 s", "whole clip", "ECE", "unknown", *(titles[name] for name in heard)):
+    columns = ("fold", "clips", "first 3 s", "whole clip", "ECE", "by chance", "unknown")
+    for name in (*columns, *(titles[name] for name in heard)):
         table.add_column(name, justify="right")
     split = {"random": report["random_split"]} if report["random_split"] else {}
-    for fold, one in (report["folds"] | split).items():
+    together = {"together": report["pooled"]} if len(report["folds"]) > 1 else {}
+    for fold, one in (report["folds"] | together | split).items():
         table.add_row(
             fold,
             str(one["clips"]),
             f"{one['accuracy']:.1%}",
             f"{one['clip_accuracy']:.1%}",
             f"{one['calibration']['ece']:.3f}",
+            f"{one['calibration']['ece_by_chance']['mean']:.3f}",
             f"{one['unknown']['share'] if one['unknown'] else 0:.1%}",
             *(f"{one[name]['false_accepts_per_hour']}" if one[name] else "-" for name in heard),
         )

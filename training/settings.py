@@ -117,8 +117,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     taps: str = Field(
         "",
         description="Blocks of Inception V3 whose features the head is trained on; empty: the last three that its "
-        "weights were taught for sound with, or mixed2,mixed3 of any others; the last one when they are fine-tuned, or "
-        "mixed7.",
+        "weights were taught for sound with, or mixed2,mixed3 of any others; for fine-tuning, the last one that they "
+        "were taught with, or mixed7.",
     )
     bands: int = Field(
         0, ge=0, le=8, description="Frequency bands that features are pooled in; 0: as with --taps, or 3, or 2."

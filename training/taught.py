@@ -24,6 +24,7 @@ from training.augment import Augmentation, augment
 from training.datasets import DataError
 from training.hearing import THREADS
 from training.views import Mixing, make_view
+from training.weights import digest_of
 from training.windows import StoredImages
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from earshot.spectrogram import SpectrogramParams
+    from serving.network import Head
     from training.learner import Batch, Pace, Predict
     from training.pieces import Pieces
     from training.teacher import Teacher
@@ -127,12 +129,24 @@ class Taught:
     Probabilities are learnt as their logits.
     """
 
-    def __init__(self, views: Views, pace: Pace, seed: int, params: SpectrogramParams = DEFAULT_PARAMS) -> None:
-        """Learn all but the views for validation."""
+    def __init__(
+        self,
+        views: Views,
+        pace: Pace,
+        seed: int,
+        readout: Head | None = None,
+        params: SpectrogramParams = DEFAULT_PARAMS,
+    ) -> None:
+        """Learn all but the views for validation; `readout`, learnt before, goes on if its outputs are as many."""
         self.outputs = views.answers.shape[1]
+        self.start = readout if readout and readout.classes == self.outputs else None
         self.loss = keras.losses.MeanSquaredError()
         self.examples = len(views) - views.validation
-        self.decided_by: dict[str, Any] = {"views": views.digest, "augmentation": asdict(AUGMENTATION)}
+        self.decided_by: dict[str, Any] = {
+            "views": views.digest,
+            "augmentation": asdict(AUGMENTATION),
+            "start": digest_of((), b"", *self.start.layers[0]) if self.start else None,
+        }
         self._views, self._batch, self._seed, self._params = views, pace.batch, seed, params
         answers = views.answers
         if answers.min() >= 0 and answers.max() <= 1:  # next to all of a probability's information is near 0

@@ -21,10 +21,11 @@ from scipy.special import softmax
 from sklearn.model_selection import StratifiedGroupKFold
 
 from earshot.labels import UNKNOWN
-from serving.network import build_network, feature_network
+from serving.network import build_network
 from training.background import no_more_background
 from training.calibration import choose_thresholds, cooled, fit_temperature
 from training.finetune import Examples, Schedule, finetune
+from training.head import LEAST_RECORDINGS
 from training.recipe import Trained
 from training.windows import write_windows
 
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from serving.network import Architecture, Head
+    from serving.network import Head
     from training.clips import Clip
+    from training.frozen import FrozenRecipe
     from training.learner import Learnt
-    from training.weights import Weights
 
 KEPT_OUT_PARTS = 8
 """One part of so many of the recordings is not trained on, but tells when to end, temperature and thresholds."""
@@ -49,9 +50,7 @@ class TuningRecipe:
 
     def __init__(
         self,
-        clips: list[Clip],
-        weights: Weights,
-        architecture: Architecture,
+        frozen: FrozenRecipe,
         schedule: Schedule,
         *,
         folder: Path,
@@ -59,23 +58,24 @@ class TuningRecipe:
         steps: int,
         seed: int,
     ) -> None:
-        """Cut all `clips` into windows; what each training has reached is kept in `folder`.
+        """Cut the clips of `frozen` into windows; what each training has reached is kept in `folder`.
 
-        steps: batches that each training takes, to a whole epoch; 0 is as many as the schedule's epochs have.
+        frozen: trains the head that fine-tuning begins with, on the network as it is before. steps: batches that each
+        training takes, to a whole epoch; 0 is as many as the schedule's epochs have.
         """
-        self.architecture = architecture
+        self.architecture = frozen.architecture
         most = "at most " if schedule.patience else ""
         self.about = (
             f"all blocks fine-tuned for {most}"
             f"{f'{steps} steps, to a whole epoch' if steps else f'{schedule.epochs} epochs'}"
         )
         self._steps = steps
-        self._weights, self._schedule, self._precision, self._seed = weights, schedule, precision, seed
+        self._frozen, self._schedule, self._precision, self._seed = frozen, schedule, precision, seed
         self._folder = folder
         self._kept: list[Path] = []
-        feature_network(architecture, weights.blocks)  # raises NetworkError now, not after all clips are cut
-        self._windows = write_windows(clips, folder)
-        self.clips, self.unreadable = tuple(self._windows.rows), self._windows.unreadable
+        self._windows = write_windows(frozen.clips, folder)
+        self.clips = tuple(self._windows.rows)
+        self.unreadable = frozen.unreadable + self._windows.unreadable
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A network trained on `clips`, but for those that are kept out."""
@@ -91,16 +91,17 @@ class TuningRecipe:
         if self._steps:
             schedule = replace(schedule, epochs=math.ceil(self._steps / schedule.steps(len(groups))))
         about = [
-            *(self._weights.digest, self._windows.digest, self.architecture.to_json(), asdict(schedule)),
-            *(self._seed, [[one.label, list(rows[one].trained)] for one in clips]),
+            *(self._frozen.weights.digest, self._windows.digest, self.architecture.to_json(), asdict(schedule)),
+            *(self._seed, [[one.label, one.source, rows[one].trained] for one in clips]),
         ]
         self._kept.append(self._folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16])
+        start = self._frozen.train([clips[number] for number in learnt], class_names)
         tuned = finetune(
             examples,
             validation,
-            len(class_names),
+            start.head,
             self.architecture,
-            self._weights.blocks,
+            self._frozen.weights.blocks,
             schedule,
             self._seed,
             self._kept[-1],
@@ -112,11 +113,11 @@ class TuningRecipe:
     ) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
         """Rows of each clip's windows, and its class; of background each window that is learnt from is a clip."""
         rows = self._windows.rows
-        counts = {clip: rows[clip].heard if clip.label == UNKNOWN else 1 for clip in clips}
+        counts = {clip: rows[clip].roles.whole if clip.label == UNKNOWN else 1 for clip in clips}
         groups: list[tuple[int, ...]] = []
         classes: list[int] = []
         for clip, chosen in no_more_background(counts).items():
-            own = [(rows[clip].start + row,) for row in chosen] if clip.label == UNKNOWN else [(*rows[clip].trained,)]
+            own = [(rows[clip].start + row,) for row in chosen] if clip.label == UNKNOWN else [rows[clip].trained]
             groups += own
             classes += [class_names.index(clip.label)] * len(own)
         return groups, np.array(classes, dtype=np.int64)
@@ -159,7 +160,10 @@ class TuningRecipe:
 def _parts(
     classes: NDArray[np.int64], sources: Sequence[str], seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which clips are learnt from and which calibrate, by their recordings; each class is learnt from."""
+    """Which clips are learnt from and which calibrate, by their recordings; each class is learnt from.
+
+    None calibrate where too few recordings would be left to train a head on.
+    """
     everything = np.arange(len(classes))
     recordings: dict[int, set[str]] = {}
     for number, source in zip(classes.tolist(), sources, strict=True):
@@ -172,4 +176,6 @@ def _parts(
         learnt, kept_out = next(split.split(classes, classes, sources))
     needed = {sources[number] for number in kept_out[~np.isin(classes[kept_out], classes[learnt])]}
     calibrates = np.isin(everything, kept_out) & ~np.isin(sources, list(needed))
+    if len(set(np.array(sources)[~calibrates])) < LEAST_RECORDINGS:
+        return everything, everything[:0]
     return everything[~calibrates], everything[calibrates]

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams
-from training.hearing import each_heard, hear
+from training.hearing import Roles, each_heard, hear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,20 +28,17 @@ class Rows:
     """Where the windows of one clip are."""
 
     start: int
-    heard: int
-    """Back-to-back windows, which come first; the first is the clip's first three seconds."""
-    count: int
-    """All of them."""
+    roles: Roles
 
     @property
-    def judged(self) -> range:
+    def judged(self) -> tuple[int, ...]:
         """Rows of the back-to-back windows."""
-        return range(self.start, self.start + self.heard)
+        return tuple(self.start + number for number in self.roles.judged)
 
     @property
-    def trained(self) -> range:
-        """Rows of all windows."""
-        return range(self.start, self.start + self.count)
+    def trained(self) -> tuple[int, ...]:
+        """Rows of those that are learnt from."""
+        return tuple(self.start + number for number in self.roles.trained)
 
 
 class StoredImages:
@@ -88,17 +85,15 @@ def write_windows(clips: Sequence[Clip], folder: Path, params: SpectrogramParams
     total = 0
     digest = hashlib.sha256()
 
-    def images_of(clip: Clip) -> tuple[NDArray[np.uint8], int]:
-        one = hear(clip.path, params)
-        windows = (*one.back_to_back, one.pre_rolled, *one.between)
-        return np.stack([image() for image in windows]), len(one.back_to_back)
+    def images_of(clip: Clip) -> tuple[NDArray[np.uint8], Roles]:
+        return hear(clip.path, params).images(between=True)
 
     shape = (params.mels, params.frames(), params.channels)
     file = TemporaryFile(dir=folder)  # noqa: SIM115 - the images read from it
-    for clip, (images, heard) in each_heard(clips, images_of, unreadable, "spectrograms"):
+    for clip, (images, roles) in each_heard(clips, images_of, unreadable, "spectrograms"):
         file.write(images.data)
         digest.update(images.data)
-        rows[clip] = Rows(total, heard, len(images))
+        rows[clip] = Rows(total, roles)
         total += len(images)
     file.flush()
     return Windows(StoredImages(file, total, shape), rows, tuple(unreadable), digest.hexdigest())

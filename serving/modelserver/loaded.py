@@ -69,4 +69,4 @@ def _give_back() -> None:
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:  # not on systems that have another C library
-        trim(0)
+        trim(ctypes.c_size_t(0))

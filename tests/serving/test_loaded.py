@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import resource
 import weakref
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.modelserver.loaded import Loaded
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_what_tensorflow_holds_is_freed_when_a_version_is_retired(exported: Path) -> None:
@@ -26,3 +27,28 @@ def test_what_tensorflow_holds_is_freed_when_a_version_is_retired(exported: Path
         engine.run("serving_default", {"spectrogram": np.zeros((1, 128, 301, 3), np.uint8)}, ["scores"])
     loaded.retire(lambda: done.append([graph() for graph in graphs]))
     assert done == [[None] * len(graphs)]  # while `loaded` is still known, as it is to whoever unloads it
+
+
+class _Scattered:
+    """An engine whose memory lies in small pieces between others that stay."""
+
+    def __init__(self, pieces: int) -> None:
+        self.kept: list[bytes] = []
+        self._freed: list[bytes] = []
+        for number in range(pieces):
+            (self._freed if number % 16 else self.kept).append(bytes(16_000))
+
+    def close(self) -> None:
+        self._freed.clear()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc is asked for its free memory")
+def test_the_memory_of_a_version_is_given_back_before_it_is_said_to_be_unloaded() -> None:
+    def memory_mb() -> float:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 1e6
+
+    engine: Any = _Scattered(10_000)  # 160 MB, of which 150 are to go
+    loaded, before, after = Loaded(1, engine, 0.0), memory_mb(), list[float]()
+    loaded.retire(lambda: after.append(memory_mb()))
+    assert before - after[0] > 75

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from earshot.spectrogram import SpectrogramParams
-from serving.network import Architecture, build_network
+from serving.network import Architecture, Head, build_network
 from training.augment import Augmentation, augment
 from training.checkpoint import Checkpoint
 from training.finetune import Examples, Schedule, finetune
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PARAMS = SpectrogramParams(mels=64, hop_samples=640)
 ARCHITECTURE = Architecture(("mixed0",), 1, shrink=(1, 1))
+KERNEL = np.random.default_rng(0).normal(0, 0.05, (ARCHITECTURE.widths[0], 2)).astype(np.float32)
+HEAD = Head(((KERNEL, np.zeros(2, np.float32)),))
 SCHEDULE = Schedule(epochs=4, batch=4, rate=1e-3, averaged=0.5, dropout=0.1)
 
 
@@ -59,8 +61,9 @@ def tune(
     schedule: Schedule = SCHEDULE,
     seed: int = 0,
     validation: Examples | None = None,
+    head: Head = HEAD,
 ) -> Learnt:
-    return finetune(examples, validation, 2, ARCHITECTURE, weights.blocks, schedule, seed, folder, PARAMS)
+    return finetune(examples, validation, head, ARCHITECTURE, weights.blocks, schedule, seed, folder, PARAMS)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +179,30 @@ def test_the_state_of_another_run_is_not_gone_on_from(examples: Examples, weight
     second = tune(examples, weights, tmp_path, one, seed=2)
     assert len(second.history) == 1
     assert not np.array_equal(first.head.layers[0][0], second.head.layers[0][0])
+
+
+def test_it_begins_with_the_head_that_is_given(examples: Examples, weights: Weights, tmp_path: Path) -> None:
+    given = Head(((KERNEL, np.array([0.5, -1e9], np.float32)),))
+    slow = replace(SCHEDULE, epochs=1, rate=1e-6, weight_decay=0)
+    tuned = tune(examples, weights, tmp_path, slow, head=given)
+    np.testing.assert_allclose(tuned.head.layers[0][0], KERNEL, atol=1e-4)
+    # Of a class that it never saw a head says next to minus infinity; the loss has to stay finite in practice.
+    np.testing.assert_allclose(tuned.head.layers[0][1], [0.5, -10], atol=1e-3)
+    assert tuned.history[0]["loss"] < 20
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_what_batch_normalisation_has_measured_stays_unless_it_is_to_measure_anew(
+    examples: Examples, weights: Weights, tmp_path: Path, measured: bool
+) -> None:
+    tuned = tune(examples, weights, tmp_path, replace(SCHEDULE, epochs=1, norms=measured))
+    changed = [
+        not np.array_equal(getattr(one, name), getattr(before, name))
+        for one, before in zip(tuned.blocks, weights.blocks, strict=False)
+        for name in ("mean", "variance", "beta")
+    ]
+    assert changed == [measured] * len(changed)
+    assert tuned.blocks
 
 
 def test_a_broken_state_is_begun_anew(examples: Examples, weights: Weights, tmp_path: Path) -> None:

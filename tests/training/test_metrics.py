@@ -17,6 +17,7 @@ from training.metrics import (
     accuracy_interval,
     calibration,
     confusion,
+    error_by_chance,
     judge,
     macro_f1,
     per_class,
@@ -126,6 +127,30 @@ def test_calibration_by_hand() -> None:
     assert full == [(0.5333, 0.6, 1, 1.0), (0.8667, 0.9333, 2, 0.5)]
 
 
+def test_what_of_the_calibration_error_chance_would_make_by_hand() -> None:
+    sure, even = np.array([1.0, 1.0, 1.0]), np.array([0.5, 0.5, 0.5])
+    assert error_by_chance(sure, np.array([14, 14, 14]), ["a", "b", "c"]) == {"mean": 0.0, "p95": 0.0}
+    # Clips of one recording are all right or all wrong, whatever their number.
+    assert error_by_chance(even, np.array([7, 7, 7]), ["a", "a", "a"]) == {"mean": 0.5, "p95": 0.5}
+    # Of three recordings all are alike in a quarter of the draws (error 1/2), else two are (1/6).
+    apart = error_by_chance(even, np.array([7, 7, 7]), ["a", "b", "c"])
+    assert apart is not None
+    assert apart["mean"] == pytest.approx(0.25, abs=0.02)
+    assert apart["p95"] == 0.5
+
+
+def test_scores_that_are_true_probabilities_are_seldom_farther_off_than_chance_says() -> None:
+    random = np.random.default_rng(0)
+    above = 0
+    for _ in range(100):
+        confidence = random.uniform(0.5, 1, 40).round(2)
+        right = random.random(40) < confidence
+        cat = np.where(right, confidence, 1 - confidence)
+        found = calibration(answers(["cat"] * 40, np.stack([cat, 1 - cat], 1).tolist(), names=("cat", "dog")))
+        above += found["ece"] > found["ece_by_chance"]["p95"]
+    assert 1 <= above <= 12
+
+
 def test_a_score_of_0_or_1_is_in_the_first_or_last_bin_and_costs_no_infinite_likelihood() -> None:
     found = calibration(answers(["cat", "dog"], [[1.0, 0.0], [1.0, 0.0]], names=("cat", "dog")))
     assert found["bins"][-1]["clips"] == 2
@@ -184,6 +209,7 @@ def test_no_clip_has_no_figure() -> None:
     assert found["clips"] == 0
     assert [found[key] for key in ("accuracy", "accuracy_95", "clip_accuracy", "macro_f1")] == [None] * 4
     assert (found["calibration"]["ece"], found["confusion"], found["worst"]) == (None, {}, [])
+    assert found["calibration"]["ece_by_chance"] is None
 
 
 def test_thresholds_trade_answers_for_right_ones() -> None:

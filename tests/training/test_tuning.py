@@ -9,6 +9,7 @@ from earshot.labels import UNKNOWN
 from serving.network import Architecture
 from training.datasets import find_clips
 from training.finetune import Schedule
+from training.frozen import FrozenRecipe
 from training.noises import make_noises
 from training.tuning import TuningRecipe, _parts
 from training.weights import load_weights
@@ -44,6 +45,12 @@ def test_two_recordings_with_a_clip_each_are_both_learnt_from() -> None:
     assert (learnt.tolist(), kept_out.tolist()) == ([0, 1], [])
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_calibrates_where_one_recording_would_be_left_to_learn_from(seed: int) -> None:
+    learnt, kept_out = _parts(np.array([0, 1, 0]), ["a", "a", "b"], seed)
+    assert (learnt.tolist(), kept_out.tolist()) == ([0, 1, 2], [])
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_a_recording_of_two_classes_is_on_one_side(seed: int) -> None:
     classes, sources = np.array([0, 0, 1, 2, 0, 0, 1, 1]), list("abccdefg")
@@ -60,6 +67,7 @@ def test_what_is_kept_out_is_of_the_training_clips_and_no_noise_is_of_it(
     data: Path, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
+    started: list[Any] = []
 
     def recording(*arguments: Any) -> Any:
         given.extend(arguments)
@@ -67,16 +75,25 @@ def test_what_is_kept_out_is_of_the_training_clips_and_no_noise_is_of_it(
 
     monkeypatch.setattr("training.tuning.finetune", recording)
     clips = [*find_clips(data), *make_noises(20, [1, 2, 3], 0, tmp_path)]
-    recipe = TuningRecipe(
+    frozen = FrozenRecipe(
         clips,
         load_weights(str(weights_file)),
         Architecture(("mixed0",), 1),
-        Schedule(epochs=1),
         folder=tmp_path,
+        batch=16,
         precision=0.5,
-        steps=0,
+        steps=100,
+        balance=False,
         seed=0,
     )
+    train = frozen.train
+
+    def begun(clips: Any, names: Any) -> Any:
+        started.append((clips, train(clips, names)))
+        return started[-1][1]
+
+    monkeypatch.setattr(frozen, "train", begun)
+    recipe = TuningRecipe(frozen, Schedule(epochs=1), folder=tmp_path, precision=0.5, steps=0, seed=0)
     with pytest.raises(_Enough):
         recipe.train([clip for clip in recipe.clips if clip.fold != 1], ["hiss", "hum", UNKNOWN, "whistle"])
     rows = {row: clip for clip, own in recipe._windows.rows.items() for row in own.trained}
@@ -84,6 +101,9 @@ def test_what_is_kept_out_is_of_the_training_clips_and_no_noise_is_of_it(
     noises = {rows[row] for row in given[0].noises}
     assert kept_out
     assert not learnt & kept_out
+    ((clips_of_head, trained),) = started
+    assert learnt == set(clips_of_head)  # the head that it begins with has learnt nothing else
+    assert given[2] is trained.head
     assert not {clip.source for clip in learnt} & {clip.source for clip in kept_out}
     assert 1 not in {clip.fold for clip in learnt | kept_out | noises}
     assert noises
