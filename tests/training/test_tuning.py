@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from training.datasets import find_clips
 from training.finetune import Schedule
 from training.frozen import FrozenRecipe
 from training.noises import make_noises
+from training.recipes import recipe_of
+from training.settings import RetrainSettings
 from training.tuning import TuningRecipe, _parts
 from training.weights import load_weights
 
@@ -109,3 +112,19 @@ def test_what_is_kept_out_is_of_the_training_clips_and_no_noise_is_of_it(
     assert noises
     assert {clip.label for clip in noises} == {UNKNOWN}
     assert not noises & kept_out
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_batch_normalisation_of_pictures_is_measured_anew_and_that_of_sounds_stays(
+    taught: bool, data: Path, weights_file: Path, tmp_path: Path
+) -> None:
+    weights = load_weights(str(weights_file))
+    if taught:
+        weights = replace(weights, architecture=Architecture(("mixed0",), 1, weights.input_range))
+    asked = {"method": "finetune", "taps": "mixed0", "bands": 1, "epochs": 1, "cache": tmp_path}
+    recipe = recipe_of(RetrainSettings.model_validate(asked), find_clips(data)[::3], weights)
+    names = sorted({clip.label for clip in recipe.clips})
+    trained = recipe.train(recipe.clips, names)
+    stays = [np.array_equal(one.mean, before.mean) for one, before in zip(trained.blocks, weights.blocks, strict=False)]
+    assert stays == [taught] * len(stays)
+    assert stays
