@@ -26,7 +26,7 @@ from processors.predictor import PredictError
 from training.asking import ask
 from training.datasets import DataError, chosen_folds, clips_of
 from training.judged import NoModel, saved_model, served_model
-from training.metrics import judge, rows
+from training.metrics import by_chance, judge, rows
 from training.report import package_versions, report_files, write_report
 from training.stages import Stages
 
@@ -73,8 +73,15 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
             answers, unreadable = ask(model, chosen, settings.batch, console)
     if not len(answers.of_classes):
         raise DataError(f"no clip of a class can be read, only {UNKNOWN} ones; --data names labelled clips")
+    seen = sum(clip.source in (model.recordings or ()) for clip in answers.of_classes.clips)
     answers = replace(answers, thresholds=np.maximum(model.thresholds, np.float32(settings.threshold)))
     parts = {fold: answers.of_fold(fold) for fold in folds}
+    pooled = judge(answers)
+    if seen:
+        too_kind = (
+            f"The model was trained on the recordings of {seen} of these {pooled['clips']} clips: figures are too kind"
+        )
+        pooled["notes"] = [too_kind, *pooled["notes"]]
     return {
         "title": f"Evaluation of {model.name}, version {model.version}",
         "settings": settings.model_dump(mode="json"),
@@ -84,7 +91,7 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
         "folds": {
             str(fold): {**judge(part), "answers": rows(part)} for fold, part in parts.items() if len(part.of_classes)
         },
-        "pooled": judge(answers),
+        "pooled": pooled,
         "seconds": stages.seconds,
         "peak_memory_mb": stages.peak_memory_mb,
         "packages": package_versions(),
@@ -126,7 +133,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     console.print(
         f"{pooled['clips']} clips: first 3 s {pooled['accuracy']:.1%} right{interval and f' (95 %: {interval})'}, "
         f"whole clips {pooled['clip_accuracy']:.1%}, macro F1 {pooled['macro_f1']:.3f}, "
-        f"calibration error {error['ece']:.3f}, of true probabilities {error['ece_by_chance']['mean']:.3f}",
+        f"calibration error {error['ece']:.3f}{by_chance(error)}",
         soft_wrap=True,
     )
     if pooled["unknown"]:

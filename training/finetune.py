@@ -36,6 +36,7 @@ smoothed labels as large."""
 class Schedule(Pace):
     """How long and how fast a network learns, and from what."""
 
+    norms: bool = False
     label_smoothing: float = 0.1
     balance: bool = False
     """Have each class count alike in the loss, however many clips it has."""

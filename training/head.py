@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
@@ -88,7 +88,7 @@ def train_head(
             rows, unseen = project(part[train]), project(part[test])
             for number, strength in enumerate(STRENGTHS):
                 regression = _fitted(rows, targets[train], strength, steps, balance)
-                logits[number][np.ix_(test, known)] += regression.predict_log_proba(unseen) / len(parts)
+                logits[number][np.ix_(test, known)] += _log_scores(regression, unseen) / len(parts)
         judged[test] = np.isin(targets[test], known)  # of a class that it never saw a model can say nothing
     hits = (logits.argmax(axis=2) == targets)[:, judged].sum(axis=1)
     best = int(hits.argmax())
@@ -125,6 +125,14 @@ def _fitted(
 ) -> LogisticRegression:
     weights = class_weights(targets, int(targets.max()) + 1)[targets] if balance else None
     return LogisticRegression(C=strength, tol=1e-3, max_iter=steps).fit(rows, targets, weights)
+
+
+def _log_scores(regression: LogisticRegression, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logarithms of its scores [rows, classes]; scikit-learn's own are infinite where a score is too small a float."""
+    logits = regression.decision_function(rows)
+    if logits.ndim == 1:  # two classes: the log odds of the second
+        logits = np.stack([np.zeros_like(logits), logits], axis=1)
+    return np.asarray(log_softmax(logits, axis=1), dtype=np.float32)
 
 
 class _Projection:

@@ -12,6 +12,7 @@ import numpy as np
 from earshot.spectrogram import DEFAULT_PARAMS
 from processors.predictor import SIGNATURE, BadAnswer, PredictError, Prediction, Predictor, check_input, predictions
 from serving.layout import version_folders
+from training.fairness import recordings_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,9 +40,16 @@ class ModelChanged(PredictError):
 class Judged:
     """A model that answers images uint8 [n, mels, frames, channels] with a prediction for each."""
 
-    def __init__(self, name: str, answer: Callable[[NDArray[np.uint8]], list[Prediction]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        answer: Callable[[NDArray[np.uint8]], list[Prediction]],
+        recordings: frozenset[str] | None = None,
+    ) -> None:
         """Ask it about silence, to learn its classes; raises what `answer` raises."""
         self.name = name
+        self.recordings = recordings
+        """Those that it was trained on; None where it does not say."""
         self._answer = answer
         first = answer(np.zeros((1, *IMAGE_SHAPE), np.uint8))[0]
         self.version = first.model_version
@@ -114,7 +122,7 @@ def saved_model(path: Path) -> Iterator[Judged]:
         )
 
     try:
-        yield Judged(folder.absolute().parent.name, answer)
+        yield Judged(folder.absolute().parent.name, answer, recordings_seen(folder))
     finally:
         engine.close()
 

@@ -72,8 +72,7 @@ class Pace:
     least_rate: float = 0.05
     """What the cosine ends at, as a share of `rate`: where it is 0, weights that are averaged hardly differ."""
     norms: bool = True
-    """Have batch normalisation measure its means and variances anew, as after pictures; else these, and its offsets,
-    stay. Where they are of sounds already, a small data set only makes them worse."""
+    """Have batch normalisation measure its means and variances anew; else these, and its offsets, stay."""
     bfloat16: bool = False
     """Compute in bfloat16, with weights in float32."""
 

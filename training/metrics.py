@@ -27,6 +27,8 @@ BINS = 15
 """Bins of equal width of the calibration error, as Guo et al. have them (https://arxiv.org/abs/1706.04599)."""
 LEAST_SCORE = float(np.finfo(np.float32).eps)
 """Score that stands for a lower one in the log likelihood, which a single score of 0 would make infinite."""
+LEAST_RECORDINGS = 10
+"""Fewer say nothing of what chance does."""
 RESAMPLES = 2000
 WORST = 12
 """Mistakes that are shown."""
@@ -66,6 +68,7 @@ def rows(everything: Answers) -> list[dict[str, Any]]:
     return [
         {
             "clip": clip.path.name,
+            "path": str(clip.path),
             "fold": clip.fold,
             "truth": clip.label,
             "segment": names[best],
@@ -160,11 +163,11 @@ def error_by_chance(
     Its mean, and what it exceeds in one of twenty draws (`p95`), by drawing which answers are right from their
     `confidence` (consistency resampling: Broecker and Smith 2007). Clips of one recording are right or wrong together,
     as far as their scores let them: that is the most that chance can do, for few recordings, however many clips they
-    have. None without clips.
+    have. None of fewer than LEAST_RECORDINGS.
     """
-    if not confidence.size:
-        return None
     _, source = np.unique(sources, return_inverse=True)
+    if len(set(sources)) < LEAST_RECORDINGS:
+        return None
     said = np.bincount(bins, confidence, BINS)
     random = np.random.default_rng(seed)
     errors = []
@@ -172,6 +175,12 @@ def error_by_chance(
         right = random.random(source.max() + 1)[source] < confidence
         errors.append(np.abs(np.bincount(bins, right, BINS) - said).sum() / confidence.size)
     return {"mean": _round(np.mean(errors)), "p95": _round(np.quantile(errors, 0.95))}
+
+
+def by_chance(calibration: dict[str, Any]) -> str:
+    """What chance makes of a calibration error, in words that follow it."""
+    expected = calibration["ece_by_chance"]
+    return f" (by chance up to {expected['p95']:.3f})" if expected else ""
 
 
 def unknown(answers: Answers) -> dict[str, Any] | None:

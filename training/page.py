@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from training import plots
 from training.clips import ClipUnreadable
 from training.hearing import hear
+from training.metrics import by_chance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -96,10 +97,9 @@ def _judged(title: str, judged: Mapping[str, Any], class_names: Sequence[str]) -
     parts += [
         "<h3>Reliability</h3>",
         '<p class="quiet">How often an answer is right, by its score. On the dashed line a score is the probability '
-        "of being right; below it the model is too sure. The error of true probabilities is what a model "
-        "would show by chance on as many recordings if its scores were those, and clips of one were right or wrong "
-        "together."
-        "</p>",
+        "of being right; below it the model is too sure. Of models whose scores are those probabilities nineteen in "
+        "twenty would show no larger calibration error than the one by chance, on as many recordings whose clips are "
+        "right or wrong together.</p>",
         plots.reliability(calibrations),
         _mistakes(judged["worst"]),
     ]
@@ -116,7 +116,7 @@ def _figures(judged: Mapping[str, Any]) -> str:
         (_number(judged["macro_f1"]), "macro F1"),
         (
             _number(calibration["ece"]),
-            f"calibration error{_by_chance(calibration)}; Brier {_number(calibration['brier'])}, "
+            f"calibration error{by_chance(calibration)}; Brier {_number(calibration['brier'])}, "
             f"negative log likelihood {_number(calibration['nll'])}",
         ),
         (f"{judged['clips']:,}", f"clips of {judged['recordings']:,} recordings"),
@@ -132,13 +132,6 @@ def _figures(judged: Mapping[str, Any]) -> str:
             whose = f"{what.replace('_', ' ')}, of {heard['segments']:,} segments{named and f': {named}'}"
             tiles.insert(3, (f"{heard['false_accepts_per_hour']:,}", f"false accepts an hour of {whose}"))
     return f'<div class="figures">{"".join(f"<div><b>{a}</b><span>{b}</span></div>" for a, b in tiles)}</div>'
-
-
-def _by_chance(calibration: Mapping[str, Any]) -> str:
-    expected = calibration["ece_by_chance"]
-    if not expected:
-        return ""
-    return f", of true probabilities {_number(expected['mean'])}, seldom above {_number(expected['p95'])}"
 
 
 def _classes(classes: Mapping[str, Mapping[str, Any]]) -> str:

@@ -68,6 +68,6 @@ def _require_two_classes(clips: Iterable[Clip], without: set[int]) -> None:
         outside = f" outside fold {', '.join(map(str, sorted(without)))}" if without else ""
         recordings, classes = len({clip.source for clip in left}), len({clip.label for clip in left})
         raise DataError(
-            f"there are {recordings} recordings of {classes} classes{outside}, training needs two of two: "
-            "add clips, or name fewer folds with --evaluate and --hold-out"
+            f"recordings{outside}: {recordings}, of classes: {classes}; training needs two recordings of two classes: "
+            "add clips, or name fewer folds with --evaluate (none judges nothing) and --hold-out"
         )

@@ -12,6 +12,7 @@ from serving.compact import CompactModel, save_compact
 from serving.inspection import timestamp
 from serving.layout import TRAINING_FILE
 from training.settings import folders_of
+from training.weights import STARTER_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -27,6 +28,10 @@ SAID = {
     *("evaluate", "generated_background", "patience", "noise", "bfloat16"),
 }
 """Settings that a version tells of its training."""
+_OF_STARTER = (
+    "\nIts weights are those of Earshot's starter model, which heard clips of UrbanSound8K: figures on such clips are "
+    "too kind, and the licence of that data goes with it (CC BY-NC 3.0: attribution, no commercial use).\n"
+)
 
 
 def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, Any], console: Console) -> None:
@@ -94,12 +99,13 @@ def model_card(report: dict[str, Any], held_out: list[int]) -> str:
     if held_out:
         unseen = report["held_out"]
         left_out = (
-            f"It never saw folds {held_out}. Of their {unseen['clips']} clips it names {unseen['accuracy']:.1%} by the "
-            f"first 3 s, {unseen['clip_accuracy']:.1%} by the whole clip."
+            f"It never saw fold {', '.join(map(str, held_out))}. Of its {unseen['clips']} clips it names "
+            f"{unseen['accuracy']:.1%} by the first 3 s, {unseen['clip_accuracy']:.1%} by the whole clip."
         )
     network = report["architecture"]
+    of_starter = _OF_STARTER if report["weights"] == STARTER_MODEL else ""
     return (
         f"# Model card\n\nInception V3 ({report['weights']}), features of {', '.join(network['taps'])} in "
         f"{network['bands']} frequency bands, {report['recipe']}; {report['clips']} clips of "
-        f"{len(report['class_names'])} classes. {left_out}\n\n{figures}"
+        f"{len(report['class_names'])} classes. {left_out}\n\n{figures}{of_starter}"
     )

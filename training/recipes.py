@@ -47,7 +47,6 @@ def recipe_of(
         settings.epochs,
         rate=settings.learning_rate,
         patience=settings.patience,
-        norms=weights.architecture is None,
         balance=settings.balance,
         bfloat16=settings.bfloat16,
         augmentation=replace(augmentation or Augmentation(), noise=settings.noise),

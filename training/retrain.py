@@ -86,6 +86,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     with stages.stage("features"):
         recipe = recipe_of(settings, clips, weights)
     class_names = tuple(sorted({clip.label for clip in recipe.clips}))
+    _print_lost(console, clips, class_names)
     check_readable(settings, recipe, held_out, judged)
 
     curves: list[dict[str, float]] = []
@@ -185,6 +186,11 @@ def _curves(trained: Trained, whose: str) -> list[dict[str, float]]:
     ]
 
 
+def _print_lost(console: Console, clips: list[Clip], class_names: tuple[str, ...]) -> None:
+    for lost in sorted({clip.label for clip in clips} - set(class_names)):
+        console.print(f"No clip of {lost} can be read: the model will not know it")
+
+
 def _written(report: dict[str, Any], path: Path, write: Callable[[dict[str, Any], Path], object]) -> object:
     """What `write` returns; where it cannot write to `path` the report is not lost either."""
     try:
@@ -202,7 +208,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     table = Table(title="Clips that the model which is judged never saw", title_justify="left")
     titles = {"background": "false/h", "generated_background": "false/h, generated"}
     heard = [name for name in titles if any(one[name] for one in report["folds"].values())]
-    columns = ("fold", "clips", "first 3 s", "whole clip", "ECE", "by chance", "unknown")
+    columns = ("fold", "clips", "first 3 s", "whole clip", "ECE", "by chance up to", "unknown")
     for name in (*columns, *(titles[name] for name in heard)):
         table.add_column(name, justify="right")
     split = {"random": report["random_split"]} if report["random_split"] else {}
@@ -214,7 +220,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
             f"{one['accuracy']:.1%}",
             f"{one['clip_accuracy']:.1%}",
             f"{one['calibration']['ece']:.3f}",
-            f"{one['calibration']['ece_by_chance']['mean']:.3f}",
+            f"{chance['p95']:.3f}" if (chance := one["calibration"]["ece_by_chance"]) else "-",
             f"{one['unknown']['share'] if one['unknown'] else 0:.1%}",
             *(f"{one[name]['false_accepts_per_hour']}" if one[name] else "-" for name in heard),
         )

@@ -21,6 +21,7 @@ from scipy.special import softmax
 from sklearn.model_selection import StratifiedGroupKFold
 
 from earshot.labels import UNKNOWN
+from earshot.logs import get_log
 from serving.network import build_network
 from training.background import no_more_background
 from training.calibration import choose_thresholds, cooled, fit_temperature
@@ -40,8 +41,12 @@ if TYPE_CHECKING:
     from training.frozen import FrozenRecipe
     from training.learner import Learnt
 
+log = get_log(__name__)
+
 KEPT_OUT_PARTS = 8
 """One part of so many of the recordings is not trained on, but tells when to end, temperature and thresholds."""
+LEAST_CALIBRATING = 10
+"""Recordings that are kept out below which temperature and thresholds would be chance: then there are none."""
 _BATCH = 64
 
 
@@ -106,6 +111,10 @@ class TuningRecipe:
             self._seed,
             self._kept[-1],
         )
+        recordings = len({clips[number].source for number in kept_out})
+        if kept and recordings < LEAST_CALIBRATING:
+            log.warning("scores are not calibrated: too few recordings were kept out", recordings=recordings)
+            kept = []
         return self._calibrated(tuned, kept, truths)
 
     def _groups(

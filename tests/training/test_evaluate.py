@@ -24,6 +24,7 @@ from earshot.settings import SettingsError
 from earshot.spectrogram import spectrogram
 from processors.predictor import PredictError
 from serving.export import export_saved_model
+from serving.layout import TRAINING_FILE
 from tests.serving.conftest import serve
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH, run_file
 from training import judged
@@ -122,6 +123,18 @@ def test_the_command_prints_figures_and_writes_both_files(
     assert f"labelled unknown: {report['pooled']['unknown']['share']:.1%}" in said
     assert str(tmp_path / "report.html") in said.replace("\n", "")
     assert all(row["clip"] in page for fold in report["folds"].values() for row in fold["answers"])
+
+
+def test_a_model_that_is_judged_on_what_it_was_trained_on_says_so(
+    version: Path, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(version, tmp_path / "7")
+    seen = sorted({clip.source for clip in find_clips(sounds) if clip.path.stem.startswith("hum-")})
+    (tmp_path / "7" / TRAINING_FILE).write_text(json.dumps({"recordings": seen}))
+    run(read(data=sounds, model=tmp_path / "7"))
+    assert f"trained on the recordings of {len(seen)} of these {CLIPS + 1} clips" in capsys.readouterr().out
+    run(read(data=sounds, model=version))
+    assert "too kind" not in capsys.readouterr().out
 
 
 def test_only_the_folds_that_were_asked_for_are_judged(version: Path, sounds: Path) -> None:

@@ -128,15 +128,17 @@ def test_calibration_by_hand() -> None:
 
 
 def test_what_of_the_calibration_error_chance_would_make_by_hand() -> None:
-    sure, even = np.array([1.0, 1.0, 1.0]), np.array([0.5, 0.5, 0.5])
-    assert error_by_chance(sure, np.array([14, 14, 14]), ["a", "b", "c"]) == {"mean": 0.0, "p95": 0.0}
-    # Clips of one recording are all right or all wrong, whatever their number.
-    assert error_by_chance(even, np.array([7, 7, 7]), ["a", "a", "a"]) == {"mean": 0.5, "p95": 0.5}
-    # Of three recordings all are alike in a quarter of the draws (error 1/2), else two are (1/6).
-    apart = error_by_chance(even, np.array([7, 7, 7]), ["a", "b", "c"])
+    sources = list("abcdefghij")
+    sure, even, bins = np.ones(10), np.full(10, 0.5), np.full(10, 7)
+    assert error_by_chance(sure, np.full(10, 14), sources) == {"mean": 0.0, "p95": 0.0}
+    # Ten coins: the share of heads is 0.123 from a half in the mean, and 0.3 or more in one of nine throws.
+    apart = error_by_chance(even, bins, sources)
     assert apart is not None
-    assert apart["mean"] == pytest.approx(0.25, abs=0.02)
-    assert apart["p95"] == 0.5
+    assert apart["mean"] == pytest.approx(0.123, abs=0.01)
+    assert apart["p95"] == pytest.approx(0.3)
+    # Clips of one recording are all right or all wrong, whatever their number.
+    assert error_by_chance(even.repeat(9), bins.repeat(9), [one for one in sources for _ in range(9)]) == apart
+    assert error_by_chance(even, bins, [*sources[:9], "a"]) is None
 
 
 def test_scores_that_are_true_probabilities_are_seldom_farther_off_than_chance_says() -> None:
@@ -242,7 +244,7 @@ def test_every_clip_has_its_row() -> None:
         {"clip": "0.wav", "fold": 1, "truth": "cat", "segment": "cat", "score": 0.8, "clip_mean": "cat"},
         {"clip": "1.wav", "fold": 1, "truth": "cat", "segment": "dog", "score": 0.6, "clip_mean": "dog"},
     ]
-    assert rows(FIVE)[:2] == expected
+    assert rows(FIVE)[:2] == [{**one, "path": str(Path("data") / one["clip"])} for one in expected]
     assert len(rows(FIVE)) == 5
 
 

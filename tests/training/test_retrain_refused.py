@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         ({"compact": Path("nowhere/model.npz"), "weights": "nowhere.npz"}, "cannot write nowhere/model.npz"),
         ({"model_base_path": Path(__file__), "weights": "nowhere.npz"}, f"File exists: '{__file__}'"),
         ({"model_base_path": Path(__file__) / "models", "weights": "nowhere.npz"}, "Not a directory"),
-        ({"hold_out": "1,2,3,4,5", "weights": "nowhere.npz"}, "name fewer folds with --evaluate and --hold-out"),
+        ({"hold_out": "1,2,3,4,5", "weights": "nowhere.npz"}, "name fewer folds with --evaluate"),
         ({"taps": "mixed99"}, "not mixed99"),
     ],
 )
@@ -81,8 +81,8 @@ def test_a_report_that_cannot_be_written_in_the_end_is_printed(
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (("1,1,hum", "1,1,hiss"), "1 recordings of 2 classes, training needs two of two"),
-        (("1,1,hum", "2,1,hum", "3,2,hiss"), "2 recordings of 1 classes outside fold 2, training needs two of two"),
+        (("1,1,hum", "1,1,hiss"), "recordings: 1, of classes: 2; training needs two recordings of two classes"),
+        (("1,1,hum", "2,1,hum", "3,2,hiss"), "recordings outside fold 2: 2, of classes: 1; training needs two"),
     ],
 )
 def test_too_few_classes_or_recordings_are_said_before_the_long_work(
