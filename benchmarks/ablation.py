@@ -115,9 +115,7 @@ def _frozen(name: str, given: dict[str, Any], clips: list[Clip], weights: Weight
 
 
 def _tuned(name: str, settings: RetrainSettings, clips: list[Clip], weights: Weights) -> Recipe:
-    augmentation = replace(Augmentation(), **TUNED[name])
-    settings = settings.model_copy(update={"noise": augmentation.noise})
-    return recipe_of(settings, clips, weights, augmentation)
+    return recipe_of(settings, clips, weights, Augmentation(**TUNED[name]))
 
 
 def viridis(pcm: NDArray[np.int16], params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.uint8]:

@@ -33,20 +33,20 @@ that features of the old sound are not read."""
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Features of one clip, float32 [windows, features]."""
+    """Features of one clip."""
 
     rows: NDArray[np.float16]
-    """A row a window, as they are kept."""
+    """Of each window, [windows, features], as they are kept."""
     roles: Roles
 
     @property
     def heard(self) -> NDArray[np.float32]:
-        """Of the windows that are judged."""
+        """Of the windows that are judged, float32 [windows, features]."""
         return self.rows[self.roles.judged].astype(np.float32)
 
     @property
     def trained(self) -> NDArray[np.float32]:
-        """Of those that a head is trained on."""
+        """Of those that a head is trained on, float32 [windows, features]."""
         return self.rows[self.roles.trained].astype(np.float32)
 
 

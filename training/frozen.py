@@ -50,7 +50,7 @@ class FrozenRecipe:
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A head trained on the windows of `clips`; of background on no more than of all else."""
         rows, targets, groups = [], [], []
-        counts = {clip: len(self._features[clip].trained) for clip in clips}
+        counts = {clip: len(self._features[clip].roles.trained) for clip in clips}
         for clip, windows in no_more_background(counts).items():
             own = self._features[clip].trained[windows]
             rows += list(own)

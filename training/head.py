@@ -32,8 +32,8 @@ STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3)
 
 _NEVER = -1e9
 """Logit of a class that training never saw."""
-LEAST_RECORDINGS = 2
-"""Of two different classes; a head has to be judged by others than it is trained on."""
+LEAST_LEARNT = 2
+"""Recordings, and classes, that a head needs: with fewer there is nothing to tell apart."""
 
 COMPONENTS = 512
 STEPS = 1000

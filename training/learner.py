@@ -166,9 +166,8 @@ def learn(
             if epoch >= first_averaged:
                 state.average()
             state.keep(epoch + 1, history)
-            log.info(
-                title, **{name: float(f"{value:.4g}") for name, value in history[-1].items()} | {"epoch": epoch + 1}
-            )
+            figures = {name: float(f"{value:.4g}") for name, value in history[-1].items()}
+            log.info(title, **figures | {"epoch": epoch + 1})
     stopped = len(history) < pace.epochs
     if stopped:
         state.use_best()

@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from earshot.audio import SEGMENT_S
 from earshot.labels import UNKNOWN
 from training.background import is_generated
+from training.gate import LEAST_RECORDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +28,6 @@ BINS = 15
 """Bins of equal width of the calibration error, as Guo et al. have them (https://arxiv.org/abs/1706.04599)."""
 LEAST_SCORE = float(np.finfo(np.float32).eps)
 """Score that stands for a lower one in the log likelihood, which a single score of 0 would make infinite."""
-LEAST_RECORDINGS = 10
-"""Fewer say nothing of what chance does."""
 RESAMPLES = 2000
 WORST = 12
 """Mistakes that are shown."""
@@ -163,16 +162,16 @@ def error_by_chance(
     Its mean, and what it exceeds in one of twenty draws (`p95`), by drawing which answers are right from their
     `confidence` (consistency resampling: Broecker and Smith 2007). Clips of one recording are right or wrong together,
     as far as their scores let them: that is the most that chance can do, for few recordings, however many clips they
-    have. None of fewer than LEAST_RECORDINGS.
+    have. None of fewer than `LEAST_RECORDINGS`.
     """
-    _, source = np.unique(sources, return_inverse=True)
-    if len(set(sources)) < LEAST_RECORDINGS:
+    recordings, source = np.unique(sources, return_inverse=True)
+    if len(recordings) < LEAST_RECORDINGS:
         return None
     said = np.bincount(bins, confidence, BINS)
     random = np.random.default_rng(seed)
     errors = []
     for _ in range(RESAMPLES):
-        right = random.random(source.max() + 1)[source] < confidence
+        right = random.random(len(recordings))[source] < confidence
         errors.append(np.abs(np.bincount(bins, right, BINS) - said).sum() / confidence.size)
     return {"mean": _round(np.mean(errors)), "p95": _round(np.quantile(errors, 0.95))}
 

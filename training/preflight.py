@@ -9,6 +9,7 @@ from earshot.labels import UNKNOWN
 from serving.catalogue import next_version
 from serving.layout import version_folders
 from training.datasets import DataError
+from training.head import LEAST_LEARNT
 from training.report import report_files
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def check_readable(settings: RetrainSettings, recipe: Recipe, held_out: list[int
 
 def tells_apart(clips: Collection[Clip]) -> bool:
     """Whether there are two recordings of two classes, the least that can be trained on."""
-    return min(len({clip.label for clip in clips}), len({clip.source for clip in clips})) >= 2
+    return min(len({clip.label for clip in clips}), len({clip.source for clip in clips})) >= LEAST_LEARNT
 
 
 def _trainings(settings: RetrainSettings, held_out: Sequence[int], judged: Sequence[int]) -> list[set[int]]:

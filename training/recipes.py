@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from earshot.folders import cache_folder
@@ -22,7 +21,7 @@ def recipe_of(
 ) -> Recipe:
     """The way of training that was asked for, with all that it needs of the clips.
 
-    augmentation: of fine-tuning, but for its noise, which is a setting; None is the usual one.
+    augmentation: of fine-tuning; None is what the settings ask for.
     """
     architecture = settings.architecture(weights.input_range, weights.architecture)
     cache = settings.cache or cache_folder()
@@ -49,7 +48,7 @@ def recipe_of(
         patience=settings.patience,
         balance=settings.balance,
         bfloat16=settings.bfloat16,
-        augmentation=replace(augmentation or Augmentation(), noise=settings.noise),
+        augmentation=augmentation or Augmentation(noise=settings.noise),
     )
     return TuningRecipe(
         frozen,

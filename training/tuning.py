@@ -1,9 +1,10 @@
-"""The recipe that trains the whole network further; some recordings of the training clips are kept out of it.
+"""The recipe that trains the whole network further, from the head that the other recipe trains on it as it is.
 
-They tell after each epoch how far learning has come, by which it may end early, and in the end temperature and
-thresholds. One part serves both: a second one would take more recordings from learning, or halve the few there are,
-and an epoch is a choice among a few dozen that differ little. What it costs is that thresholds are a little kind, for
-the epoch was chosen to do well on the same clips. No figure of a report is of these.
+Some recordings of the training clips are kept out of it. They tell after each epoch how far learning has come, by which
+it may end early, and in the end temperature and thresholds. One part serves both: a second one would take more
+recordings from learning, or halve the few there are, and an epoch is a choice among a few dozen that differ little.
+What it costs is that thresholds are a little kind, for the epoch was chosen to do well on the same clips. No figure of
+a report is of these.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from serving.network import build_network
 from training.background import no_more_background
 from training.calibration import choose_thresholds, cooled, fit_temperature
 from training.finetune import Examples, Schedule, finetune
-from training.head import LEAST_RECORDINGS
+from training.head import LEAST_LEARNT
 from training.recipe import Trained
 from training.windows import write_windows
 
@@ -185,6 +186,6 @@ def _parts(
         learnt, kept_out = next(split.split(classes, classes, sources))
     needed = {sources[number] for number in kept_out[~np.isin(classes[kept_out], classes[learnt])]}
     calibrates = np.isin(everything, kept_out) & ~np.isin(sources, list(needed))
-    if len(set(np.array(sources)[~calibrates])) < LEAST_RECORDINGS:
+    if len(set(np.array(sources)[~calibrates])) < LEAST_LEARNT:
         return everything, everything[:0]
     return everything[~calibrates], everything[calibrates]
