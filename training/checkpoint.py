@@ -90,6 +90,7 @@ class Checkpoint:
         for variable, value in zip(self._variables(), values, strict=True):
             variable.assign(value)
         self._sums, self._averaged, self._best = sums, about["averaged"], best
+        log.info("goes on from the state kept here", path=str(self._path), epochs=about["epochs"])
         return about["epochs"], about["history"]
 
     def _variables(self) -> list[Any]:

@@ -122,7 +122,8 @@ def saved_model(path: Path) -> Iterator[Judged]:
         )
 
     try:
-        yield Judged(folder.absolute().parent.name, answer, recordings_seen(folder))
+        whole = folder.absolute()
+        yield Judged((whole.parent if version else whole).name, answer, recordings_seen(folder))
     finally:
         engine.close()
 

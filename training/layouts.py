@@ -13,12 +13,15 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from earshot.labels import UNKNOWN
+from earshot.logs import get_log
 from producers.recordings import SUFFIXES
 from training.clips import PICTURE, Clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+log = get_log(__name__)
 
 OWN_FOLDS = 5
 """Folds that a data set without folds of its own is dealt into."""
@@ -78,7 +81,12 @@ def _there(named: Path) -> Path | None:
 
 def _folders(folder: Path) -> Iterator[Clip]:
     """A folder for each class; in it files, each a recording or its picture, or a folder for each recording."""
-    for path in _files(folder, "*/**/*"):
+    clips = _files(folder, "*/**/*")
+    used = {path.relative_to(folder).parts[0] for path in clips}
+    for name in sorted(each.name for each in folder.iterdir() if each.is_dir()):
+        if name not in used:
+            log.warning("no recording in the folder of a class", folder=str(folder / name))
+    for path in clips:
         source = _source(path, folder)
         yield Clip(path, path.relative_to(folder).parts[0], _fold(source), source)
 

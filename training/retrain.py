@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if __name__ == "__main__":  # as a file, this folder would come before the proje
 
 from rich.console import Console
 from rich.table import Table
+from structlog.contextvars import bound_contextvars
 
 from earshot.command import fail
 from earshot.folders import NotWritable, cache_folder
@@ -67,15 +69,9 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     """The whole job; returns the report as JSON values. Raises DataError, WeightsError, NetworkError or NotWritable."""
     started = datetime.now(UTC)
     _set_up_libraries(settings)
-    clips = clips_of(settings)
-    if settings.generated_background:
-        folder = (settings.cache or cache_folder()) / "noises"
-        dealt = sorted({clip.fold for clip in clips if clip.label != UNKNOWN})
-        clips += make_noises(settings.generated_background, dealt, settings.seed, folder)
+    clips = _clips(settings)
     thin = thin_classes(clips)
-    if thin:
-        few = ", ".join(f"{label} ({sources})" for label, sources in thin.items())
-        console.print(f"Classes of few recordings, whose figures say little: {few}")
+    _print_thin(console, thin)
     held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
     check_before(settings, clips, held_out, judged)
     if not (settings.model_base_path or settings.compact):
@@ -88,28 +84,11 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     class_names = tuple(sorted({clip.label for clip in recipe.clips}))
     _print_lost(console, clips, class_names)
     check_readable(settings, recipe, held_out, judged)
+    if (readable := thin_classes(recipe.clips)) != thin:
+        _print_thin(console, readable)
 
-    curves: list[dict[str, float]] = []
-
-    def judge(name: str, unseen: list[Clip]) -> tuple[Judgement, dict[str, Any]]:
-        judgement = judged_without(recipe, unseen, class_names)
-        figures = judgement.figures()
-        curves.extend(_curves(judgement.trained, name))
-        if settings.summaries_dir:
-            write_summary(settings.summaries_dir, name, judgement.trained, figures)
-        return judgement, figures
-
-    split = None
     with stages.stage("evaluation"):
-        folds = {str(fold): judge(f"fold {fold}", _of_folds(recipe, {fold})) for fold in judged}
-        if settings.protocol == "random":
-            tested = random_split(recipe.clips)
-            known = any(clip.label != UNKNOWN for clip in tested)
-            if known and tells_apart(set(recipe.clips) - set(tested)):
-                _, split = judge("random split", tested)
-            else:
-                console.print("There are too few clips for a random split")
-
+        evaluated = _evaluated(settings, recipe, class_names, judged, console)
     report: dict[str, Any] = {
         "started": timestamp(started),
         "title": f"Retraining on {', '.join(folder.name for folder in settings.folders)}",
@@ -120,11 +99,8 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         "recipe": recipe.about,
         "clips": len(recipe.clips),
         "unreadable": list(recipe.unreadable),
-        "thin_classes": thin,
-        "folds": {fold: figures for fold, (_, figures) in folds.items()},
-        "pooled": pooled([judgement for judgement, _ in folds.values()]) if folds else None,
-        "random_split": split,
-        "learning_curves": curves,
+        "thin_classes": readable,
+        **evaluated,
         "seconds": stages.seconds,
         "peak_memory_mb": stages.peak_memory_mb,
         "packages": package_versions(),
@@ -133,10 +109,55 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     if settings.output_labels:
         settings.output_labels.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
     if settings.model_base_path or settings.compact:
-        with stages.stage("publishing"):
+        if settings.report and report["folds"]:
+            with suppress(OSError):  # it is written again; until then what was judged outlives a kill
+                write_report(report, settings.report)
+        with stages.stage("publishing"), bound_contextvars(model="published model"):
             _publish(settings, recipe, class_names, held_out, weights, report, console)
     recipe.done()
     return report
+
+
+def _clips(settings: RetrainSettings) -> list[Clip]:
+    """All clips that are heard, and those noises that are made."""
+    clips = clips_of(settings)
+    if settings.generated_background:
+        folder = (settings.cache or cache_folder()) / "noises"
+        dealt = sorted({clip.fold for clip in clips if clip.label != UNKNOWN})
+        clips += make_noises(settings.generated_background, dealt, settings.seed, folder)
+    return clips
+
+
+def _evaluated(
+    settings: RetrainSettings, recipe: Recipe, class_names: tuple[str, ...], judged: list[int], console: Console
+) -> dict[str, Any]:
+    """What the report says of models that are only trained to be judged, each on what it never saw."""
+    curves: list[dict[str, float]] = []
+
+    def judge(name: str, unseen: list[Clip]) -> tuple[Judgement, dict[str, Any]]:
+        with bound_contextvars(model=name):
+            judgement = judged_without(recipe, unseen, class_names)
+        figures = judgement.figures()
+        curves.extend(_curves(judgement.trained, name))
+        if settings.summaries_dir:
+            write_summary(settings.summaries_dir, name, judgement.trained, figures)
+        return judgement, figures
+
+    folds = {str(fold): judge(f"fold {fold}", _of_folds(recipe, {fold})) for fold in judged}
+    split = None
+    if settings.protocol == "random":
+        tested = random_split(recipe.clips)
+        known = any(clip.label != UNKNOWN for clip in tested)
+        if known and tells_apart(set(recipe.clips) - set(tested)):
+            _, split = judge("random split", tested)
+        else:
+            console.print("There are too few clips for a random split")
+    return {
+        "folds": {fold: figures for fold, (_, figures) in folds.items()},
+        "pooled": pooled([judgement for judgement, _ in folds.values()]) if folds else None,
+        "random_split": split,
+        "learning_curves": curves,
+    }
 
 
 def _set_up_libraries(settings: RetrainSettings) -> None:
@@ -184,6 +205,12 @@ def _curves(trained: Trained, whose: str) -> list[dict[str, float]]:
         {name if name == "epoch" else f"{name}, {whose}": value for name, value in one.items()}
         for one in trained.history
     ]
+
+
+def _print_thin(console: Console, thin: dict[str, int]) -> None:
+    if thin:
+        few = ", ".join(f"{label} ({sources})" for label, sources in thin.items())
+        console.print(f"Classes of few recordings, whose figures say little: {few}")
 
 
 def _print_lost(console: Console, clips: list[Clip], class_names: tuple[str, ...]) -> None:

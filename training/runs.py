@@ -65,8 +65,13 @@ def compared(reports: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, ..
         figures = ("-", "-", "-")
         if own:
             figures = (f"{own['accuracy']:.1%}", f"{own['clip_accuracy']:.1%}", f"{own['calibration']['ece']:.3f}")
-        said = "\n".join(f"{name} {report['settings'].get(name)}" for name in differing)
+        said = "\n".join(f"{name} {_said(report['settings'].get(name))}" for name in differing)
         yield (run, str(report["clips"]), *figures, said)
+
+
+def _said(setting: object) -> str:
+    """A setting that was left to the recipe is empty; one of a later Earshot is missing."""
+    return "by default" if setting in {None, ""} else str(setting)
 
 
 @app.command()

@@ -175,7 +175,13 @@ def test_the_highest_version_of_a_base_path_is_taken(version: Path, tmp_path: Pa
     for name in ("9", "10"):
         shutil.copytree(version, tmp_path / name)
     with saved_model(tmp_path) as model:
-        assert model.version == 10
+        assert (model.name, model.version) == (tmp_path.name, 10)
+
+
+def test_a_model_outside_a_numbered_folder_goes_by_the_name_of_its_own(version: Path, tmp_path: Path) -> None:
+    shutil.copytree(version, tmp_path / "sirens")
+    with saved_model(tmp_path / "sirens") as model:
+        assert (model.name, model.version) == ("sirens", 0)
 
 
 def test_a_model_of_another_input_or_output_is_named(tmp_path: Path, sounds: Path) -> None:

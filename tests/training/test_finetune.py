@@ -167,7 +167,9 @@ def test_a_run_that_is_cut_off_ends_with_the_same_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cut_off_after(2, lambda: tune(examples, weights, tmp_path, validation=unseen), monkeypatch)
-    again = tune(examples, weights, tmp_path, validation=unseen)
+    with capture_logs() as lines:
+        again = tune(examples, weights, tmp_path, validation=unseen)
+    assert lines[0].items() >= {"event": "goes on from the state kept here", "epochs": 2}.items()
     assert again.history == whole.history
     for one, other in zip(values(again), values(whole), strict=True):
         np.testing.assert_array_equal(one, other)

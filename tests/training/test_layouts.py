@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.training.sounds import tone
 from training.layouts import NotThisLayout, clips_in
@@ -62,6 +63,16 @@ def test_a_folder_for_each_class_is_dealt_into_folds_that_do_not_change(tmp_path
     assert [clip.label for clip in clips] == ["a", "a", "b"]
     assert all(1 <= clip.fold <= 5 for clip in clips)
     assert clips_in(tmp_path) == clips
+
+
+def test_the_folder_of_a_class_without_a_recording_is_named_in_the_log(tmp_path: Path) -> None:
+    for name in ("cat/1.wav", "dog/1.wav"):
+        tone(tmp_path / name)
+    (tmp_path / "owl").mkdir()
+    (tmp_path / "owl" / "notes.txt").touch()
+    with capture_logs() as lines:
+        assert len(clips_in(tmp_path)) == 2
+    assert [line["folder"] for line in lines] == [str(tmp_path / "owl")]
 
 
 def test_files_of_one_name_in_two_folders_are_two_recordings(tmp_path: Path) -> None:

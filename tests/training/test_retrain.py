@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from earshot.audio import fit_segment
 from earshot.spectrogram import spectrogram
@@ -40,6 +42,21 @@ def test_the_report_names_classes_clips_and_those_that_cannot_be_read(trained: T
     assert peaks == sorted(peaks)
     assert 100 < peaks[0] < 20_000
     assert report["architecture"]["taps"] == ["mixed0"]
+    assert report["thin_classes"] == dict.fromkeys(CLASSES, CLIPS // len(CLASSES))  # those that cannot be read do not count
+
+
+def test_what_was_judged_is_in_the_report_before_the_model_is_published(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.retrain._publish", killed)
+    file = tmp_path / "report.json"
+    with pytest.raises(KeyboardInterrupt):
+        retrain(RetrainSettings.read({**trained.settings, "protocol": "folds", "report": file}), QUIET)
+    assert json.loads(file.read_text())["folds"] == trained.report["folds"]
+    assert file.with_suffix(".html").is_file()
 
 
 def test_every_clip_is_judged_once_in_its_own_fold(trained: Trained, data: Path) -> None:
@@ -80,7 +97,7 @@ def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypa
 def test_versions_count_up_a_run_that_reads_the_cache_says_the_same_and_plain_tensorflow_serves_both(
     trained: Trained, data: Path
 ) -> None:
-    again = retrain(RetrainSettings.read({**trained.settings, "compact": None}), QUIET)
+    again = retrain(RetrainSettings.read({**trained.settings, "compact": None, "report": None}), QUIET)
     assert json.loads(json.dumps(again["folds"])) == trained.report["folds"]
     assert again["unreadable"] == trained.report["unreadable"]
     assert sorted(path.name for path in trained.model_base_path.iterdir()) == ["1", "2"]
@@ -188,7 +205,10 @@ def test_fine_tuning_is_judged_calibrated_and_published_like_a_head(
         "evaluate": "1",
         "model_base_path": tmp_path / "models" / "earshot",
     }
-    report = retrain(RetrainSettings.read(settings), QUIET)
+    with capture_logs([merge_contextvars]) as lines:
+        report = retrain(RetrainSettings.read(settings), QUIET)
+    epochs = [(line["model"], line["epoch"]) for line in lines if "epoch" in line]
+    assert epochs == [(model, epoch) for model in ("fold 1", "published model") for epoch in (1, 2)]
     assert report["recipe"] == "all blocks fine-tuned for 2 steps, to a whole epoch"
     assert list((tmp_path / "cache" / "finetuning").iterdir()) == []
     assert report["architecture"]["shrink"] == (2, 4)
