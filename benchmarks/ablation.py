@@ -81,7 +81,9 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30, help="of fine-tuning")
+    parser.add_argument("--learning-rate", type=float, default=4e-4, help="of fine-tuning")
     parser.add_argument("--shrink", default="", help="of fine-tuning, as for `earshot retrain`")
+    parser.add_argument("--bfloat16", action="store_true", help="of fine-tuning, as for `earshot retrain`")
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="as for `earshot retrain`")
     options = parser.parse_args()
     variants = FROZEN if options.method == "bottlenecks" else TUNED
@@ -93,11 +95,11 @@ def main() -> None:
     for name in options.variants or variants:
         runs = []
         for seed in range(options.seeds):
-            given = {"method": options.method, "epochs": options.epochs, "cache": options.cache, "seed": seed}
+            given = {"method": options.method, "cache": options.cache, "seed": seed}
             if options.method == "finetune":
-                recipe = _tuned(
-                    name, RetrainSettings.model_validate({**given, "shrink": options.shrink}), clips, weights
-                )
+                asked = ("epochs", "learning_rate", "shrink", "bfloat16")
+                given |= {setting: getattr(options, setting) for setting in asked}
+                recipe = _tuned(name, RetrainSettings.model_validate(given), clips, weights)
             else:
                 recipe = _frozen(name, given, clips, weights)
             names = tuple(sorted({clip.label for clip in recipe.clips}))
