@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from earshot.labels import UNKNOWN
 from training.background import no_more_background
 from training.bottlenecks import Bottlenecks
 from training.head import train_head
@@ -50,9 +51,9 @@ class FrozenRecipe:
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A head trained on the windows of `clips`; of background on no more than of all else."""
         rows, targets, groups = [], [], []
-        counts = {clip: len(self._features[clip].roles.trained) for clip in clips}
+        counts = {clip: len(self._features[clip].roles.trained(background=clip.label == UNKNOWN)) for clip in clips}
         for clip, windows in no_more_background(counts).items():
-            own = self._features[clip].trained[windows]
+            own = self._features[clip].trained(background=clip.label == UNKNOWN)[windows]
             rows += list(own)
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)

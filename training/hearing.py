@@ -61,9 +61,13 @@ class Roles:
         """Those back to back, as the agent cuts continuous sound."""
         return range(self.heard)
 
-    @property
-    def trained(self) -> list[int]:
-        """All but a padded tail, in whose place are the clip's last three seconds."""
+    def trained(self, *, background: bool = False) -> list[int]:
+        """All but a padded tail, in whose place are the clip's last three seconds.
+
+        Of background that too: where no sound that ends within a window is learnt as `unknown`, each is of a class.
+        """
+        if background:
+            return list(range(self.count))
         return [number for number in range(self.count) if not self.whole <= number < self.heard]
 
 

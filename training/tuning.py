@@ -123,7 +123,7 @@ class TuningRecipe:
     ) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
         """Rows of each clip's windows, and its class; of background each window that is learnt from is a clip."""
         rows = self._windows.rows
-        counts = {clip: rows[clip].roles.whole if clip.label == UNKNOWN else 1 for clip in clips}
+        counts = {clip: rows[clip].roles.heard if clip.label == UNKNOWN else 1 for clip in clips}
         groups: list[tuple[int, ...]] = []
         classes: list[int] = []
         for clip, chosen in no_more_background(counts).items():

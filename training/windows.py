@@ -38,7 +38,7 @@ class Rows:
     @property
     def trained(self) -> tuple[int, ...]:
         """Rows of those that are learnt from."""
-        return tuple(self.start + number for number in self.roles.trained)
+        return tuple(self.start + number for number in self.roles.trained())
 
 
 class StoredImages:

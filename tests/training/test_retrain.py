@@ -42,7 +42,8 @@ def test_the_report_names_classes_clips_and_those_that_cannot_be_read(trained: T
     assert peaks == sorted(peaks)
     assert 100 < peaks[0] < 20_000
     assert report["architecture"]["taps"] == ["mixed0"]
-    assert report["thin_classes"] == dict.fromkeys(CLASSES, CLIPS // len(CLASSES))  # those that cannot be read do not count
+    # Recordings that cannot be read do not count.
+    assert report["thin_classes"] == dict.fromkeys(CLASSES, CLIPS // len(CLASSES))
 
 
 def test_what_was_judged_is_in_the_report_before_the_model_is_published(
