@@ -80,7 +80,7 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
         "serve", min_length=1, description="Tags of the SavedModel's graph that is served, with commas between."
     )
     concurrency: int = Field(
-        0, ge=0, le=1024, description="Requests that run in the model at once; 0 is one for each processor core."
+        0, ge=0, le=1024, description="Requests that run in the model at once; 0 is two for each processor core."
     )
     queue: int = Field(32, ge=0, le=10_000, description="Requests that may wait beside them; more are refused.")
     enable_batching: bool = Field(

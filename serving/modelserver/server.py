@@ -198,7 +198,8 @@ class ModelServer:
 
 
 def _concurrency(settings: ServerSettings) -> int:
-    return settings.concurrency or os.cpu_count() or 1
+    """Two requests for each core by default: one computes while the other is begun, or answered."""
+    return settings.concurrency or 2 * (os.cpu_count() or 1)
 
 
 def _runner(settings: ServerSettings) -> Runner:
