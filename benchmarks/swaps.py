@@ -1,9 +1,9 @@
-"""Swaps versions under constant load: ten newer ones and two rollbacks, while clients ask one request after another.
+"""Swaps versions under constant load: newer ones and two rollbacks, while clients ask one request after another.
 
 Says how many requests failed, how many were answered by another version than the one that was reported before they were
-sent, and what memory the server had before and after.
+sent, and what memory the server had before, after each swap, and in the end.
 
-Run: python -m benchmarks.swaps [--clients N] [--seconds S] [--engine openvino ...]
+Run: python -m benchmarks.swaps [--clients N] [--swaps N] [--seconds S] [--engine openvino ...]
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from benchmarks.servers import Server, request, serve
 from serving.catalogue import roll_back
 from serving.starter import ensure_starter
 
-SWAPS = 10
 ROLLBACKS = 2
 
 
@@ -75,6 +74,7 @@ def main() -> None:
     """Print what was seen."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--swaps", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=5.0, help="between two swaps")
     options, more = parser.parse_known_args()
     starter = ensure_starter() / "1"
@@ -85,23 +85,26 @@ def main() -> None:
             load = Load(server, options.clients)
             time.sleep(4 * options.seconds)
             before, most = server.memory_mb(), 0.0
+            between: list[float] = []
             reported: list[tuple[float, int]] = []
-            for version in range(2, 2 + SWAPS + ROLLBACKS):
-                if version < 2 + SWAPS:
+            for version in range(2, 2 + options.swaps + ROLLBACKS):
+                if version < 2 + options.swaps:
                     publish_copy(base_path, starter, version)
                 else:
                     roll_back(base_path)
                 reported.append((wait_until_served(server, version), version))
                 most = max(most, server.memory_mb())
                 time.sleep(options.seconds)
+                between.append(server.memory_mb())
             time.sleep(2 * options.seconds)
             after = server.memory_mb()
             load.stop()
     wrong = sum(version < max((v for at, v in reported if at < sent), default=0) for sent, version in load.answers)
-    print(f"{options.clients} clients, {SWAPS} swaps, {ROLLBACKS} rollbacks")
+    print(f"{options.clients} clients, {options.swaps} swaps, {ROLLBACKS} rollbacks")
     print(f"answered {len(load.answers)}, failed {sum(load.failures.values())} {dict(load.failures)}")
     print(f"answered by an older version than the one reported before the request was sent: {wrong}")
     print(f"versions that answered: {sorted({version for _, version in load.answers})}")
+    print(f"memory after each, MB: {' '.join(f'{each:.0f}' for each in between)}")
     print(f"memory: {before:.0f} MB before, {most:.0f} MB at most, {after:.0f} MB after ({after / before - 1:+.1%})")
 
 
