@@ -25,7 +25,7 @@ import numpy as np
 
 from earshot.folders import cache_folder
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
-from training.augment import Augmentation
+from training.augment import PLAIN, Augmentation
 from training.datasets import find_clips
 from training.judging import judged_without
 from training.metrics import calibration
@@ -58,17 +58,17 @@ FROZEN: dict[str, dict[str, Any]] = {
     "mixed2, mixed3 and mixed5": {"taps": "mixed2,mixed3,mixed5"},
 }
 """Settings that each variant of the head on frozen features changes."""
-TUNED: dict[str, dict[str, Any]] = {
-    AS_IT_IS: {},
-    "no augmentation": {"shift": 0, "pitch_bands": 0, "tilt": 0, "masks": 0, "mixup": 0},
-    "no mixup": {"mixup": 0},
-    "no SpecAugment": {"masks": 0},
-    "no time shift": {"shift": 0},
-    "no pitch shift": {"pitch_bands": 0},
-    "no tilt": {"tilt": 0},
-    "other sounds beside": {"noise": 0.5},
+TUNED = {
+    AS_IT_IS: Augmentation(),
+    "no augmentation": PLAIN,
+    "no mixup": Augmentation(mixup=0),
+    "no SpecAugment": Augmentation(masks=0),
+    "no time shift": Augmentation(shift=0),
+    "no pitch shift": Augmentation(pitch_bands=0),
+    "no tilt": Augmentation(tilt=0),
+    "other sounds beside": Augmentation(noise=0.5),
 }
-"""What each variant of fine-tuning changes of its augmentation. There is no gain: images are scaled to their peak."""
+"""The augmentation of each variant of fine-tuning. There is no gain: images are scaled to their peak."""
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def main() -> None:
             if options.method == "finetune":
                 asked = ("epochs", "learning_rate", "shrink", "bfloat16")
                 given |= {setting: getattr(options, setting) for setting in asked}
-                recipe = _tuned(name, RetrainSettings.model_validate(given), clips, weights)
+                recipe = recipe_of(RetrainSettings.model_validate(given), clips, weights, TUNED[name])
             else:
                 recipe = _frozen(name, given, clips, weights)
             names = tuple(sorted({clip.label for clip in recipe.clips}))
@@ -114,10 +114,6 @@ def _frozen(name: str, given: dict[str, Any], clips: list[Clip], weights: Weight
             given = {**given, "bottleneck_dir": given["cache"] / "bottlenecks-viridis"}
             stack.enter_context(patch("training.hearing.spectrogram", viridis))
         return recipe_of(RetrainSettings.model_validate({**given, **FROZEN[name]}), clips, weights)
-
-
-def _tuned(name: str, settings: RetrainSettings, clips: list[Clip], weights: Weights) -> Recipe:
-    return recipe_of(settings, clips, weights, Augmentation(**TUNED[name]))
 
 
 def viridis(pcm: NDArray[np.int16], params: SpectrogramParams = DEFAULT_PARAMS) -> NDArray[np.uint8]:

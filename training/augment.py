@@ -47,6 +47,10 @@ class Augmentation:
     """Of the beta distribution that the share of the other sound comes from."""
 
 
+PLAIN = Augmentation(shift=0, pitch_bands=0, tilt=0, masks=0, mixup=0)
+"""None: clips are heard as they are."""
+
+
 def augment(
     images: NDArray[np.uint8],
     targets: NDArray[np.float32],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from earshot.folders import cache_folder
-from training.augment import Augmentation
+from training.augment import PLAIN, Augmentation
 from training.frozen import FrozenRecipe
 from training.head import STEPS
 
@@ -48,7 +49,7 @@ def recipe_of(
         patience=settings.patience,
         balance=settings.balance,
         bfloat16=settings.bfloat16,
-        augmentation=augmentation or Augmentation(noise=settings.noise),
+        augmentation=augmentation or replace(Augmentation() if settings.augment else PLAIN, noise=settings.noise),
     )
     return TuningRecipe(
         frozen,

@@ -137,6 +137,11 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         description="Epochs of fine-tuning without a lower loss on recordings that are kept out of the training clips, "
         "after which it ends with the weights of the best epoch; 0: it takes all epochs.",
     )
+    augment: bool = Field(
+        True,
+        description="Have fine-tuning hear clips moved in time and pitch, with stripes silenced, and mixed, and not as "
+        "they are.",
+    )
     noise: float = Field(
         0.0,
         ge=0,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from structlog.testing import capture_logs
 
 from earshot.labels import UNKNOWN
 from serving.network import Architecture
+from training.augment import PLAIN, Augmentation
 from training.datasets import find_clips
 from training.finetune import Schedule
 from training.frozen import FrozenRecipe
@@ -112,6 +114,21 @@ def test_what_is_kept_out_is_of_the_training_clips_and_no_noise_is_of_it(
     assert noises
     assert {clip.label for clip in noises} == {UNKNOWN}
     assert not noises & kept_out
+
+
+def test_without_augmentation_clips_are_heard_as_they_are_but_with_other_sounds_where_asked_for(
+    data: Path, weights_file: Path, tmp_path: Path
+) -> None:
+    asked = {"method": "finetune", "taps": "mixed0", "bands": 1, "cache": tmp_path}
+    clips, weights = find_clips(data), load_weights(str(weights_file))
+    for options, expected in (
+        ({}, Augmentation()),
+        ({"augment": False}, PLAIN),
+        ({"augment": False, "noise": 0.25}, replace(PLAIN, noise=0.25)),
+    ):
+        recipe = recipe_of(RetrainSettings.model_validate({**asked, **options}), clips, weights)
+        assert isinstance(recipe, TuningRecipe)
+        assert recipe._schedule.augmentation == expected
 
 
 def test_with_few_recordings_kept_out_nothing_is_calibrated_by_them(
