@@ -11,7 +11,7 @@ import numpy as np
 from training.ahead import ahead
 from training.answers import Answers
 from training.datasets import DataError
-from training.hearing import THREADS, each_heard, hear
+from training.hearing import THREADS, each_heard, hear, judged_windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from training.clips import Clip
+    from training.hearing import Heard, Window
     from training.judged import Judged
+
+
+def _asked(clip: Clip, heard: Heard) -> Sequence[Window]:
+    return heard.back_to_back[: judged_windows(clip, len(heard.back_to_back), heard.whole)]
 
 
 class NoClipReadable(DataError):
@@ -44,7 +49,7 @@ def ask(
     unreadable: list[str] = []
     scores: dict[Clip, list[NDArray[np.float32]]] = {}
     heard = each_heard(clips, lambda clip: hear(clip.path), unreadable, title, console=console)
-    sounds = ((clip, window) for clip, one in heard for window in one.back_to_back[:windows_each])
+    sounds = ((clip, window) for clip, one in heard for window in _asked(clip, one)[:windows_each])
     with ThreadPoolExecutor(THREADS) as pool:
         images = ahead(pool, sounds, lambda item: item[1]())
         while some := list(islice(images, batch)):

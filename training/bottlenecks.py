@@ -41,12 +41,13 @@ class Features:
 
     @property
     def heard(self) -> NDArray[np.float32]:
-        """Of the windows that are judged, float32 [windows, features]."""
-        return self.rows[self.roles.judged].astype(np.float32)
+        """Of the windows back to back, float32 [windows, features]."""
+        return self.rows[: self.roles.heard].astype(np.float32)
 
-    def trained(self, *, background: bool = False) -> NDArray[np.float32]:
+    @property
+    def trained(self) -> NDArray[np.float32]:
         """Of those that a head is trained on, float32 [windows, features]."""
-        return self.rows[self.roles.trained(background=background)].astype(np.float32)
+        return self.rows[self.roles.trained].astype(np.float32)
 
 
 class Bottlenecks:

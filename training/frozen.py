@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from earshot.labels import UNKNOWN
 from training.background import no_more_background
 from training.bottlenecks import Bottlenecks
 from training.head import train_head
+from training.hearing import judged_windows
 from training.recipe import Trained
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ class FrozenRecipe:
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A head trained on the windows of `clips`; of background on no more than of all else."""
         rows, targets, groups = [], [], []
-        counts = {clip: len(self._features[clip].roles.trained(background=clip.label == UNKNOWN)) for clip in clips}
+        counts = {clip: len(self._features[clip].roles.trained) for clip in clips}
         for clip, windows in no_more_background(counts).items():
-            own = self._features[clip].trained(background=clip.label == UNKNOWN)[windows]
+            own = self._features[clip].trained[windows]
             rows += list(own)
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)
@@ -78,7 +78,12 @@ class FrozenRecipe:
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         """Scores of each clip's windows."""
-        return {clip: trained.head.scores(self._features[clip].heard) for clip in clips}
+        rows: dict[Clip, NDArray[np.float32]] = {}
+        for clip in clips:
+            features = self._features[clip]
+            judged = judged_windows(clip, features.roles.heard, features.roles.whole)
+            rows[clip] = trained.head.scores(features.heard[:judged])
+        return rows
 
     def done(self) -> None:
         """Features stay for the next run."""

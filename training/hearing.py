@@ -18,6 +18,7 @@ import numpy as np
 from rich.progress import track
 
 from earshot.audio import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, fit_segment, windows
+from earshot.labels import UNKNOWN
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
 from training.ahead import ahead
@@ -57,18 +58,18 @@ class Roles:
     """All of them."""
 
     @property
-    def judged(self) -> range:
-        """Those back to back, as the agent cuts continuous sound."""
-        return range(self.heard)
-
-    def trained(self, *, background: bool = False) -> list[int]:
-        """All but a padded tail, in whose place are the clip's last three seconds.
-
-        Of background that too: where no sound that ends within a window is learnt as `unknown`, each is of a class.
-        """
-        if background:
-            return list(range(self.count))
+    def trained(self) -> list[int]:
+        """All but a padded tail, in whose place are the clip's last three seconds."""
         return [number for number in range(self.count) if not self.whole <= number < self.heard]
+
+
+def judged_windows(clip: Clip, heard: int, whole: int) -> int:
+    """How many of a clip's windows, back to back from the first, a model is judged by.
+
+    Of background the whole ones alone: false accepts are counted as in a stream that goes on, which has no others.
+    heard, whole: as `Roles` has them.
+    """
+    return whole if clip.label == UNKNOWN else heard
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Recipe(Protocol):
         ...
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[Any]]:
-        """Scores of the back-to-back windows of each clip, float32 [windows, classes]."""
+        """Scores of the windows of each clip that a model is judged by, float32 [windows, classes]."""
         ...
 
     def done(self) -> None:

@@ -28,6 +28,7 @@ from training.background import no_more_background
 from training.calibration import choose_thresholds, cooled, fit_temperature
 from training.finetune import Examples, Schedule, finetune
 from training.head import LEAST_LEARNT
+from training.hearing import judged_windows
 from training.recipe import Trained
 from training.windows import write_windows
 
@@ -123,7 +124,7 @@ class TuningRecipe:
     ) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
         """Rows of each clip's windows, and its class; of background each window that is learnt from is a clip."""
         rows = self._windows.rows
-        counts = {clip: rows[clip].roles.heard if clip.label == UNKNOWN else 1 for clip in clips}
+        counts = {clip: rows[clip].roles.whole if clip.label == UNKNOWN else 1 for clip in clips}
         groups: list[tuple[int, ...]] = []
         classes: list[int] = []
         for clip, chosen in no_more_background(counts).items():
@@ -149,7 +150,8 @@ class TuningRecipe:
         clips = list(clips)
         if not clips:
             return {}
-        rows = [list(self._windows.rows[clip].judged) for clip in clips]
+        own = [(clip, self._windows.rows[clip]) for clip in clips]
+        rows = [one.heard[: judged_windows(clip, one.roles.heard, one.roles.whole)] for clip, one in own]
         scores = self._answer(trained, trained.head, [row for own in rows for row in own])
         ends = np.cumsum([len(own) for own in rows])
         return dict(zip(clips, np.split(scores, ends[:-1]), strict=True))

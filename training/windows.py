@@ -31,14 +31,14 @@ class Rows:
     roles: Roles
 
     @property
-    def judged(self) -> tuple[int, ...]:
-        """Rows of the back-to-back windows."""
-        return tuple(self.start + number for number in self.roles.judged)
+    def heard(self) -> range:
+        """Rows of the windows back to back."""
+        return range(self.start, self.start + self.roles.heard)
 
     @property
     def trained(self) -> tuple[int, ...]:
         """Rows of those that are learnt from."""
-        return tuple(self.start + number for number in self.roles.trained())
+        return tuple(self.start + number for number in self.roles.trained)
 
 
 class StoredImages:

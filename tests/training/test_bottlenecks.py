@@ -51,11 +51,9 @@ def test_every_window_and_one_after_silence_has_features_and_a_second_run_reads_
     assert unreadable == []
     assert [features[clip].heard.shape for clip in clips] == [(1, FEATURES), (3, FEATURES)]
     # The only window and the one after silence; two whole ones, the one after silence, and the last three seconds.
-    assert [features[clip].trained().shape for clip in clips] == [(2, FEATURES), (4, FEATURES)]
-    # Of background the padded tail too.
-    assert [len(features[clip].trained(background=True)) for clip in clips] == [2, 5]
+    assert [features[clip].trained.shape for clip in clips] == [(2, FEATURES), (4, FEATURES)]
     for clip, whole in zip(clips, (1, 2), strict=True):
-        heard, trained = features[clip].heard, features[clip].trained()
+        heard, trained = features[clip].heard, features[clip].trained
         np.testing.assert_array_equal(trained[:whole], heard[:whole])
         assert all(np.abs(heard - further).max(axis=1).min() > 0 for further in trained[whole:])
     files = kept(tmp_path / "cache")
@@ -68,7 +66,7 @@ def test_every_window_and_one_after_silence_has_features_and_a_second_run_reads_
     again, _ = NoNetwork(weights, ARCHITECTURE, tmp_path / "cache", batch=2).of(clips)
     for clip in clips:
         np.testing.assert_array_equal(again[clip].heard, features[clip].heard)
-        np.testing.assert_array_equal(again[clip].trained(), features[clip].trained())
+        np.testing.assert_array_equal(again[clip].trained, features[clip].trained)
 
     soundfile.write(clips[0].path, load_clip(clips[0].path)[:4_000], 16_000)
     with pytest.raises(AssertionError, match="again"):

@@ -9,7 +9,9 @@ from structlog.testing import capture_logs
 
 from earshot.labels import UNKNOWN
 from serving.network import Architecture
+from tests.training.sounds import tone
 from training.augment import PLAIN, Augmentation
+from training.clips import Clip
 from training.datasets import find_clips
 from training.finetune import Schedule
 from training.frozen import FrozenRecipe
@@ -135,9 +137,13 @@ def test_with_few_recordings_kept_out_nothing_is_calibrated_by_them(
     data: Path, weights_file: Path, tmp_path: Path
 ) -> None:
     asked = {"method": "finetune", "taps": "mixed0", "bands": 1, "epochs": 1, "cache": tmp_path}
-    recipe = recipe_of(RetrainSettings.model_validate(asked), find_clips(data), load_weights(str(weights_file)))
+    long = [Clip(tone(tmp_path / f"{label}.wav", 4.0), label, 1, label) for label in ("hum", UNKNOWN)]
+    clips = [*find_clips(data), *long]
+    recipe = recipe_of(RetrainSettings.model_validate(asked), clips, load_weights(str(weights_file)))
     names = sorted({clip.label for clip in recipe.clips})
     with capture_logs() as lines:
         trained = recipe.train(recipe.clips, names)
     assert [line["recordings"] < 10 for line in lines if "not calibrated" in line["event"]] == [True]
     assert (trained.temperature, trained.thresholds) == (1.0, (0.0,) * len(names))
+    # Of background the padded tail is not judged.
+    assert [len(scores) for scores in recipe.scores(trained, long).values()] == [2, 1]

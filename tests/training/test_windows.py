@@ -24,10 +24,10 @@ def test_rows_say_where_the_windows_of_each_clip_are(tmp_path: Path) -> None:
     assert len(made.unreadable) == 1
     assert "broken.wav" in made.unreadable[0]
     long = made.rows[clips[2]]
-    assert (list(long.judged), list(long.trained)) == ([2, 3], [2, 4, 5, 6, 7])  # the padded tail is judged alone
+    assert (list(long.heard), list(long.trained)) == ([2, 3], [2, 4, 5, 6, 7])  # the padded tail is judged alone
     assert len(made.images) == 8
     assert made.images[range(8)].shape == (8, DEFAULT_PARAMS.mels, DEFAULT_PARAMS.frames(), DEFAULT_PARAMS.channels)
-    for row, window in zip(long.judged, windows(load_clip(paths[2])), strict=True):
+    for row, window in zip(long.heard, windows(load_clip(paths[2])), strict=True):
         np.testing.assert_array_equal(made.images[[row]][0], spectrogram(window))
     np.testing.assert_array_equal(made.images[np.array([3, 0])], made.images[range(4)][[3, 0]])
 
