@@ -80,12 +80,16 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", help="some of those of the method; by default all")
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=30, help="of fine-tuning")
-    parser.add_argument("--learning-rate", type=float, default=4e-4, help="of fine-tuning")
-    parser.add_argument("--shrink", default="", help="of fine-tuning, as for `earshot retrain`")
-    parser.add_argument("--bfloat16", action="store_true", help="of fine-tuning, as for `earshot retrain`")
+    tuning = parser.add_argument_group("fine-tuning, as for `earshot retrain`", argument_default=argparse.SUPPRESS)
+    tuning.add_argument("--epochs", type=int)
+    tuning.add_argument("--learning-rate", type=float)
+    tuning.add_argument("--shrink")
+    tuning.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="as for `earshot retrain`")
     options = parser.parse_args()
+    asked = {name: vars(options)[name] for name in ("epochs", "learning_rate", "shrink", "bfloat16") if name in options}
+    if asked and options.method == "bottlenecks":
+        parser.error(f"{', '.join(asked)}: of --method finetune")
     variants = FROZEN if options.method == "bottlenecks" else TUNED
     if unknown := sorted(set(options.variants or ()) - set(variants)):
         parser.error(f"there is no variant {', '.join(unknown)}; there are: {'; '.join(variants)}")
@@ -97,9 +101,7 @@ def main() -> None:
         for seed in range(options.seeds):
             given = {"method": options.method, "cache": options.cache, "seed": seed}
             if options.method == "finetune":
-                asked = ("epochs", "learning_rate", "shrink", "bfloat16")
-                given |= {setting: getattr(options, setting) for setting in asked}
-                recipe = recipe_of(RetrainSettings.model_validate(given), clips, weights, TUNED[name])
+                recipe = recipe_of(RetrainSettings.model_validate(given | asked), clips, weights, TUNED[name])
             else:
                 recipe = _frozen(name, given, clips, weights)
             names = tuple(sorted({clip.label for clip in recipe.clips}))

@@ -85,7 +85,7 @@ def main() -> None:
             load = Load(server, options.clients)
             time.sleep(4 * options.seconds)
             before, most = server.memory_mb(), 0.0
-            between: list[float] = []
+            after_each: list[float] = []
             reported: list[tuple[float, int]] = []
             for version in range(2, 2 + options.swaps + ROLLBACKS):
                 if version < 2 + options.swaps:
@@ -95,7 +95,7 @@ def main() -> None:
                 reported.append((wait_until_served(server, version), version))
                 most = max(most, server.memory_mb())
                 time.sleep(options.seconds)
-                between.append(server.memory_mb())
+                after_each.append(server.memory_mb())
             time.sleep(2 * options.seconds)
             after = server.memory_mb()
             load.stop()
@@ -104,7 +104,7 @@ def main() -> None:
     print(f"answered {len(load.answers)}, failed {sum(load.failures.values())} {dict(load.failures)}")
     print(f"answered by an older version than the one reported before the request was sent: {wrong}")
     print(f"versions that answered: {sorted({version for _, version in load.answers})}")
-    print(f"memory after each, MB: {' '.join(f'{each:.0f}' for each in between)}")
+    print(f"memory after each swap and rollback, MB: {' '.join(f'{each:.0f}' for each in after_each)}")
     print(f"memory: {before:.0f} MB before, {most:.0f} MB at most, {after:.0f} MB after ({after / before - 1:+.1%})")
 
 

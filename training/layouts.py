@@ -84,7 +84,7 @@ def _folders(folder: Path) -> Iterator[Clip]:
     clips = _files(folder, "*/**/*")
     used = {path.relative_to(folder).parts[0] for path in clips}
     for name in sorted(each.name for each in folder.iterdir() if each.is_dir()):
-        if name not in used:
+        if used and name not in used and not _is_hidden(name):
             log.warning("no recording in the folder of a class", folder=str(folder / name))
     for path in clips:
         source = _source(path, folder)
@@ -99,8 +99,19 @@ def background_in(folder: Path) -> Iterator[Clip]:
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
+    """Recordings and pictures; what programs hide beside them, such as `._1.wav` of a Mac, is none."""
     suffixes = {*SUFFIXES, PICTURE}
-    return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in suffixes and path.is_file())
+    return sorted(
+        path
+        for path in folder.glob(pattern)
+        if path.suffix.lower() in suffixes
+        and not any(_is_hidden(part) for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _fold(source: str) -> int:

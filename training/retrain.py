@@ -71,7 +71,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     _set_up_libraries(settings)
     clips = _clips(settings)
     thin = thin_classes(clips)
-    _print_thin(console, thin)
+    _print_thin(console, thin, "Classes of few recordings, whose figures say little")
     held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
     check_before(settings, clips, held_out, judged)
     if not (settings.model_base_path or settings.compact):
@@ -84,8 +84,9 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     class_names = tuple(sorted({clip.label for clip in recipe.clips}))
     _print_lost(console, clips, class_names)
     check_readable(settings, recipe, held_out, judged)
-    if (readable := thin_classes(recipe.clips)) != thin:
-        _print_thin(console, readable)
+    readable = thin_classes(recipe.clips)
+    fewer = {label: sources for label, sources in readable.items() if thin.get(label) != sources}
+    _print_thin(console, fewer, "Of these few recordings can be read")
 
     with stages.stage("evaluation"):
         evaluated = _evaluated(settings, recipe, class_names, judged, console)
@@ -106,12 +107,13 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         "packages": package_versions(),
     }
     _print(console, report)
+    publishes = bool(settings.model_base_path or settings.compact)
+    if settings.report and publishes and (report["folds"] or report["random_split"]):
+        with suppress(OSError):  # it is written again; until then what was judged outlives a kill
+            write_report({**report, "title": f"{report['title']} (not published yet)"}, settings.report)
     if settings.output_labels:
         settings.output_labels.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
-    if settings.model_base_path or settings.compact:
-        if settings.report and report["folds"]:
-            with suppress(OSError):  # it is written again; until then what was judged outlives a kill
-                write_report(report, settings.report)
+    if publishes:
         with stages.stage("publishing"), bound_contextvars(model="published model"):
             _publish(settings, recipe, class_names, held_out, weights, report, console)
     recipe.done()
@@ -207,10 +209,9 @@ def _curves(trained: Trained, whose: str) -> list[dict[str, float]]:
     ]
 
 
-def _print_thin(console: Console, thin: dict[str, int]) -> None:
+def _print_thin(console: Console, thin: dict[str, int], words: str) -> None:
     if thin:
-        few = ", ".join(f"{label} ({sources})" for label, sources in thin.items())
-        console.print(f"Classes of few recordings, whose figures say little: {few}")
+        console.print(f"{words}: {', '.join(f'{label} ({sources})' for label, sources in thin.items())}")
 
 
 def _print_lost(console: Console, clips: list[Clip], class_names: tuple[str, ...]) -> None:

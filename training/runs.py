@@ -70,8 +70,8 @@ def compared(reports: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, ..
 
 
 def _said(setting: object) -> str:
-    """A setting that was left to the recipe is empty; one of a later Earshot is missing."""
-    return "by default" if setting in {None, ""} else str(setting)
+    """A dash where it was left empty, or is one that the run's Earshot did not have."""
+    return "-" if setting is None or setting == "" else str(setting)
 
 
 @app.command()

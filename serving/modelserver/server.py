@@ -198,7 +198,7 @@ class ModelServer:
 
 
 def _concurrency(settings: ServerSettings) -> int:
-    """Two requests for each core by default: one computes while the other is begun, or answered."""
+    """Two for each core by default: one is computed while Python takes up or hands on the other."""
     return settings.concurrency or 2 * (os.cpu_count() or 1)
 
 

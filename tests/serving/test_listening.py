@@ -216,3 +216,23 @@ def test_more_requests_over_http_than_may_wait_are_refused(base_path: Path) -> N
         server.wait_until_available(1)
         statuses = [status for status, _ in clients.map(lambda _: post(server, image), range(12))]
         assert set(statuses) == {200, 503}
+
+
+def test_by_default_two_requests_for_each_core_run_at_once(base_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go, run = threading.Semaphore(0), threading.Event(), TensorFlowEngine.run
+
+    def held_up(*arguments: Any) -> Any:
+        begun.release()
+        go.wait(60)
+        return run(*arguments)
+
+    monkeypatch.setattr("serving.modelserver.server.os.cpu_count", lambda: 2)
+    with serve(base_path, concurrency=0) as server, ThreadPoolExecutor(6) as clients:
+        server.wait_until_available(1)
+        monkeypatch.setattr(TensorFlowEngine, "run", held_up)
+        image = json.dumps({"instances": IMAGE.tolist()}).encode()
+        answers = [clients.submit(post, server, image) for _ in range(6)]
+        assert all(begun.acquire(timeout=30) for _ in range(4))
+        assert not begun.acquire(timeout=0.5)  # the other two wait
+        go.set()
+        assert {answer.result(60)[0] for answer in answers} == {200}

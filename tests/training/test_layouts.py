@@ -68,10 +68,11 @@ def test_a_folder_for_each_class_is_dealt_into_folds_that_do_not_change(tmp_path
 def test_the_folder_of_a_class_without_a_recording_is_named_in_the_log(tmp_path: Path) -> None:
     for name in ("cat/1.wav", "dog/1.wav"):
         tone(tmp_path / name)
-    (tmp_path / "owl").mkdir()
-    (tmp_path / "owl" / "notes.txt").touch()
+    for name in ("owl/notes.txt", "owl/._1.wav", ".git/1.wav", "__MACOSX/cat/1.wav", "dog/.trash/2.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
     with capture_logs() as lines:
-        assert len(clips_in(tmp_path)) == 2
+        assert [clip.label for clip in clips_in(tmp_path)] == ["cat", "dog"]
     assert [line["folder"] for line in lines] == [str(tmp_path / "owl")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from rich.console import Console
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
@@ -53,10 +55,13 @@ def test_what_was_judged_is_in_the_report_before_the_model_is_published(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("training.retrain._publish", killed)
-    file = tmp_path / "report.json"
+    file, said = tmp_path / "report.json", io.StringIO()
     with pytest.raises(KeyboardInterrupt):
-        retrain(RetrainSettings.read({**trained.settings, "protocol": "folds", "report": file}), QUIET)
-    assert json.loads(file.read_text())["folds"] == trained.report["folds"]
+        retrain(RetrainSettings.read({**trained.settings, "protocol": "folds", "report": file}), Console(file=said))
+    report = json.loads(file.read_text())
+    assert report["folds"] == trained.report["folds"]
+    assert report["title"] == f"{trained.report['title']} (not published yet)"
+    assert "Of these few recordings can be read: hiss (8), hum (8)" in said.getvalue()
     assert file.with_suffix(".html").is_file()
 
 
@@ -155,7 +160,7 @@ def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(traine
 
 def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Trained, data: Path, tmp_path: Path) -> None:
     fold = next(iter(trained.report["folds"]))
-    own = {**trained.settings, "evaluate": "none", "hold_out": fold, "model_base_path": tmp_path}
+    own = {**trained.settings, "evaluate": "none", "hold_out": fold, "model_base_path": tmp_path, "report": None}
     report = retrain(RetrainSettings.read(own), QUIET)
     assert report["folds"] == {}
     assert report["held_out"] == trained.report["folds"][fold]

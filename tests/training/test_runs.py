@@ -85,7 +85,7 @@ def test_runs_are_compared_by_their_figures_and_by_the_settings_in_which_they_di
         ("c", "24", "-", "-", "-", "seed 3"),
     ]
     rows = list(compared({"a": report(taps=""), "b": report(taps="mixed3", learning_rate=0.1)}))
-    assert [row[-1] for row in rows] == ["learning_rate by default\ntaps by default", "learning_rate 0.1\ntaps mixed3"]
+    assert [row[-1] for row in rows] == ["learning_rate -\ntaps -", "learning_rate 0.1\ntaps mixed3"]
 
 
 def test_the_command_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
