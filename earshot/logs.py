@@ -72,7 +72,6 @@ def configure_logs(level: str = "info", *, json: bool = False) -> None:
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
     )
 
 

@@ -24,12 +24,13 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) 
     """What `logits` [n, classes] are to be divided by, so that their softmax is most likely to have made `targets` [n].
 
     Temperature scaling (Guo et al. 2017): above 1 where a model is surer of itself than it should be. It changes no
-    answer.
+    answer. Before any answer is seen its logarithm is taken to be 0, give or take 1: where no answer is wrong, what is
+    likeliest without that makes all scores 1.
     """
 
     def unlikely(log_temperature: float) -> float:
         scores = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return -float(scores[np.arange(len(targets)), targets].mean())
+        return log_temperature**2 / 2 - float(scores[np.arange(len(targets)), targets].sum())
 
     return float(np.exp(minimize_scalar(unlikely, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
 

@@ -50,7 +50,8 @@ def find_background(folders: Iterable[Path], clips: Iterable[Clip] = ()) -> list
     for folder in folders:
         own = list(background_in(folder))
         if not own:
-            raise DataError(f"{folder} holds no recording; name folders of sounds")
+            what = "holds no recording" if folder.is_dir() else "is not a folder"
+            raise DataError(f"{folder} {what}; name folders of sounds")
         found += [replace(clip, fold=fold_of.get(clip.source, clip.fold)) for clip in own]
     return found
 

@@ -73,15 +73,17 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
             answers, unreadable = ask(model, chosen, settings.batch, console)
     if not len(answers.of_classes):
         raise DataError(f"no clip of a class can be read, only {UNKNOWN} ones; --data names labelled clips")
-    seen = sum(clip.source in (model.recordings or ()) for clip in answers.of_classes.clips)
+    heard = set(answers.clips)
+    seen = sum(clip.source in (model.recordings or ()) for clip in heard)
     answers = replace(answers, thresholds=np.maximum(model.thresholds, np.float32(settings.threshold)))
     parts = {fold: answers.of_fold(fold) for fold in folds}
     pooled = judge(answers)
     if seen:
-        too_kind = (
-            f"The model was trained on the recordings of {seen} of these {pooled['clips']} clips: figures are too kind"
-        )
-        pooled["notes"] = [too_kind, *pooled["notes"]]
+        too_kind = f"The model was trained on the recordings of {seen} of these {len(heard)} clips"
+        pooled["notes"] = [f"{too_kind}: figures are too kind", *pooled["notes"]]
+    if model.recordings is None:
+        unsaid = "The model does not say what it was trained on, so these clips may be no news to it"
+        pooled["notes"] = [unsaid, *pooled["notes"]]
     return {
         "title": f"Evaluation of {model.name}, version {model.version}",
         "settings": settings.model_dump(mode="json"),

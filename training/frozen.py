@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from training.background import no_more_background
 from training.bottlenecks import Bottlenecks
@@ -57,17 +58,18 @@ class FrozenRecipe:
             rows += list(own)
             targets += [class_names.index(clip.label)] * len(own)
             groups += [clip.source] * len(own)
-        head = train_head(
-            np.stack(rows),
-            np.array(targets),
-            groups,
-            len(class_names),
-            self._seed,
-            self._precision,
-            self._steps,
-            self._balance,
-            self.architecture.widths,
-        )
+        with threadpool_limits(1):  # two take twice as long, and tens of times where other programs want the cores
+            head = train_head(
+                np.stack(rows),
+                np.array(targets),
+                groups,
+                len(class_names),
+                self._seed,
+                self._precision,
+                self._steps,
+                self._balance,
+                self.architecture.widths,
+            )
         return Trained(
             self.weights.blocks,
             head.head,

@@ -33,11 +33,13 @@ class Judgement:
 
     def figures(self) -> dict[str, Any]:
         """All figures, what training chose, and each clip's answer, as JSON values."""
+        figures = _figures(self.answers, self.before)
         return {
             **self.trained.chosen,
             "temperature": round(self.trained.temperature, 3),
             "thresholds": [round(threshold, 4) for threshold in self.trained.thresholds],
-            **_figures(self.answers, self.before),
+            **figures,
+            "notes": [*self.trained.notes, *figures["notes"]],
             "answers": rows(self.answers),
         }
 

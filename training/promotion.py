@@ -172,6 +172,8 @@ def _compare(
         return contest.fair
     try:
         ours, theirs = (_answers(one, contest.fair.clips, console) for one in (trial, current))
+        if lost := sorted(set(theirs.class_names) - set(ours.class_names)):
+            console.print(f"The candidate does not know {', '.join(lost)}, which {current.name} does", soft_wrap=True)
         figures = compare(ours.right, theirs.right, [clip.source for clip in ours.clips])
     except (NoClipReadable, TooFewRecordings) as error:
         return _if_forced(error, order)

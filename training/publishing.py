@@ -15,7 +15,8 @@ from training.settings import folders_of
 from training.weights import STARTER_MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -34,14 +35,16 @@ _OF_STARTER = (
 )
 
 
-def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, Any], console: Console) -> None:
+def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, Any], console: Console) -> Path | None:
     """Write `model` where the settings say, a version together with `record`, which says what it was made from.
 
-    Raises NotWritable where another took its number, or the disk is full.
+    Returns the version's folder, if there is one. Raises NotWritable where another took its number, or the disk is
+    full.
     """
     if settings.compact:
         save_compact(model, settings.compact)
         console.print(f"wrote {settings.compact} ({settings.compact.stat().st_size / 1e6:.1f} MB)")
+    target = None
     if settings.model_base_path:
         from serving.export import export_saved_model
         from serving.failures import ExportError
@@ -55,6 +58,7 @@ def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, An
         except ExportError as error:
             raise NotWritable(f"{error}; start again, the cache keeps what was computed") from error
         console.print(f"published {target}")
+    return target
 
 
 def training_record(
@@ -83,7 +87,7 @@ def training_record(
     }
 
 
-def model_card(report: dict[str, Any], held_out: list[int]) -> str:
+def model_card(report: dict[str, Any], held_out: list[int], notes: Sequence[str]) -> str:
     """What the model is and how good it is, Markdown; `held_out` are the folds that it never saw."""
     rows = [
         f"| {fold} | {one['clips']} | {one['accuracy']:.3f} | {one['clip_accuracy']:.3f} |\n"
@@ -103,9 +107,10 @@ def model_card(report: dict[str, Any], held_out: list[int]) -> str:
             f"{unseen['accuracy']:.1%} by the first 3 s, {unseen['clip_accuracy']:.1%} by the whole clip."
         )
     network = report["architecture"]
+    said = "".join(f"\n{note}\n" for note in notes)
     of_starter = _OF_STARTER if report["weights"] == STARTER_MODEL else ""
     return (
         f"# Model card\n\nInception V3 ({report['weights']}), features of {', '.join(network['taps'])} in "
         f"{network['bands']} frequency bands, {report['recipe']}; {report['clips']} clips of "
-        f"{len(report['class_names'])} classes. {left_out}\n\n{figures}{of_starter}"
+        f"{len(report['class_names'])} classes. {left_out}\n\n{figures}{of_starter}{said}"
     )

@@ -31,6 +31,8 @@ MEASURED = 200
 """Clips to measure on: 50 gave the same answers but for a handful of 873 clips."""
 COMPARED = 1_000
 """Most clips to compare on."""
+LEAST_UNSEEN = 10
+"""Fewer clips that the version was not trained on decide nothing: they may be those that could not be read then."""
 _BATCH = 16
 _SEED = 0
 
@@ -88,6 +90,8 @@ def _divided(clips: list[Clip], seen: frozenset[str] | None) -> _Parts:
     clips = [clips[number] for number in np.random.default_rng(_SEED).permutation(len(clips))]
     trained = [clip for clip in clips if seen is None or clip.source in seen]
     unseen = [clip for clip in clips if seen is not None and clip.source not in seen]
+    if len(unseen) < LEAST_UNSEEN:
+        unseen = []
     if not trained:
         raise DataError("the model was trained on none of these clips, and is measured on some that it was trained on")
     measured = trained[: MEASURED if unseen else min(MEASURED, len(trained) // 2)]

@@ -29,6 +29,8 @@ class Trained:
     """What else was chosen, by name."""
     history: tuple[dict[str, float], ...] = ()
     """Of each epoch, where there are epochs: `epoch` and losses."""
+    notes: tuple[str, ...] = ()
+    """What whoever reads its figures should know."""
 
 
 class Recipe(Protocol):

@@ -5,8 +5,9 @@ not; `folds`, what `training/metrics.py` makes of each one, with every clip's ro
 all folds as one, or None; `held_out`, the same of the folds that a published model never saw; `seconds` of each stage,
 and `peak_memory_mb` of the process up to its end; `settings`; `packages`; `thin_classes`, where a run looked for them,
 the recordings of each class that has few. What was judged may have `calibration_before`, where scores were calibrated
-after. A retraining has `started`, when it began, and, if it trained in epochs, `learning_curves`: a list of
-{epoch, name: value}, of the models that were judged and of the one that was published.
+after. A retraining has `started`, when it began; `published`, the folder of the version that it published, or None;
+and, if it trained in epochs, `learning_curves`: a list of {epoch, name: value}, of the models that were judged and of
+the published one.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if __name__ == "__main__":  # as a file, this folder would come before the project's
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -36,6 +36,7 @@ from training.publishing import model_card, publish, training_record
 from training.recipes import recipe_of
 from training.report import package_versions, write_report
 from training.runs import write_run
+from training.settings import OF_FINE_TUNING
 from training.stages import Stages
 from training.summaries import write_summary
 from training.weights import WeightsError, load_weights
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from training.recipe import Recipe, Trained
     from training.settings import RetrainSettings
     from training.weights import Weights
+
+Files = TypeVar("Files")
 
 
 def run(settings: RetrainSettings) -> None:
@@ -62,7 +65,8 @@ def run(settings: RetrainSettings) -> None:
     if settings.run_dir:
         console.print(f"wrote {_written(report, settings.run_dir, write_run)}", soft_wrap=True)
     if settings.report:
-        _written(report, settings.report, write_report)
+        for file in _written(report, settings.report, write_report):
+            console.print(f"wrote {file}", soft_wrap=True)
 
 
 def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
@@ -74,6 +78,9 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     _print_thin(console, thin, "Classes of few recordings, whose figures say little")
     held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
     check_before(settings, clips, held_out, judged)
+    idle = [name for name in OF_FINE_TUNING if getattr(settings, name) != type(settings).model_fields[name].default]
+    if idle and settings.method == "bottlenecks":
+        console.print(f"Without --method finetune these do nothing: {', '.join(map(settings.option, idle))}")
     if not (settings.model_base_path or settings.compact):
         console.print("Nothing will be published: --model-base-path names where the next version goes")
     stages = Stages()
@@ -159,6 +166,7 @@ def _evaluated(
         "pooled": pooled([judgement for judgement, _ in folds.values()]) if folds else None,
         "random_split": split,
         "learning_curves": curves,
+        "published": None,
     }
 
 
@@ -189,12 +197,13 @@ def _publish(
     report["learning_curves"] += _curves(trained, "published model")
     if settings.summaries_dir:
         write_summary(settings.summaries_dir, "published model", trained, report.get("held_out"))
-    card = model_card(report, held_out)
+    card = model_card(report, held_out, trained.notes)
     model = CompactModel(
         recipe.architecture, trained.blocks, trained.head, class_names, DEFAULT_PARAMS, card, trained.thresholds
     )
     seen = [clip for clip in recipe.clips if clip.fold not in held_out]
-    publish(settings, model, training_record(report, settings, weights, seen, held_out), console)
+    version = publish(settings, model, training_record(report, settings, weights, seen, held_out), console)
+    report["published"] = str(version) if version else None
 
 
 def _of_folds(recipe: Recipe, folds: set[int]) -> list[Clip]:
@@ -219,7 +228,7 @@ def _print_lost(console: Console, clips: list[Clip], class_names: tuple[str, ...
         console.print(f"No clip of {lost} can be read: the model will not know it")
 
 
-def _written(report: dict[str, Any], path: Path, write: Callable[[dict[str, Any], Path], object]) -> object:
+def _written(report: dict[str, Any], path: Path, write: Callable[[dict[str, Any], Path], Files]) -> Files:
     """What `write` returns; where it cannot write to `path` the report is not lost either."""
     try:
         return write(report, path)
@@ -228,9 +237,14 @@ def _written(report: dict[str, Any], path: Path, write: Callable[[dict[str, Any]
         raise fail(f"cannot write {path} ({error.strerror}); the report is on the standard output instead") from None
 
 
+def _is_written(report: dict[str, Any]) -> bool:
+    return bool(report["settings"]["report"] or report["settings"]["run_dir"])
+
+
 def _print(console: Console, report: dict[str, Any]) -> None:
     if report["unreadable"]:
-        console.print(f"{len(report['unreadable'])} clips could not be read; they are in the report")
+        where = "they are in the report" if _is_written(report) else "the log names them"
+        console.print(f"{len(report['unreadable'])} clips could not be read; {where}")
     if not report["folds"] and not report["random_split"]:
         return
     table = Table(title="Clips that the model which is judged never saw", title_justify="left")

@@ -56,6 +56,10 @@ class DataSettings(Settings):
         return folders_of(self.data)
 
 
+OF_FINE_TUNING = ("epochs", "patience", "augment", "noise", "learning_rate", "bfloat16")
+"""Settings that a head on frozen features has no use for."""
+
+
 class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     """What to train on, how it is judged, and where the model goes."""
 

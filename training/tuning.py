@@ -114,10 +114,12 @@ class TuningRecipe:
             self._kept[-1],
         )
         recordings = len({clips[number].source for number in kept_out})
-        if kept and recordings < LEAST_CALIBRATING:
-            log.warning("scores are not calibrated: too few recordings were kept out", recordings=recordings)
-            kept = []
-        return self._calibrated(tuned, kept, truths)
+        if recordings >= LEAST_CALIBRATING:
+            return self._calibrated(tuned, kept, truths)
+        log.warning("scores are not calibrated: too few recordings were kept out", recordings=recordings)
+        note = f"Scores are not calibrated, and no label is {UNKNOWN}: {recordings} recordings were kept out for it."
+        thresholds = (0.0,) * tuned.head.classes
+        return Trained(tuned.blocks, tuned.head, 1.0, thresholds, _chosen(tuned), tuned.history, (note,))
 
     def _groups(
         self, clips: Sequence[Clip], class_names: Sequence[str]
@@ -134,16 +136,13 @@ class TuningRecipe:
         return groups, np.array(classes, dtype=np.int64)
 
     def _calibrated(self, tuned: Learnt, groups: list[tuple[int, ...]], classes: NDArray[np.int64]) -> Trained:
-        chosen: dict[str, float] = {"best_epoch": tuned.best} if tuned.best else {}
-        if not groups:
-            return Trained(tuned.blocks, tuned.head, 1.0, (0.0,) * tuned.head.classes, chosen, tuned.history)
         scores = self._answer(tuned, tuned.head, [row for own in groups for row in own])
         logits = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
         targets = np.repeat(classes, [len(own) for own in groups])
         temperature = fit_temperature(logits, targets)
         thresholds = choose_thresholds(softmax(logits / temperature, axis=1), targets, self._precision)
         head = cooled(tuned.head, temperature)
-        return Trained(tuned.blocks, head, temperature, thresholds, chosen, tuned.history)
+        return Trained(tuned.blocks, head, temperature, thresholds, _chosen(tuned), tuned.history)
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         """Scores of each clip's windows."""
@@ -167,6 +166,10 @@ class TuningRecipe:
         return np.concatenate(
             [np.asarray(network.predict_on_batch(self._windows.images[part].astype(np.float32))) for part in parts]
         )
+
+
+def _chosen(tuned: Learnt) -> dict[str, float]:
+    return {"best_epoch": tuned.best} if tuned.best else {}
 
 
 def _parts(

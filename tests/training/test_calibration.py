@@ -21,6 +21,14 @@ def test_the_temperature_that_was_put_in_is_found(temperature: float) -> None:
     assert fit_temperature(*sampled(temperature)) == pytest.approx(temperature, rel=0.05)
 
 
+def test_answers_that_are_all_right_do_not_make_scores_of_one() -> None:
+    targets = np.arange(60) % 4
+    logits = 3.0 * np.eye(4)[targets]
+    temperature = fit_temperature(logits, targets)
+    assert 0.3 < temperature < 1.0  # the likeliest is the least that there is
+    assert softmax(logits / temperature, axis=1).max() < 0.9999
+
+
 def test_a_cooled_heads_scores_are_those_of_its_divided_logits() -> None:
     rng = np.random.default_rng(0)
     layers = ((rng.normal(size=(6, 4)), rng.normal(size=4)), (rng.normal(size=(4, 3)), rng.normal(size=3)))

@@ -31,7 +31,7 @@ class Rote:
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         self.known = set(clips)
         head = Head(((np.zeros((1, 2), np.float32), np.zeros(2, np.float32)),))
-        return Trained((), head, 2.0, (0.0, 0.0), {"clips": len(clips)})
+        return Trained((), head, 2.0, (0.0, 0.0), {"clips": len(clips)}, notes=("By rote.",))
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         return {clip: np.array([[0.8, 0.2][:: 1 if self._says_a(clip) else -1]], np.float32) for clip in clips}
@@ -50,6 +50,7 @@ def test_what_is_judged_was_not_trained_on() -> None:
     assert (figures["temperature"], figures["thresholds"]) == (2.0, [0.0, 0.0])
     assert figures["accuracy"] == 0.5
     assert {answer["fold"] for answer in figures["answers"]} == {2}
+    assert figures["notes"][0] == "By rote."
 
 
 def test_scores_before_calibration_are_those_of_the_logits_that_were_not_divided() -> None:

@@ -126,6 +126,14 @@ def test_a_better_version_is_published_with_its_figures_and_a_running_server_tak
     assert not (good / PROMOTION_FILE).exists()
 
 
+def test_classes_that_only_the_version_there_knows_are_named(good: Path, data: Path, tmp_path: Path) -> None:
+    record = {TRAINING_FILE: json.dumps({"recordings": []})}
+    there = export_saved_model(network(data), ("owl", "unknown", "wren"), tmp_path / "there" / "1", extra=record)
+    done = promote(good, base_path_with(there, tmp_path), data)
+    assert done.exit_code == 0, done.output
+    assert "The candidate does not know owl, unknown, wren, which version 1 does" in done.output
+
+
 def test_a_version_that_is_no_better_is_refused_and_by_force_it_is_published_and_that_recorded(
     good: Path, bad: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from serving.export import export_saved_model
 from serving.layout import INT8_FILE, TRAINING_FILE
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
 from tests.training.test_promotion import network
+from training.datasets import find_clips
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +90,18 @@ def test_a_version_that_does_not_say_what_it_saw_is_compared_on_other_clips_than
     assert made.unseen is False
     assert 16 <= made.calibrated_on + made.clips <= CLIPS_EACH * len(CLASSES)
     assert len(BROKEN) == 2
+
+
+def test_a_clip_that_could_not_be_read_when_it_was_trained_is_not_what_it_is_compared_on(
+    base_path: Path, data: Path, cache: Path
+) -> None:
+    readable = [clip.source for clip in find_clips(data) if f"{clip.source}.wav" not in BROKEN]
+    (base_path / "1" / TRAINING_FILE).write_text(json.dumps({"recordings": readable}))
+    done = quantize(base_path, data, cache)
+    assert done.exit_code == 0, done.output
+    made = Int8.read(base_path / "1")
+    assert made.unseen is False
+    assert made.clips >= 10
 
 
 def test_too_little_agreement_is_refused_and_nothing_is_written(

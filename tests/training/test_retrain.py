@@ -107,6 +107,9 @@ def test_versions_count_up_a_run_that_reads_the_cache_says_the_same_and_plain_te
     assert json.loads(json.dumps(again["folds"])) == trained.report["folds"]
     assert again["unreadable"] == trained.report["unreadable"]
     assert sorted(path.name for path in trained.model_base_path.iterdir()) == ["1", "2"]
+    assert [one["published"] for one in (trained.report, again)] == [
+        str(trained.model_base_path / number) for number in ("1", "2")
+    ]
 
     segment = fit_segment(load_clip(data / "whistle" / "whistle-0.wav"))
     scores = []

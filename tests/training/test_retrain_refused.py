@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import soundfile
 import typer
+from rich.console import Console
 
 from tests.producers.sounds import noise
 from tests.training.conftest import QUIET, run_file
@@ -16,6 +18,7 @@ from training.datasets import DataError
 from training.head import train_head
 from training.retrain import retrain, run
 from training.settings import RetrainSettings
+from training.weights import WeightsError
 
 if TYPE_CHECKING:
     from tests.training.conftest import Trained
@@ -48,6 +51,21 @@ def test_what_a_user_can_mend_ends_with_status_2_and_says_how(
         run(RetrainSettings.read({**trained.settings, "model_base_path": None, "evaluate": "none", **options}))
     assert ended.value.exit_code == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_file_that_is_of_a_class_and_background_too_is_refused(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "room").symlink_to(data / "hum")
+    own = {"data": str(data), "background": str(tmp_path / "room"), "weights": "nowhere.npz", "evaluate": "none"}
+    with pytest.raises(DataError, match=r"hum-0.wav is of hum and background too; name other folders"):
+        retrain(RetrainSettings.read(own), QUIET)
+
+
+def test_options_of_the_other_method_are_named(data: Path, tmp_path: Path) -> None:
+    said = io.StringIO()
+    own = {"data": str(data), "weights": "nowhere.npz", "evaluate": "none", "epochs": 3, "augment": False}
+    with pytest.raises(WeightsError):
+        retrain(RetrainSettings.read(own), Console(file=said, width=200))
+    assert "Without --method finetune these do nothing: --epochs, --augment\n" in said.getvalue()
 
 
 def test_a_report_that_cannot_be_written_in_the_end_is_printed(

@@ -145,5 +145,7 @@ def test_with_few_recordings_kept_out_nothing_is_calibrated_by_them(
         trained = recipe.train(recipe.clips, names)
     assert [line["recordings"] < 10 for line in lines if "not calibrated" in line["event"]] == [True]
     assert (trained.temperature, trained.thresholds) == (1.0, (0.0,) * len(names))
+    (note,) = trained.notes
+    assert note.startswith("Scores are not calibrated")
     # Of background the padded tail is not judged.
     assert [len(scores) for scores in recipe.scores(trained, long).values()] == [2, 1]
