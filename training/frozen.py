@@ -80,12 +80,12 @@ class FrozenRecipe:
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         """Scores of each clip's windows."""
-        rows: dict[Clip, NDArray[np.float32]] = {}
+        scores: dict[Clip, NDArray[np.float32]] = {}
         for clip in clips:
             features = self._features[clip]
             judged = judged_windows(clip, features.roles.heard, features.roles.whole)
-            rows[clip] = trained.head.scores(features.heard[:judged])
-        return rows
+            scores[clip] = trained.head.scores(features.heard[:judged])
+        return scores
 
     def done(self) -> None:
         """Features stay for the next run."""

@@ -117,7 +117,7 @@ class TuningRecipe:
         if recordings >= LEAST_CALIBRATING:
             return self._calibrated(tuned, kept, truths)
         log.warning("scores are not calibrated: too few recordings were kept out", recordings=recordings)
-        note = f"Scores are not calibrated, and no label is {UNKNOWN}: {recordings} recordings were kept out for it."
+        note = f"Scores are not calibrated, and have no thresholds: {recordings} recordings were kept out for it."
         thresholds = (0.0,) * tuned.head.classes
         return Trained(tuned.blocks, tuned.head, 1.0, thresholds, _chosen(tuned), tuned.history, (note,))
 
@@ -149,8 +149,8 @@ class TuningRecipe:
         clips = list(clips)
         if not clips:
             return {}
-        own = [(clip, self._windows.rows[clip]) for clip in clips]
-        rows = [one.heard[: judged_windows(clip, one.roles.heard, one.roles.whole)] for clip, one in own]
+        windows = [(clip, self._windows.rows[clip]) for clip in clips]
+        rows = [one.heard[: judged_windows(clip, one.roles.heard, one.roles.whole)] for clip, one in windows]
         scores = self._answer(trained, trained.head, [row for own in rows for row in own])
         ends = np.cumsum([len(own) for own in rows])
         return dict(zip(clips, np.split(scores, ends[:-1]), strict=True))
