@@ -26,7 +26,7 @@ from tensorflow_serving.apis import (
 from local.ports import free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MODEL = "earshot"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -92,15 +92,18 @@ def _states(channel: grpc.Channel) -> dict[int, str]:
 
 
 @contextmanager
-def serve(base_path: Path | None, *options: str) -> Iterator[Server]:
-    """A server with a version available; without a base path it serves the starter model."""
+def serve(base_path: Path | None, *options: str, variables: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A server with a version available; without a base path it serves the starter model.
+
+    variables: of its environment, besides this process's own.
+    """
     port, rest_api_port = free_ports(2)
     command = [sys.executable, "-m", "serving", "--port", str(port), "--rest-api-port", str(rest_api_port), *options]
     if base_path:
         command += ["--model-base-path", str(base_path)]
     started = time.perf_counter()
     with (
-        subprocess.Popen(command, stderr=subprocess.DEVNULL) as process,
+        subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **(variables or {})}) as process,
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         try:

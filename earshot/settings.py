@@ -144,11 +144,18 @@ def _resembles(name: str, known: list[str]) -> bool:
 
 
 def settings_table(cls: type[Settings]) -> list[tuple[str, str, str, str]]:
-    """A row for each setting of `cls`: variable, option, default, description. The docs' tables are made from it."""
+    """A row for each setting of `cls`: variable, option, default, description. The docs' tables are made from it.
+
+    The option of what is done by default is the one that leaves it undone.
+    """
     return [
-        (cls.variable(name), cls.option(name), _shown(field.default), field.description or "")
+        (cls.variable(name), _changing(cls.option(name), field.default), _shown(field.default), field.description or "")
         for name, field in cls.model_fields.items()
     ]
+
+
+def _changing(option: str, default: object) -> str:
+    return f"--no-{option.removeprefix('--')}" if default is True else option
 
 
 def _shown(default: object) -> str:

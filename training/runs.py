@@ -18,6 +18,7 @@ from pathlib import Path  # noqa: TC003 - typer reads the annotation
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -56,17 +57,28 @@ def write_run(report: Mapping[str, Any], runs: Path) -> Path:
 
 
 def compared(reports: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:
-    """A row for each run by its name: the figures of all folds as one, and the settings in which the runs differ."""
+    """A row for each run by its name: its folds, the figures of all of these as one, and the settings that differ.
+
+    Figures of other folds than another run's are no comparison. False accepts an hour are of recorded background, then
+    of generated one.
+    """
     settings = [one["settings"] for one in reports.values()]
     names = sorted({name for each in settings for name in each} - ELSEWHERE)
     differing = [name for name in names if len({json.dumps(each.get(name)) for each in settings}) > 1]
     for run, report in reports.items():
         own = report["pooled"] or report.get("held_out")
-        figures = ("-", "-", "-")
+        folds = ",".join(report["folds"]) or ("held out" if own else "-")
+        figures = ("-", "-", "-", "-")
         if own:
-            figures = (f"{own['accuracy']:.1%}", f"{own['clip_accuracy']:.1%}", f"{own['calibration']['ece']:.3f}")
+            heard = (own.get("background"), own.get("generated_background"))
+            figures = (
+                f"{own['accuracy']:.1%}",
+                f"{own['clip_accuracy']:.1%}",
+                f"{own['calibration']['ece']:.3f}",
+                "\n".join(f"{one['false_accepts_per_hour']:.0f}" for one in heard if one) or "-",
+            )
         said = "\n".join(f"{name} {_said(report['settings'].get(name))}" for name in differing)
-        yield (run, str(report["clips"]), *figures, said)
+        yield (run, str(report["clips"]), folds, *figures, said)
 
 
 def _said(setting: object) -> str:
@@ -83,13 +95,13 @@ def main(runs: Annotated[Path, typer.Argument(help="Folder that `earshot retrain
             reports[file.parent.name] = json.loads(file.read_text(encoding="utf-8"))
     if not reports:
         raise fail(f"{runs} holds no run; `earshot retrain --run-dir {runs}` writes one")
+    figures = ("clips", "folds", "first\n3 s", "whole\nclip", "ECE", "false\n/hour")
     table = Table(
         Column("run", no_wrap=True),
-        "clips",
-        "first 3 s",
-        "whole clip",
-        "ECE",
+        *(Column(name, no_wrap=True) for name in figures),
         Column("settings that differ", overflow="fold"),
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     for row in compared(reports):
         table.add_row(*row)

@@ -108,3 +108,13 @@ def test_the_table_for_the_docs_has_every_setting_with_its_default() -> None:
     table = settings_table(LampSettings)
     assert ("EARSHOT_LAMP_BRIGHTNESS", "--brightness", "5", "Brightness, from 0 to 10.") in table
     assert [row[0] for row in table] == [LampSettings.variable(name) for name in LampSettings.model_fields]
+
+
+def test_the_table_for_the_docs_has_the_option_that_changes_what_is_done_by_default() -> None:
+    class RoomSettings(LampSettings, env_prefix="EARSHOT_ROOM_"):
+        heated: bool = Field(True, description="Heat the room.")
+        locked: bool = Field(False, description="Lock the door.")
+
+    options = {row[0]: row[1:3] for row in settings_table(RoomSettings)}
+    assert options["EARSHOT_ROOM_HEATED"] == ("--no-heated", "True")
+    assert options["EARSHOT_ROOM_LOCKED"] == ("--locked", "False")

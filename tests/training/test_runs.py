@@ -27,7 +27,7 @@ def report(accuracy: float = 0.5, **settings: Any) -> dict[str, Any]:
         "class_names": CLASSES,
         "clips": 24,
         "unreadable": [],
-        "folds": {},
+        "folds": {"1": pooled, "2": pooled},
         "pooled": pooled,
         "learning_curves": [{"epoch": 1, "loss, fold 1": 2.0}],
         "seconds": {"weights": 1.0},
@@ -38,7 +38,7 @@ def report(accuracy: float = 0.5, **settings: Any) -> dict[str, Any]:
 
 def written(one: dict[str, Any], runs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with monkeypatch.context() as patch:  # a page of so short a report cannot be drawn
-        patch.setattr("training.report.page", lambda run: page({**run, "pooled": None}))
+        patch.setattr("training.report.page", lambda run: page({**run, "folds": {}, "pooled": None}))
         return write_run(one, runs)
 
 
@@ -78,14 +78,30 @@ def test_a_folder_that_cannot_be_finished_is_not_there(tmp_path: Path, monkeypat
 
 
 def test_runs_are_compared_by_their_figures_and_by_the_settings_in_which_they_differ() -> None:
-    rows = list(compared({"a": report(), "b": report(0.75, seed=4, report="b"), "c": {**report(), "pooled": None}}))
+    nothing: dict[str, Any] = {"folds": {}, "pooled": None}
+    rows = list(compared({"a": report(), "b": report(0.75, seed=4, report="b"), "c": {**report(), **nothing}}))
     assert rows == [
-        ("a", "24", "50.0%", "62.5%", "0.125", "seed 3"),
-        ("b", "24", "75.0%", "62.5%", "0.125", "seed 4"),
-        ("c", "24", "-", "-", "-", "seed 3"),
+        ("a", "24", "1,2", "50.0%", "62.5%", "0.125", "-", "seed 3"),
+        ("b", "24", "1,2", "75.0%", "62.5%", "0.125", "-", "seed 4"),
+        ("c", "24", "-", "-", "-", "-", "-", "seed 3"),
     ]
     rows = list(compared({"a": report(taps=""), "b": report(taps="mixed3", learning_rate=0.1)}))
     assert [row[-1] for row in rows] == ["learning_rate -\ntaps -", "learning_rate 0.1\ntaps mixed3"]
+
+
+def test_runs_are_compared_by_their_false_accepts_of_recorded_and_of_generated_background() -> None:
+    quiet = report()
+    loud = report()
+    quiet["pooled"]["generated_background"] = {"false_accepts_per_hour": 0.0}
+    loud["pooled"]["background"] = {"false_accepts_per_hour": 139.6}
+    loud["pooled"]["generated_background"] = {"false_accepts_per_hour": 12.2}
+    assert [row[6] for row in compared({"quiet": quiet, "loud": loud, "neither": report()})] == ["0", "140\n12", "-"]
+
+
+def test_a_run_that_only_published_is_compared_by_the_folds_that_its_model_never_saw() -> None:
+    one = report()
+    (row,) = compared({"a": {**one, "folds": {}, "pooled": None, "held_out": one["pooled"]}})
+    assert row[2:4] == ("held out", "50.0%")
 
 
 def test_the_command_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
