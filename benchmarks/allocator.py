@@ -13,29 +13,14 @@ import statistics
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import grpc
-
-from benchmarks.loads import Seen, ask
-from benchmarks.servers import Server, request, serve
+from benchmarks.servers import serve
+from benchmarks.serving import over_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tensorflow_serving.apis import predict_pb2
+    from benchmarks.loads import Seen
 
 SETTINGS = {"pool": "0", "system": "1"}
 """TF_ONEDNN_USE_SYSTEM_ALLOCATOR of each server."""
-
-
-def client_of(server: Server, asked: predict_pb2.PredictRequest) -> Callable[[], Callable[[], object]]:
-    """Makes what a client with a connection of its own calls."""
-
-    def client() -> Callable[[], object]:
-        channel = grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)])
-        own = server.through(channel)
-        return lambda: own.predict(asked)
-
-    return client
 
 
 def main() -> None:
@@ -52,14 +37,13 @@ def main() -> None:
             for name, value in SETTINGS.items()
         }
         for images, clients in ((1, 1), (1, 4), (1, 16), (16, 1), (16, 4), (1, 1)):
-            asked = request(batch=images)
-            asked.output_filter.append("scores")
+            loads = {name: over_grpc(server, images) for name, server in servers.items()}
             seen: dict[str, list[Seen]] = {name: [] for name in servers}
-            for server in servers.values():
-                ask(client_of(server, asked), clients, options.seconds)
+            for load in loads.values():
+                load(clients, options.seconds)
             for _ in range(options.rounds):
-                for name, server in servers.items():
-                    seen[name].append(ask(client_of(server, asked), clients, options.seconds, images))
+                for name, load in loads.items():
+                    seen[name].append(load(clients, options.seconds))
             cells = []
             for own in seen.values():
                 rate = statistics.median(each.images_s for each in own)
