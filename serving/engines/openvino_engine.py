@@ -5,9 +5,7 @@ OpenVINO is quicker than TensorFlow on a CPU the fewer bits it is given (`python
 
 from __future__ import annotations
 
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +14,9 @@ import openvino as ov
 
 from serving.engines.conversion import Kind, convert
 from serving.engines.int8 import Int8, quantised
-from serving.modelserver.errors import invalid
+from serving.engines.openvino_network import CompiledNetwork, short_of_memory
+from serving.failures import CannotLoadNow
+from serving.modelserver.errors import ServingError
 from serving.saved_model import read_signatures
 
 if TYPE_CHECKING:
@@ -77,33 +77,21 @@ class OpenVinoEngine:
         stop: ends a conversion when it is set. Raises CannotRun, NotQuantised, CannotConvert, CannotLoadNow,
         AnswersDiffer, or OSError where the cache cannot be written.
         """
-        core = ov.Core()
         if precision is Precision.BF16 and not computes_bf16():
             raise CannotRun("this CPU does not compute in bfloat16; serve with --precision f32 or int8")
         if precision is Precision.INT8 and calibration is None:
             calibration = Int8.read(version_dir).calibration
         self._converted = convert(version_dir, cache, stop)
         self.signature_defs = read_signatures(version_dir)
-        network = core.read_model(self._converted.network)
-        if precision is Precision.INT8 and calibration is not None:
-            network = quantised(network, calibration)
-        self._compiled = core.compile_model(
-            network,
-            _DEVICE,
-            {
-                # Streams, each with threads of its own: a batch is divided among them, which nothing has to wait for.
-                "PERFORMANCE_HINT": "THROUGHPUT",
-                # On one core each they wait where another process has that core, though others be idle.
-                "ENABLE_CPU_PINNING": False,
-                # Without it OpenVINO takes bfloat16 by itself where the CPU has it.
-                "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BF16 else "f32",
-                **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
-            },
-        )
-        self._streams: int = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._pool = ThreadPoolExecutor(self._streams, "spectrograms")
-        self._idle: deque[ov.InferRequest] = deque()
-        self._require_near(precision)
+        path = self._converted.network
+        try:
+            self._network = CompiledNetwork(lambda: _compiled(path, precision, calibration, threads))
+            self._pool = ThreadPoolExecutor(self._network.streams, "spectrograms")
+            self._require_near(precision)
+        except (RuntimeError, ServingError) as error:
+            if short_of_memory(error):
+                raise CannotLoadNow(str(error)) from error
+            raise
 
     def run(
         self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
@@ -115,10 +103,7 @@ class OpenVinoEngine:
         takes = self._converted.signatures[signature]
         values = inputs[takes.name]
         if not set(outputs) <= self._converted.repeated.keys():
-            try:
-                computed = self._compute(self._images(values) if takes.kind is Kind.SOUND else values)
-            except RuntimeError as error:  # OpenVINO has no other, whatever is wrong
-                raise invalid(f"OpenVINO cannot run the model on this: {error}") from error
+            computed = self._compute(self._images(values) if takes.kind is Kind.SOUND else values)
         return {
             name: computed[name] if name in self._converted.computed else self._repeat(name, len(values))
             for name in outputs
@@ -127,38 +112,13 @@ class OpenVinoEngine:
     def close(self) -> None:
         """Let go of the network's memory; nothing may run any more."""
         self._pool.shutdown()
-        self._idle.clear()
-        del self._compiled
+        self._network.close()
 
     def _compute(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """What the network computes of uint8 [batch, mels, frames, channels], by output: float32 [batch, ...]."""
         if not len(images):  # which OpenVINO refuses
             return {name: rows[:0] for name, rows in self._converted.answers.items()}
-        parts = np.array_split(images, min(len(images), self._streams))
-        requests = [self._request() for _ in parts]
-        try:
-            for request, part in zip(requests, parts, strict=True):
-                request.start_async([part], share_inputs=True)
-            for request in requests:
-                request.wait()
-        except RuntimeError:
-            for request in requests:  # they read the parts until they have ended
-                with suppress(RuntimeError):
-                    request.wait()
-            raise
-        answers = {
-            name: np.concatenate([request.get_output_tensor(number).data for request in requests])
-            for number, name in enumerate(self._converted.computed)
-        }
-        self._idle.extend(requests)
-        return answers
-
-    def _request(self) -> ov.InferRequest:
-        """One that nobody uses. There are as many as were ever needed at once; OpenVINO lets them queue."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._compiled.create_infer_request()
+        return dict(zip(self._converted.computed, self._network.compute(images), strict=True))
 
     def _images(self, pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
         """Spectrograms uint8 [batch, mels, frames, channels] of int16 [batch, samples]."""
@@ -185,3 +145,24 @@ class OpenVinoEngine:
                 f"in {precision} its answers are up to {apart:.5f} from the SavedModel's, and at most "
                 f"{BOUNDS[precision]} is rounding; serve it with {other}"
             )
+
+
+def _compiled(path: Path, precision: Precision, calibration: Calibration | None, threads: int) -> ov.CompiledModel:
+    """The converted network at `path`, compiled for a precision."""
+    core = ov.Core()
+    network = core.read_model(path)
+    if precision is Precision.INT8 and calibration is not None:
+        network = quantised(network, calibration)
+    return core.compile_model(
+        network,
+        _DEVICE,
+        {
+            # Streams, each with threads of its own: a batch is divided among them, which nothing has to wait for.
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            # On one core each they wait where another process has that core, though others be idle.
+            "ENABLE_CPU_PINNING": False,
+            # Without it OpenVINO takes bfloat16 by itself where the CPU has it.
+            "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BF16 else "f32",
+            **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
+        },
+    )

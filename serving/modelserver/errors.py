@@ -34,6 +34,17 @@ def unavailable(message: str) -> ServingError:
     return ServingError(grpc.StatusCode.UNAVAILABLE, message)
 
 
+def exhausted(message: str) -> ServingError:
+    """Memory does not suffice for the request, at present or at all."""
+    return ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+
+
+def unexpected(error: Exception) -> ServingError:
+    """What the client is told of an error that nobody foresaw."""
+    message = f"{type(error).__name__}: {error}"
+    return exhausted(message) if isinstance(error, MemoryError) else ServingError(grpc.StatusCode.INTERNAL, message)
+
+
 def status_code(number: int) -> grpc.StatusCode:
     """The gRPC status code of a TensorFlow error code: both follow the same table."""
     return next((code for code in grpc.StatusCode if code.value[0] == number), grpc.StatusCode.UNKNOWN)

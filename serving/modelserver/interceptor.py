@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from earshot.logs import get_log
-from serving.modelserver.errors import ServingError
+from serving.modelserver.errors import ServingError, unexpected
 from serving.modelserver.metrics import APIS
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def _answering(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any
             raise
         except Exception as error:
             log.exception("request failed")
-            await context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}"[:MOST_DETAILS])
+            told = unexpected(error)
+            await context.abort(told.code, told.message[:MOST_DETAILS])
 
     return call
 

@@ -17,7 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from earshot.logs import get_log
 from earshot.tfserving import messages
-from serving.modelserver.errors import ServingError, invalid, unavailable
+from serving.modelserver.errors import ServingError, invalid, unavailable, unexpected
 from serving.modelserver.inference import LIGHT_BYTES
 from serving.modelserver.model_service import model_status
 from serving.modelserver.prediction_service import SIGNATURE_FIELD, model_metadata
@@ -125,7 +125,7 @@ class RestApi:
             raise
         except Exception as error:
             log.exception("request failed")
-            return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=500)
+            return _refused(unexpected(error))
 
     async def _answered(self, request: web.Request) -> str:
         """The JSON that answers any request; raises ServingError."""

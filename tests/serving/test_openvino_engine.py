@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -19,7 +23,6 @@ from tests.serving.conftest import CLASS_NAMES, THRESHOLDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -146,6 +149,66 @@ def test_what_the_network_cannot_take_is_refused_and_the_engine_goes_on(quantise
         engine.run("serving_default", {"spectrogram": np.zeros((5, 64, 301, 3), np.uint8)}, ["scores"])
     assert failure.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert len(engine.run("serving_default", asked("serving_default", 5), ["scores"])["scores"]) == 5
+
+
+@contextmanager
+def memory_short(more: int) -> Iterator[None]:
+    """Within, this process gets no more than so many bytes of address space besides what it has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_batch_that_memory_does_not_suffice_for_is_no_fault_of_the_request_and_leaves_nothing_behind(
+    quantised: Path, own: TensorFlowEngine, cache: Path
+) -> None:
+    engine = OpenVinoEngine(quantised, Precision.F32, cache)
+    small, large = asked("serving_default", 5), {"spectrogram": np.zeros((4000, 128, 301, 3), np.uint8)}
+    wanted = own.run("serving_default", small, ["scores"])["scores"]
+    for _ in range(3):
+        with memory_short(300_000_000), pytest.raises(ServingError, match="Failed to allocate") as failure:
+            engine.run("serving_default", large, ["scores"])
+        assert failure.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for _ in range(4):  # through each stream
+            scores = engine.run("serving_default", small, ["scores"])["scores"]
+            np.testing.assert_allclose(scores, wanted, atol=BOUNDS[Precision.F32])
+
+
+def test_whoever_is_answered_beside_a_batch_that_memory_does_not_suffice_for_is_answered_right_or_refused(
+    quantised: Path, own: TensorFlowEngine, cache: Path
+) -> None:
+    engine = OpenVinoEngine(quantised, Precision.F32, cache)
+    small, large = asked("serving_default", 5), {"spectrogram": np.zeros((4000, 128, 301, 3), np.uint8)}
+    wanted = own.run("serving_default", small, ["scores"])["scores"]
+    over = threading.Event()
+    answered: list[NDArray[np.float32]] = []
+    refused: set[grpc.StatusCode] = set()
+
+    def ask() -> None:
+        while not over.is_set():
+            try:
+                answered.append(engine.run("serving_default", small, ["scores"])["scores"])
+            except ServingError as error:
+                refused.add(error.code)
+
+    with ThreadPoolExecutor(3) as pool:
+        beside = [pool.submit(ask) for _ in range(3)]
+        try:
+            for _ in range(3):
+                with memory_short(300_000_000), pytest.raises(ServingError, match="Failed to allocate"):
+                    engine.run("serving_default", large, ["scores"])
+        finally:
+            over.set()
+    for each in beside:
+        each.result()
+    assert refused <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert answered
+    for scores in answered:
+        np.testing.assert_allclose(scores, wanted, atol=BOUNDS[Precision.F32])
 
 
 def test_8_bits_are_refused_without_what_they_need_and_the_message_names_the_command(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import urllib.error
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -10,6 +13,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2
 
 from earshot.spectrogram import spectrogram
+from serving.engines.tensorflow_engine import TensorFlowEngine
 from tests.serving.conftest import CLASS_NAMES, Served, predict_request, serve
 from tests.serving.test_export import sample_segments
 
@@ -227,3 +231,26 @@ def test_mutated_requests_get_an_error_or_an_answer_and_the_server_goes_on(serve
     assert grpc.StatusCode.INVALID_ARGUMENT in codes
     assert not codes & {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
     assert served.predict(spectrogram=IMAGE).model_spec.version.value == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [
+        (MemoryError("Unable to allocate 9 GiB"), grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+        (KeyError("scores"), grpc.StatusCode.INTERNAL, 500),
+    ],
+)
+def test_what_nobody_foresaw_is_told_apart_by_whether_memory_was_short(
+    served: Served, monkeypatch: pytest.MonkeyPatch, error: Exception, code: grpc.StatusCode, status: int
+) -> None:
+    def failing(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(TensorFlowEngine, "run", failing)
+    assert refused(lambda: served.predict(spectrogram=IMAGE)) == (code, f"{type(error).__name__}: {error}")
+    url = served.metrics_url.replace("/monitoring/prometheus/metrics", "/v1/models/earshot:predict")
+    body = json.dumps({"instances": IMAGE.tolist()}).encode()
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(url, body, timeout=30)
+    assert caught.value.code == status
+    assert json.load(caught.value) == {"error": f"{type(error).__name__}: {error}"}
