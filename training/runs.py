@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from contextlib import suppress
 from itertools import count
 from pathlib import Path  # noqa: TC003 - typer reads the annotation
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +20,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from earshot.command import APP, fail
 
@@ -57,28 +57,31 @@ def write_run(report: Mapping[str, Any], runs: Path) -> Path:
 
 
 def compared(reports: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:
-    """A row for each run by its name: its folds, the figures of all of these as one, and the settings that differ.
+    """A row for each run by its name: its folds, and the figures of all of these as one.
 
     Figures of other folds than another run's are no comparison. False accepts an hour are of recorded background, then
     of generated one.
     """
-    settings = [one["settings"] for one in reports.values()]
-    names = sorted({name for each in settings for name in each} - ELSEWHERE)
-    differing = [name for name in names if len({json.dumps(each.get(name)) for each in settings}) > 1]
     for run, report in reports.items():
         own = report["pooled"] or report.get("held_out")
-        folds = ",".join(report["folds"]) or ("held out" if own else "-")
-        figures = ("-", "-", "-", "-")
-        if own:
-            heard = (own.get("background"), own.get("generated_background"))
-            figures = (
-                f"{own['accuracy']:.1%}",
-                f"{own['clip_accuracy']:.1%}",
-                f"{own['calibration']['ece']:.3f}",
-                "\n".join(f"{one['false_accepts_per_hour']:.0f}" for one in heard if one) or "-",
-            )
-        said = "\n".join(f"{name} {_said(report['settings'].get(name))}" for name in differing)
-        yield (run, str(report["clips"]), folds, *figures, said)
+        if not own:
+            yield (run, *"------")
+            continue
+        heard = {"recorded": own.get("background"), "generated": own.get("generated_background")}
+        false = [f"{one['false_accepts_per_hour']:.0f} {kind}" for kind, one in heard.items() if one]
+        yield (
+            *(run, ",".join(report["folds"]) or "held out", str(own["clips"])),
+            *(f"{own['accuracy']:.1%}", f"{own['clip_accuracy']:.1%}", f"{own['calibration']['ece']:.3f}"),
+            "\n".join(false) or "-",
+        )
+
+
+def differing(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Of each run, the settings in which the runs differ."""
+    settings = {run: report["settings"] for run, report in reports.items()}
+    names = sorted({name for own in settings.values() for name in own} - ELSEWHERE)
+    differ = [name for name in names if len({json.dumps(own.get(name)) for own in settings.values()}) > 1]
+    return {run: ", ".join(f"{name} {_said(own.get(name))}" for name in differ) for run, own in settings.items()}
 
 
 def _said(setting: object) -> str:
@@ -86,26 +89,37 @@ def _said(setting: object) -> str:
     return "-" if setting is None or setting == "" else str(setting)
 
 
+def _read(file: Path) -> dict[str, Any] | None:
+    """The report of a run; None where it is none, such as an evaluation's."""
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return report if isinstance(report, dict) and {"started", "settings", "folds"} <= report.keys() else None
+
+
 @app.command()
 def main(runs: Annotated[Path, typer.Argument(help="Folder that `earshot retrain --run-dir` wrote to.")]) -> None:
     """List the runs in a folder, the oldest first: how good each is, and in which settings they differ."""
-    reports: dict[str, Any] = {}
-    for file in sorted(runs.glob("*/report.json")):
-        with suppress(ValueError):
-            reports[file.parent.name] = json.loads(file.read_text(encoding="utf-8"))
+    if not runs.is_dir():
+        raise fail(f"{runs} is no folder; `earshot retrain --run-dir FOLDER` writes runs into one")
+    files = {file.parent.name: _read(file) for file in sorted(runs.glob("*/report.json"))}
+    reports = {name: report for name, report in files.items() if report}
+    console = Console()
+    for name in sorted(files.keys() - reports.keys()):
+        console.print(Text(f"{name} is left out: its report.json is not that of a run"))
     if not reports:
         raise fail(f"{runs} holds no run; `earshot retrain --run-dir {runs}` writes one")
-    figures = ("clips", "folds", "first\n3 s", "whole\nclip", "ECE", "false\n/hour")
-    table = Table(
-        Column("run", no_wrap=True),
-        *(Column(name, no_wrap=True) for name in figures),
-        Column("settings that differ", overflow="fold"),
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
+    names = ("run", "folds", "clips", "first 3 s", "whole clip", "ECE", "false/hour")
+    table = Table(*(Column(name, no_wrap=True) for name in names), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in compared(reports):
-        table.add_row(*row)
-    Console().print(table)
+        table.add_row(*map(Text, row))
+    console.print(table)
+    differences = differing(reports)
+    if any(differences.values()):
+        console.print("In which settings they differ:")
+        for name, said in differences.items():
+            console.print(Text(f"{name}  {said}"))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class OpenVinoEngine:
 
         threads: of OpenVINO, 0 is one for each core. calibration: for 8 bits; None is what the version brings.
         stop: ends a conversion when it is set. Raises CannotRun, NotQuantised, CannotConvert, CannotLoadNow,
-        AnswersDiffer, or OSError where the cache cannot be written.
+        AnswersDiffer, OSError where the cache cannot be written, or what else OpenVINO fails with.
         """
         if precision is Precision.BF16 and not computes_bf16():
             raise CannotRun("this CPU does not compute in bfloat16; serve with --precision f32 or int8")
@@ -87,7 +87,11 @@ class OpenVinoEngine:
         try:
             self._network = CompiledNetwork(lambda: _compiled(path, precision, calibration, threads))
             self._pool = ThreadPoolExecutor(self._network.streams, "spectrograms")
-            self._require_near(precision)
+            try:
+                self._require_near(precision)
+            except BaseException:
+                self.close()
+                raise
         except (RuntimeError, ServingError) as error:
             if short_of_memory(error):
                 raise CannotLoadNow(str(error)) from error
@@ -98,7 +102,7 @@ class OpenVinoEngine:
     ) -> dict[str, NDArray[Any]]:
         """The outputs asked for, by name, of checked inputs by name; several threads may call it at once.
 
-        Raises ServingError where the network cannot take the inputs.
+        Raises ServingError where the network cannot take the inputs, or fails: see `CompiledNetwork.compute`.
         """
         takes = self._converted.signatures[signature]
         values = inputs[takes.name]

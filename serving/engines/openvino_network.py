@@ -1,8 +1,9 @@
 """A network that OpenVINO has compiled: batches in, outputs out, by several threads at once.
 
-Where it fails while it computes, as when memory is short, what it answers next may be of the images before: OpenVINO
-leaves half of its state behind. So it is then given up, with all that was computed beside it, and compiled anew for the
-next batch.
+Where it fails while it computes, as when memory is short, OpenVINO leaves half of its state behind, and its next
+answers may be rows of the images before. So it is then given up, and compiled anew a little later, when memory may be
+less short: OpenVINO can end the process where it gets none while it compiles. Until then whoever asks is told to ask
+again.
 """
 
 from __future__ import annotations
@@ -11,24 +12,33 @@ import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
 
+from earshot.logs import get_log
 from serving.modelserver.errors import ServingError, exhausted, invalid, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import openvino as ov
     from numpy.typing import NDArray
 
+log = get_log(__name__)
+
+PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
+"""Before each attempt to compile a network anew that was given up; the last one again and again."""
 _NO_MEMORY = (
-    *("Failed to allocate", "bad_alloc", "could not allocate"),
-    *("Cannot allocate memory", "Resource temporarily unavailable"),
+    "failed to allocate",
+    "bad_alloc",
+    "could not allocate",
+    "can't alloc",
+    "cannot allocate memory",
+    "resource temporarily unavailable",
 )
-"""What OpenVINO, C++ and oneDNN say where there is not enough, or none for another thread."""
+"""What OpenVINO, and what it is made of, says where there is no memory, or none for another thread; in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,39 +58,47 @@ class _Compiled:
 class CompiledNetwork:
     """Computes batches, each divided among OpenVINO's streams."""
 
-    def __init__(self, compiled: Callable[[], ov.CompiledModel]) -> None:
-        """compiled: compiles the network, now and whenever it has failed; RuntimeError says that it cannot."""
-        self._compile = compiled
+    def __init__(self, compiled: Callable[[], ov.CompiledModel], pauses_s: Sequence[float] = PAUSES_S) -> None:
+        """compiled: compiles the network, now and after each failure; RuntimeError says that it cannot."""
+        self._compile, self._pauses_s = compiled, pauses_s
         self._lock = threading.Lock()
+        self._closed = threading.Event()
         self._current: _Compiled | None = _Compiled(compiled())
         self.streams: int = self._current.model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        """Batches that are best computed at once."""
+        """Parts of batches that are best computed at once."""
 
     def compute(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Each output, [batch, ...], of at least one image, [batch, mels, frames, channels]; raises ServingError."""
-        compiled = self._ready()
+        """Each output, [batch, ...], of at least one image, [batch, mels, frames, channels].
+
+        Raises ServingError: INVALID_ARGUMENT where the network does not take such images, RESOURCE_EXHAUSTED where
+        memory does not suffice, UNAVAILABLE where it is about to be compiled anew.
+        """
+        compiled = self._current
+        if compiled is None:
+            raise unavailable("OpenVINO failed on another request, and is being started anew; ask again")
         parts = np.array_split(images, min(len(images), self.streams))
-        requests = [compiled.request() for _ in parts]
+        started: list[ov.InferRequest] = []
+        try:
+            requests = [compiled.request() for _ in parts]
+        except RuntimeError as error:  # OpenVINO has no other, whatever is wrong
+            raise self._failed(compiled, started, error) from error
         try:
             for request, part in zip(requests, parts, strict=True):
                 request.start_async([part], share_inputs=True)
-        except RuntimeError as error:  # OpenVINO has no other, whatever is wrong; here it is the images' shape
-            _finish(requests)
-            raise invalid(f"OpenVINO cannot run the model on this: {error}") from error
-        try:
-            for request in requests:
+                started.append(request)
+            for request in started:
                 request.wait()
         except RuntimeError as error:
-            self._give_up(compiled)
-            _finish(requests)
-            raise _failure(error) from error
+            if started or short_of_memory(error):
+                raise self._failed(compiled, started, error) from error
+            raise invalid(f"OpenVINO cannot run the model on this: {error}") from error  # and has begun nothing
         outputs = [
             [request.get_output_tensor(number).data for request in requests]
             for number in range(len(compiled.model.outputs))
         ]
         answered = [[len(rows) for rows in output] for output in outputs]
         if self._current is not compiled or answered != [[len(part) for part in parts]] * len(outputs):
-            self._give_up(compiled)
+            self._give_up(compiled, "rows of other images")
             raise unavailable("OpenVINO failed on another request at the same time; ask again")
         joined = [np.concatenate(output) for output in outputs]
         compiled.idle.extend(requests)
@@ -88,35 +106,42 @@ class CompiledNetwork:
 
     def close(self) -> None:
         """Let go of the network's memory; nothing may run any more."""
+        self._closed.set()
         self._current = None
 
-    def _ready(self) -> _Compiled:
-        with self._lock:
-            if self._current is None:
-                try:
-                    self._current = _Compiled(self._compile())
-                except RuntimeError as error:
-                    raise _failure(error) from error
-            return self._current
+    def _failed(self, compiled: _Compiled, started: Sequence[ov.InferRequest], error: RuntimeError) -> ServingError:
+        """Give the network up, wait until nothing reads the images any more, and return what the client is told."""
+        self._give_up(compiled, str(error))
+        for request in started:
+            with suppress(RuntimeError):
+                request.wait()
+        message = f"OpenVINO failed: {error}"
+        return exhausted(message) if short_of_memory(error) else ServingError(grpc.StatusCode.INTERNAL, message)
 
-    def _give_up(self, compiled: _Compiled) -> None:
-        with self._lock:
-            if self._current is compiled:
-                self._current = None
+    def _give_up(self, compiled: _Compiled, why: str) -> None:
+        with self._lock:  # two may find it broken at once
+            if self._current is not compiled:
+                return
+            self._current = None
+        log.warning("OpenVINO failed: its network is compiled anew", error=why)
+        threading.Thread(target=self._compile_anew, name="recompile", daemon=True).start()
+
+    def _compile_anew(self) -> None:
+        attempt = 0
+        while not self._closed.wait(self._pauses_s[min(attempt, len(self._pauses_s) - 1)]):
+            try:
+                compiled = _Compiled(self._compile())
+            except RuntimeError as error:
+                attempt += 1
+                log.warning("OpenVINO cannot compile its network anew: it is tried again", error=str(error))
+                continue
+            with self._lock:
+                if not self._closed.is_set():
+                    self._current = compiled
+            return
 
 
 def short_of_memory(error: Exception) -> bool:
     """Whether OpenVINO failed for want of memory: only the text of its error tells."""
-    return any(said in str(error) for said in _NO_MEMORY)
-
-
-def _failure(error: RuntimeError) -> ServingError:
-    message = f"OpenVINO failed: {error}"
-    return exhausted(message) if short_of_memory(error) else ServingError(grpc.StatusCode.INTERNAL, message)
-
-
-def _finish(requests: list[Any]) -> None:
-    """Wait until all have ended, however they end: they read the images until then."""
-    for request in requests:
-        with suppress(RuntimeError):
-            request.wait()
+    text = str(error).lower()
+    return any(said in text for said in _NO_MEMORY)

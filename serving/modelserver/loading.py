@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 
 from earshot.logs import get_log
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 _NO_LIMIT = 1 << 62
+_PASSING = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}
+"""Why a warm-up request may fail that can be answered another time."""
 
 
 class Loader:
@@ -95,13 +98,15 @@ def may_pass(error: Exception) -> bool:
 def warm_up(engine: Engine, version_dir: Path) -> None:
     """Run the version's own warm-up requests, or one batch of one zero through each signature that takes it.
 
-    Raises BrokenModel where a request of its own cannot be answered.
+    Raises BrokenModel where a request of its own cannot be answered, CannotLoadNow where memory is short for it.
     """
     logs = read_warmup(version_dir)
     try:
         for each in logs:
             _replay(engine, each)
     except ServingError as error:
+        if error.code in _PASSING:
+            raise CannotLoadNow(error.message) from error
         raise BrokenModel(f"a warm-up request cannot be answered: {error.message}") from error
     if logs:
         return

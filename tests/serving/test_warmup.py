@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from earshot.tfserving import messages
 from serving.engines.tensorflow_engine import TensorFlowEngine
-from serving.failures import BrokenModel
+from serving.failures import BrokenModel, CannotLoadNow
 from serving.layout import WARMUP_FILE
+from serving.modelserver.errors import ServingError, exhausted, unavailable
 from serving.modelserver.loading import warm_up
 from serving.tfrecord import write_records
 from serving.warmup import MOST_REQUESTS, read_warmup, write_warmup
@@ -17,6 +18,7 @@ from tests.conformance.models import write_half_plus
 from tests.conformance.requests import examples
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 X = tf.make_tensor_proto(np.array([2], np.float32))
@@ -58,6 +60,20 @@ def test_a_request_for_a_signature_that_is_not_there_breaks_the_version(version:
     write_warmup(version, {"mp3": {"mp3": PCM}})
     with pytest.raises(BrokenModel, match='"mp3" not found'):
         warm_up(Recorded(version), version)
+
+
+@pytest.mark.parametrize("refusal", [exhausted, unavailable])
+def test_a_request_that_memory_is_short_for_does_not_break_the_version(
+    version: Path, monkeypatch: pytest.MonkeyPatch, refusal: Callable[[str], ServingError]
+) -> None:
+    engine = Recorded(version)
+
+    def short(*_: Any) -> None:
+        raise refusal("no memory at present")
+
+    monkeypatch.setattr(engine, "run", short)
+    with pytest.raises(CannotLoadNow, match="no memory at present"):
+        warm_up(engine, version)
 
 
 def logs_of_each_kind(signature: str = "regress") -> list[Any]:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tests.training.conftest import CLASSES
 from training.page import page
-from training.runs import app, compared, write_run
+from training.runs import app, compared, differing, write_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ SAID = CliRunner()
 
 
 def report(accuracy: float = 0.5, **settings: Any) -> dict[str, Any]:
-    pooled = {"accuracy": accuracy, "clip_accuracy": 0.625, "calibration": {"ece": 0.125}}
+    pooled = {"clips": 12, "accuracy": accuracy, "clip_accuracy": 0.625, "calibration": {"ece": 0.125}}
     return {
         "started": "2026-11-23T18:04:05Z",
         "title": "Retraining",
@@ -79,37 +79,46 @@ def test_a_folder_that_cannot_be_finished_is_not_there(tmp_path: Path, monkeypat
 
 def test_runs_are_compared_by_their_figures_and_by_the_settings_in_which_they_differ() -> None:
     nothing: dict[str, Any] = {"folds": {}, "pooled": None}
-    rows = list(compared({"a": report(), "b": report(0.75, seed=4, report="b"), "c": {**report(), **nothing}}))
-    assert rows == [
-        ("a", "24", "1,2", "50.0%", "62.5%", "0.125", "-", "seed 3"),
-        ("b", "24", "1,2", "75.0%", "62.5%", "0.125", "-", "seed 4"),
-        ("c", "24", "-", "-", "-", "-", "-", "seed 3"),
+    reports = {"a": report(), "b": report(0.75, seed=4, report="b"), "c": {**report(), **nothing}}
+    assert list(compared(reports)) == [
+        ("a", "1,2", "12", "50.0%", "62.5%", "0.125", "-"),
+        ("b", "1,2", "12", "75.0%", "62.5%", "0.125", "-"),
+        ("c", "-", "-", "-", "-", "-", "-"),
     ]
-    rows = list(compared({"a": report(taps=""), "b": report(taps="mixed3", learning_rate=0.1)}))
-    assert [row[-1] for row in rows] == ["learning_rate -\ntaps -", "learning_rate 0.1\ntaps mixed3"]
+    assert differing(reports) == {"a": "seed 3", "b": "seed 4", "c": "seed 3"}
+    both = {"a": report(taps=""), "b": report(taps="mixed3", learning_rate=0.1)}
+    assert differing(both) == {"a": "learning_rate -, taps -", "b": "learning_rate 0.1, taps mixed3"}
 
 
 def test_runs_are_compared_by_their_false_accepts_of_recorded_and_of_generated_background() -> None:
-    quiet = report()
-    loud = report()
+    quiet, loud = report(), report()
     quiet["pooled"]["generated_background"] = {"false_accepts_per_hour": 0.0}
     loud["pooled"]["background"] = {"false_accepts_per_hour": 139.6}
     loud["pooled"]["generated_background"] = {"false_accepts_per_hour": 12.2}
-    assert [row[6] for row in compared({"quiet": quiet, "loud": loud, "neither": report()})] == ["0", "140\n12", "-"]
+    rows = compared({"quiet": quiet, "loud": loud, "neither": report()})
+    assert [row[-1] for row in rows] == ["0 generated", "140 recorded\n12 generated", "-"]
 
 
 def test_a_run_that_only_published_is_compared_by_the_folds_that_its_model_never_saw() -> None:
     one = report()
     (row,) = compared({"a": {**one, "folds": {}, "pooled": None, "held_out": one["pooled"]}})
-    assert row[2:4] == ("held out", "50.0%")
+    assert row[1:4] == ("held out", "12", "50.0%")
 
 
-def test_the_command_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_lists_them_and_names_what_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = SAID.invoke(app, [str(tmp_path)])
     assert nothing.exit_code == 2
     assert "holds no run" in nothing.output
-    written(report(), tmp_path, monkeypatch)
+    assert "is no folder" in SAID.invoke(app, [str(tmp_path / "report.json")]).output
+    written(report(data="/data/[/old]clips"), tmp_path, monkeypatch)
+    written(report(seed=4), tmp_path, monkeypatch)
+    for number, text in enumerate(["", "{", "[]", "null", "{}", "[" * 100_000, '{"settings": {}, "folds": {}}']):
+        (tmp_path / f"broken{number}").mkdir()
+        (tmp_path / f"broken{number}" / "report.json").write_text(text)
+    (tmp_path / "broken7" / "report.json").mkdir(parents=True)
     listed = SAID.invoke(app, [str(tmp_path)])
     assert listed.exit_code == 0
     assert "2026-11-23T18-04-05Z" in listed.output
     assert "50.0%" in listed.output
+    assert "/data/[/old]clips" in listed.output
+    assert [f"broken{number} is left out" in listed.output for number in range(8)] == [True] * 8

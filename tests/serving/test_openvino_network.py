@@ -1,0 +1,198 @@
+"""What becomes of a network that fails while it computes, and of those who asked it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+
+from serving.engines.openvino_network import CompiledNetwork
+from serving.modelserver.errors import ServingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+IMAGES = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
+NO_MEMORY = "Exception from cpu_memory.cpp:257:\nFailed to allocate 462336000 bytes of memory"
+
+
+@dataclass
+class Model:
+    """Answers each image with its value, in two streams, unless it is told to fail."""
+
+    fails: dict[str, str] = field(default_factory=dict)
+    """What raises an error, `create`, `start` or `wait`, and with which text."""
+    rows: int | None = None
+    """Rows that each part is answered with, whatever it has."""
+    waits: threading.Event | None = None
+    """What each part takes until it is set."""
+    made: int = 0
+
+    outputs = ("scores",)
+
+    def get_property(self, _: str) -> int:
+        return 2
+
+    def create_infer_request(self) -> Request:
+        self.fail("create")
+        self.made += 1
+        return Request(self)
+
+    def fail(self, at: str) -> None:
+        if text := self.fails.get(at):
+            raise RuntimeError(text)
+
+
+@dataclass
+class Request:
+    model: Model
+    part: NDArray[np.uint8] | None = None
+    waited: int = 0
+
+    def start_async(self, inputs: list[NDArray[np.uint8]], share_inputs: bool) -> None:
+        assert share_inputs
+        self.model.fail("start")
+        (self.part,) = inputs
+
+    def wait(self) -> None:
+        self.waited += 1
+        if self.model.waits:
+            assert self.model.waits.wait(30)
+        self.model.fail("wait")
+
+    def get_output_tensor(self, _: int) -> Any:
+        assert self.part is not None
+        rows = self.part.reshape(-1, 1) if self.model.rows is None else np.zeros((self.model.rows, 1))
+        return SimpleNamespace(data=rows.astype(np.float32))
+
+
+@dataclass
+class Factory:
+    """Compiles the models that it was given, one after the other; a text in place of one is an error."""
+
+    models: list[Model | str]
+    compiled: int = 0
+
+    def __call__(self) -> Any:
+        self.compiled += 1
+        model = self.models.pop(0)
+        if isinstance(model, str):
+            raise RuntimeError(model)  # noqa: TRY004 - as OpenVINO
+        return model
+
+
+def network(*models: Model | str, pause_s: float = 0.01) -> tuple[CompiledNetwork, Factory]:
+    factory = Factory(list(models))
+    return CompiledNetwork(factory, [pause_s]), factory
+
+
+def code_of(ask: Callable[[], object]) -> grpc.StatusCode:
+    with pytest.raises(ServingError) as refused:
+        ask()
+    return refused.value.code
+
+
+def patiently(one: CompiledNetwork) -> list[NDArray[np.float32]]:
+    until = time.monotonic() + 30
+    while True:
+        try:
+            return one.compute(IMAGES)
+        except ServingError as error:
+            if error.code is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > until:
+                raise
+        time.sleep(0.005)
+
+
+def test_a_batch_is_answered_in_order_and_its_requests_serve_the_next_one() -> None:
+    model = Model()
+    one, _ = network(model)
+    for _ in range(3):
+        (scores,) = one.compute(IMAGES)
+        np.testing.assert_array_equal(scores, [[0], [1], [2], [3], [4]])
+    assert model.made == one.streams == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "code"), [(NO_MEMORY, grpc.StatusCode.RESOURCE_EXHAUSTED), ("no idea", grpc.StatusCode.INTERNAL)]
+)
+@pytest.mark.parametrize("at", ["create", "wait"])
+def test_a_network_that_fails_is_compiled_anew(at: str, text: str, code: grpc.StatusCode) -> None:
+    one, factory = network(Model({at: text}), Model())
+    assert code_of(lambda: one.compute(IMAGES)) is code
+    (scores,) = patiently(one)
+    np.testing.assert_array_equal(scores, [[0], [1], [2], [3], [4]])
+    assert factory.compiled == 2
+
+
+def test_images_that_the_network_does_not_take_leave_it_as_it_is() -> None:
+    model = Model({"start": "Check 'shape.compatible' failed"})
+    one, factory = network(model)
+    assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.INVALID_ARGUMENT
+    model.fails.clear()
+    assert len(one.compute(IMAGES)[0]) == 5
+    assert factory.compiled == 1
+
+
+def test_a_start_that_memory_does_not_suffice_for_is_no_fault_of_the_images() -> None:
+    one, _ = network(Model({"start": "can't alloc"}), Model())
+    assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert len(patiently(one)[0]) == 5
+
+
+def test_until_it_is_compiled_anew_whoever_asks_is_told_to_ask_again() -> None:
+    one, factory = network(Model({"wait": NO_MEMORY}), Model(), pause_s=60)
+    code_of(lambda: one.compute(IMAGES))
+    assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.UNAVAILABLE
+    assert factory.compiled == 1
+    one.close()
+
+
+def test_what_was_computed_beside_a_failure_is_not_believed() -> None:
+    model = Model(waits=threading.Event())
+    one, factory = network(model, Model(), pause_s=60)
+    assert model.waits
+    codes = []
+    beside = threading.Thread(target=lambda: codes.append(code_of(lambda: one.compute(IMAGES))))
+    beside.start()
+    until = time.monotonic() + 30
+    while model.made < 2:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    model.fails["create"] = NO_MEMORY
+    assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    model.waits.set()
+    beside.join(30)
+    assert codes == [grpc.StatusCode.UNAVAILABLE]
+    assert factory.compiled == 1
+    one.close()
+
+
+def test_rows_that_are_not_those_of_the_images_are_not_believed() -> None:
+    one, _ = network(Model(rows=2000), Model())
+    assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.UNAVAILABLE
+    assert len(patiently(one)[0]) == 5
+
+
+def test_it_is_tried_again_until_it_can_be_compiled() -> None:
+    one, factory = network(Model({"wait": NO_MEMORY}), "can't alloc", "can't alloc", Model())
+    code_of(lambda: one.compute(IMAGES))
+    assert len(patiently(one)[0]) == 5
+    assert factory.compiled == 4
+
+
+def test_one_that_is_closed_is_not_compiled_any_more() -> None:
+    one, factory = network(Model({"wait": NO_MEMORY}), Model(), pause_s=0.2)
+    code_of(lambda: one.compute(IMAGES))
+    one.close()
+    (thread,) = [each for each in threading.enumerate() if each.name == "recompile"]
+    thread.join(30)
+    assert not thread.is_alive()
+    assert factory.compiled == 1
