@@ -30,6 +30,8 @@ log = get_log(__name__)
 
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 """Before each attempt to compile a network anew that was given up; the last one again and again."""
+_COMPILED_S = 10.0
+"""By which a network is compiled that will ever be."""
 _NO_MEMORY = (
     "failed to allocate",
     "bad_alloc",
@@ -63,6 +65,7 @@ class CompiledNetwork:
         self._compile, self._pauses_s = compiled, pauses_s
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._anew: threading.Thread | None = None
         self._current: _Compiled | None = _Compiled(compiled())
         self.streams: int = self._current.model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         """Parts of batches that are best computed at once."""
@@ -106,8 +109,11 @@ class CompiledNetwork:
 
     def close(self) -> None:
         """Let go of the network's memory; nothing may run any more."""
-        self._closed.set()
-        self._current = None
+        with self._lock:
+            self._closed.set()
+            self._current = None
+        if self._anew:  # a process that ends while OpenVINO compiles is aborted
+            self._anew.join(_COMPILED_S)
 
     def _failed(self, compiled: _Compiled, started: Sequence[ov.InferRequest], error: RuntimeError) -> ServingError:
         """Give the network up, wait until nothing reads the images any more, and return what the client is told."""
@@ -123,8 +129,9 @@ class CompiledNetwork:
             if self._current is not compiled:
                 return
             self._current = None
-        log.warning("OpenVINO failed: its network is compiled anew", error=why)
-        threading.Thread(target=self._compile_anew, name="recompile", daemon=True).start()
+            log.warning("OpenVINO failed: its network is compiled anew", error=why)
+            self._anew = threading.Thread(target=self._compile_anew, name="recompile", daemon=True)
+            self._anew.start()
 
     def _compile_anew(self) -> None:
         attempt = 0

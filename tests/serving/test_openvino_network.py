@@ -189,10 +189,32 @@ def test_it_is_tried_again_until_it_can_be_compiled() -> None:
 
 
 def test_one_that_is_closed_is_not_compiled_any_more() -> None:
-    one, factory = network(Model({"wait": NO_MEMORY}), Model(), pause_s=0.2)
+    one, factory = network(Model({"wait": NO_MEMORY}), Model(), pause_s=60)
     code_of(lambda: one.compute(IMAGES))
     one.close()
-    (thread,) = [each for each in threading.enumerate() if each.name == "recompile"]
-    thread.join(30)
-    assert not thread.is_alive()
+    assert "recompile" not in {each.name for each in threading.enumerate()}
     assert factory.compiled == 1
+
+
+def test_closing_waits_for_a_network_that_is_being_compiled() -> None:
+    compiling, go = threading.Event(), threading.Event()
+    models = [Model({"wait": NO_MEMORY})]
+
+    def compiled() -> Any:
+        if models:
+            return models.pop()
+        compiling.set()
+        assert go.wait(30)
+        return Model()
+
+    one = CompiledNetwork(compiled, [0.01])
+    code_of(lambda: one.compute(IMAGES))
+    assert compiling.wait(30)
+    closing = threading.Thread(target=one.close)
+    closing.start()
+    closing.join(0.1)
+    assert closing.is_alive()
+    go.set()
+    closing.join(30)
+    assert not closing.is_alive()
+    assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.UNAVAILABLE
