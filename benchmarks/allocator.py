@@ -11,13 +11,9 @@ from __future__ import annotations
 import argparse
 import statistics
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from benchmarks.servers import serve
-from benchmarks.serving import over_grpc
-
-if TYPE_CHECKING:
-    from benchmarks.loads import Seen
+from benchmarks.serving import Target, over_grpc
 
 SETTINGS = {"pool": "0", "system": "1"}
 """TF_ONEDNN_USE_SYSTEM_ALLOCATOR of each server."""
@@ -37,22 +33,20 @@ def main() -> None:
             for name, value in SETTINGS.items()
         }
         for images, clients in ((1, 1), (1, 4), (1, 16), (16, 1), (16, 4), (1, 1)):
-            loads = {name: over_grpc(server, images) for name, server in servers.items()}
-            seen: dict[str, list[Seen]] = {name: [] for name in servers}
-            for load in loads.values():
-                load(clients, options.seconds)
+            targets = [Target(name, over_grpc(server, images)) for name, server in servers.items()]
+            for target in targets:
+                target.load(clients, options.seconds)
             for _ in range(options.rounds):
-                for name, load in loads.items():
-                    seen[name].append(load(clients, options.seconds))
-            cells = []
-            for own in seen.values():
-                rate = statistics.median(each.images_s for each in own)
-                latency_s = statistics.median(one for each in own for one in each.latencies_s)
-                cells.append(f"{rate:.0f}, {1000 * latency_s:.1f} ms")
-            pairs = zip(seen["system"], seen["pool"], strict=True)
-            ratio = statistics.median(system.images_s / pool.images_s for system, pool in pairs)
+                for target in targets:
+                    target.rounds.setdefault(clients, []).append(target.load(clients, options.seconds))
+            cells = [
+                f"{statistics.median(target.images_s(clients)):.0f}, {target.latency_ms(clients, 0.5):.1f} ms"
+                for target in targets
+            ]
+            pool, system = targets
+            ratio = system.ratio(pool, clients)
             memory = ", ".join(f"{server.memory_mb():.0f}" for server in servers.values())
-            print(f"| {images}, {clients} | {cells[0]} | {cells[1]} | {ratio:.2f} | {memory} |", flush=True)
+            print(f"| {images}, {clients} | {' | '.join(cells)} | {ratio:.2f} | {memory} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def settings_command(settings: type[Settings]) -> Callable[[Callable[[Any], None
             flag = settings.option(name)
             is_flag = field.annotation is bool
             option = typer.Option(
-                f"{flag}/--no-{flag[2:]}" if is_flag else flag,
+                f"{flag}/{settings.opposite(name)}" if is_flag else flag,
                 help=f"{field.description} ({settings.variable(name)}, default {_shown(field.get_default())})",
                 metavar=None if is_flag else _kind(field.annotation),
                 show_default=False,

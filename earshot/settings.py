@@ -79,6 +79,11 @@ class Settings(BaseSettings):
         return f"--{name.replace('_', '-')}"
 
     @classmethod
+    def opposite(cls, field: str) -> str:
+        """Name of the option that says no to `field`, a yes or no."""
+        return f"--no-{cls.option(field).removeprefix('--')}"
+
+    @classmethod
     def read(cls, options: Mapping[str, Any] | None = None) -> Self:
         """Settings from `options` (those that are not None), then the environment, then the defaults.
 
@@ -149,13 +154,14 @@ def settings_table(cls: type[Settings]) -> list[tuple[str, str, str, str]]:
     The option of what is done by default is the one that leaves it undone.
     """
     return [
-        (cls.variable(name), _changing(cls.option(name), field.default), _shown(field.default), field.description or "")
+        (
+            cls.variable(name),
+            cls.opposite(name) if field.default is True else cls.option(name),
+            _shown(field.default),
+            field.description or "",
+        )
         for name, field in cls.model_fields.items()
     ]
-
-
-def _changing(option: str, default: object) -> str:
-    return f"--no-{option.removeprefix('--')}" if default is True else option
 
 
 def _shown(default: object) -> str:

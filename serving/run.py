@@ -103,7 +103,7 @@ def _quieten() -> None:
 def _start_tensorflow(settings: ServerSettings) -> None:
     # The server needs no Keras, and TensorFlow imports Keras 3 (3 s) unless it is told to look for the old one.
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    # oneDNN's own pool grows while two versions are loaded, and never gives anything back: docs/serving.md, Versions.
+    # oneDNN's own pool grows while two versions are loaded, and never gives anything back: docs/serving.md.
     os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
     with nullcontext() if settings.log_level == "debug" else _without_stderr():
         import tensorflow as tf

@@ -10,7 +10,7 @@ import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -28,6 +28,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.export import export_saved_model
+from serving.modelserver.errors import ServingError
 from serving.modelserver.model_config import ModelConfig
 from serving.modelserver.server import ModelServer
 from serving.settings import ServerSettings
@@ -35,6 +36,8 @@ from serving.settings import ServerSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+T = TypeVar("T")
 
 CLASS_NAMES = ["dog_bark", "siren", "straße"]
 THRESHOLDS = [0.25, 0.0, 1.0]
@@ -118,6 +121,18 @@ def wait_for(condition: Callable[[], object], timeout_s: float, what: str) -> No
     until = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < until, f"waited {timeout_s} s for {what}"
+        time.sleep(0.02)
+
+
+def patiently(run: Callable[[], T], timeout_s: float = 30) -> T:
+    """What `run` gives, once it is no longer refused as UNAVAILABLE."""
+    until = time.monotonic() + timeout_s
+    while True:
+        try:
+            return run()
+        except ServingError as error:
+            if error.code is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > until:
+                raise
         time.sleep(0.02)
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +18,10 @@ from serving.engines.openvino_engine import BOUNDS, AnswersDiffer, CannotRun, Op
 from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.layout import INT8_FILE
 from serving.modelserver.errors import ServingError
-from tests.serving.conftest import CLASS_NAMES, THRESHOLDS
+from tests.serving.conftest import CLASS_NAMES, THRESHOLDS, patiently
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -161,18 +160,6 @@ def memory_short(more: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-def patiently(run: Callable[[], NDArray[np.float32]], timeout_s: float = 30) -> NDArray[np.float32]:
-    """What `run` answers, once it is no longer refused as UNAVAILABLE."""
-    until = time.monotonic() + timeout_s
-    while True:
-        try:
-            return run()
-        except ServingError as error:
-            if error.code is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > until:
-                raise
-        time.sleep(0.05)
 
 
 def test_a_batch_that_memory_does_not_suffice_for_is_no_fault_of_the_request_and_leaves_nothing_behind(

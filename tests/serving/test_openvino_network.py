@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import pytest
 
 from serving.engines.openvino_network import CompiledNetwork
 from serving.modelserver.errors import ServingError
+from tests.serving.conftest import patiently, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +55,6 @@ class Model:
 class Request:
     model: Model
     part: NDArray[np.uint8] | None = None
-    waited: int = 0
 
     def start_async(self, inputs: list[NDArray[np.uint8]], share_inputs: bool) -> None:
         assert share_inputs
@@ -63,7 +62,6 @@ class Request:
         (self.part,) = inputs
 
     def wait(self) -> None:
-        self.waited += 1
         if self.model.waits:
             assert self.model.waits.wait(30)
         self.model.fail("wait")
@@ -100,17 +98,6 @@ def code_of(ask: Callable[[], object]) -> grpc.StatusCode:
     return refused.value.code
 
 
-def patiently(one: CompiledNetwork) -> list[NDArray[np.float32]]:
-    until = time.monotonic() + 30
-    while True:
-        try:
-            return one.compute(IMAGES)
-        except ServingError as error:
-            if error.code is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > until:
-                raise
-        time.sleep(0.005)
-
-
 def test_a_batch_is_answered_in_order_and_its_requests_serve_the_next_one() -> None:
     model = Model()
     one, _ = network(model)
@@ -127,7 +114,7 @@ def test_a_batch_is_answered_in_order_and_its_requests_serve_the_next_one() -> N
 def test_a_network_that_fails_is_compiled_anew(at: str, text: str, code: grpc.StatusCode) -> None:
     one, factory = network(Model({at: text}), Model())
     assert code_of(lambda: one.compute(IMAGES)) is code
-    (scores,) = patiently(one)
+    (scores,) = patiently(lambda: one.compute(IMAGES))
     np.testing.assert_array_equal(scores, [[0], [1], [2], [3], [4]])
     assert factory.compiled == 2
 
@@ -144,7 +131,7 @@ def test_images_that_the_network_does_not_take_leave_it_as_it_is() -> None:
 def test_a_start_that_memory_does_not_suffice_for_is_no_fault_of_the_images() -> None:
     one, _ = network(Model({"start": "can't alloc"}), Model())
     assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert len(patiently(one)[0]) == 5
+    assert len(patiently(lambda: one.compute(IMAGES))[0]) == 5
 
 
 def test_until_it_is_compiled_anew_whoever_asks_is_told_to_ask_again() -> None:
@@ -162,10 +149,7 @@ def test_what_was_computed_beside_a_failure_is_not_believed() -> None:
     codes = []
     beside = threading.Thread(target=lambda: codes.append(code_of(lambda: one.compute(IMAGES))))
     beside.start()
-    until = time.monotonic() + 30
-    while model.made < 2:
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    wait_for(lambda: model.made == 2, 30, "the batch beside it to begin")
     model.fails["create"] = NO_MEMORY
     assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.RESOURCE_EXHAUSTED
     model.waits.set()
@@ -178,13 +162,13 @@ def test_what_was_computed_beside_a_failure_is_not_believed() -> None:
 def test_rows_that_are_not_those_of_the_images_are_not_believed() -> None:
     one, _ = network(Model(rows=2000), Model())
     assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.UNAVAILABLE
-    assert len(patiently(one)[0]) == 5
+    assert len(patiently(lambda: one.compute(IMAGES))[0]) == 5
 
 
 def test_it_is_tried_again_until_it_can_be_compiled() -> None:
     one, factory = network(Model({"wait": NO_MEMORY}), "can't alloc", "can't alloc", Model())
     code_of(lambda: one.compute(IMAGES))
-    assert len(patiently(one)[0]) == 5
+    assert len(patiently(lambda: one.compute(IMAGES))[0]) == 5
     assert factory.compiled == 4
 
 
