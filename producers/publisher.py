@@ -18,7 +18,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 
 from earshot.logs import get_log
@@ -52,11 +52,11 @@ class PublisherError(RuntimeError):
 
 
 class BrokerUnreachable(PublisherError):
-    """No broker answered."""
+    """No broker answered, or none answered what it was asked."""
 
 
 class TopicMissing(PublisherError):
-    """The broker has no such topic."""
+    """The broker has no such topic, or does not let this agent write to it."""
 
 
 class Publisher:
@@ -191,14 +191,51 @@ class Publisher:
             log.error(event, queued=self.queued, dropped_so_far=self.dropped, **details)
 
     def _require_topic(self, settings: AgentSettings) -> None:
+        """Wait until the producer knows the topic's partitions, so that no segment has to."""
+        give_up_at_s = time.monotonic() + settings.broker_wait_s
+        try:
+            while not self._knows_topic():
+                if self._topic not in _topics(settings):
+                    raise TopicMissing(
+                        f"the broker at {settings.bootstrap_servers} has no topic {self._topic!r}; "
+                        "make the topics with `earshot topics`"
+                    )
+                if time.monotonic() > give_up_at_s:
+                    raise BrokerUnreachable(
+                        f"the broker at {settings.bootstrap_servers} did not say where topic {self._topic!r} is within "
+                        f"{settings.broker_wait_s:g} s; is it overloaded?"
+                    )
+        except BaseException:
+            self._producer.close(timeout=CLOSE_S)
+            raise
+
+    def _knows_topic(self) -> bool:
         try:
             self._producer.partitions_for(self._topic)
+        except KafkaTimeoutError:  # there is no such topic, or the broker did not answer in time
+            return False
         except KafkaError as error:
-            self._producer.close(timeout=CLOSE_S)
-            raise TopicMissing(
-                f"the broker at {settings.bootstrap_servers} has no topic {self._topic!r} ({error}); "
-                "make the topics with `earshot topics`"
-            ) from error
+            raise TopicMissing(f"topic {self._topic!r} cannot be written: {error}") from error
+        return True
+
+
+def _topics(settings: AgentSettings) -> list[str]:
+    """The topics that the broker has."""
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=settings.bootstrap_servers.split(","),
+            client_id=f"earshot-agent-{settings.device_id}",
+            bootstrap_timeout_ms=round(settings.broker_wait_s * 1000),
+        )
+        try:
+            topics: list[str] = admin.list_topics()
+        finally:
+            admin.close()
+    except KafkaError as error:
+        raise BrokerUnreachable(
+            f"the broker at {settings.bootstrap_servers} does not list its topics: {error}"
+        ) from error
+    return topics
 
 
 def _connect(settings: AgentSettings) -> KafkaProducer:

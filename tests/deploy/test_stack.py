@@ -54,7 +54,9 @@ import sys, time
 from prometheus_client import start_http_server
 from earshot.cli import app
 start_http_server(int(sys.argv.pop(1)), addr="127.0.0.1")
-app(sys.argv[1:], standalone_mode=False)
+status = app(sys.argv[1:], standalone_mode=False)
+if status:
+    sys.exit(status)
 print("replayed", flush=True)
 time.sleep(3600)
 """
@@ -192,6 +194,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         player = start("replay", replay, running.environment("replay", EARSHOT_REPLAY_SPEED="0"))
         eventually("the recordings are played", lambda: "replayed" in player.tail()[-1:], player)
         sent = "sum(earshot_agent_segments_sent_total)"
+        eventually("Prometheus has seen the segments", lambda: running.value(f"{sent} > 0") != [], player)
         labelled = f"sum(earshot_processor_labels_total) >= {sent} and sum(earshot_processor_dead_letters_total) == 1"
         eventually("Prometheus has seen all labels", lambda: running.value(labelled) != [], worker)
         yield running

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, KafkaProducer
 
 from earshot.admin import create_topics
 from earshot.segments import Segment
 from earshot.topics import SEGMENTS
 from local.broker import Broker
+from producers import publisher as publisher_module
 from producers.publisher import BrokerUnreachable, Publisher, TopicMissing
 from producers.settings import AgentSettings
 from tests.producers.sounds import noise
@@ -144,6 +145,31 @@ def test_a_publisher_that_is_closed_in_an_outage_lets_go_and_counts_what_it_lost
 def test_without_a_broker_the_message_says_where_it_looked() -> None:
     with pytest.raises(BrokerUnreachable, match=r"127\.0\.0\.1:9.*start it, or say where it is"):
         Publisher(agent_settings("127.0.0.1:9", broker_wait_s=1))
+
+
+@pytest.mark.integration
+def test_a_broker_that_stalls_at_the_start_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = free_broker(tmp_path)
+    pid = broker.pid
+    assert pid is not None
+    connect = publisher_module._connect
+
+    def connect_then_stall(settings: AgentSettings) -> KafkaProducer:
+        producer = connect(settings)
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(2 * publisher_module.SEND_BLOCKS_S, os.kill, (pid, signal.SIGCONT)).start()
+        return producer
+
+    monkeypatch.setattr(publisher_module, "_connect", connect_then_stall)
+    try:
+        settings = agent_settings(broker.bootstrap_servers)
+        with Publisher(settings) as publisher:
+            assert all(publisher.send(segment) for segment in segments(settings.device_id, 3))
+            assert publisher.flush()
+            assert (publisher.sent, publisher.dropped) == (3, 0)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        broker.stop()
 
 
 @pytest.mark.integration
