@@ -11,6 +11,7 @@ from serving.catalogue import next_version
 from serving.compact import CompactModel, save_compact
 from serving.inspection import timestamp
 from serving.layout import TRAINING_FILE
+from training.runs import run_name
 from training.settings import folders_of
 from training.weights import STARTER_MODEL
 
@@ -66,11 +67,13 @@ def training_record(
 ) -> dict[str, Any]:
     """What a version was made from, as JSON values: `seen` are the clips that its head was trained on.
 
-    `recordings` are their sources; whoever judges the version leaves these out.
+    `recordings` are their sources; whoever judges the version leaves these out. `run` is what the folder
+    of its run is called, where there is one.
     """
     figures = ("clips", "accuracy", "clip_accuracy")
     return {
         "made": timestamp(datetime.now(UTC)),
+        "run": run_name(report),
         "data": [folder.absolute().name for folder in settings.folders],
         "background": [folder.absolute().name for folder in folders_of(settings.background)],
         "class_map": settings.class_map.name if settings.class_map else None,

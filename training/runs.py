@@ -36,6 +36,11 @@ ELSEWHERE = {
 """Settings that decide no figure: runs that differ in these alone are the same."""
 
 
+def run_name(report: Mapping[str, Any]) -> str:
+    """What the folder of the run is called that `report` is of."""
+    return str(report["started"].replace(":", "-"))
+
+
 def write_run(report: Mapping[str, Any], runs: Path) -> Path:
     """Write the folder of the run that `report` is of (see `training.report`) into `runs`, and return it."""
     from training.report import write_report
@@ -50,7 +55,7 @@ def write_run(report: Mapping[str, Any], runs: Path) -> Path:
         (unfinished / "labels.txt").write_text(labels, encoding="utf-8")
         write_report(report, unfinished / "report.json")
         again = ("" if number == 1 else f"-{number}" for number in count(1))  # two runs may begin in one second
-        folders = (runs / (report["started"].replace(":", "-") + end) for end in again)
+        folders = (runs / (run_name(report) + end) for end in again)
         return unfinished.rename(next(folder for folder in folders if not folder.exists()))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -162,6 +162,9 @@ class RestApi:
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
+        except web.HTTPRequestEntityTooLarge:
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED  # what gRPC calls it
+            raise
         except BaseException:
             code = grpc.StatusCode.INTERNAL
             raise

@@ -163,6 +163,7 @@ def test_a_body_over_the_bound_and_a_request_over_its_time_are_refused(base_path
         status, error = post(server, b" " * (1 << 20) + image)
         assert status == 413
         assert "--max-message-mib" in error
+        assert metrics(server.metrics_url)[":tensorflow:serving:request_count", "earshot", "RESOURCE_EXHAUSTED"] == 1
     with serve(base_path, rest_api_timeout_in_ms=1) as server:
         server.wait_until_available(1)
         status, error = post(server, image)

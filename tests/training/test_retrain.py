@@ -134,6 +134,7 @@ def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(traine
         clip.source for clip in find_clips(data) if f"{clip.source}.wav" not in BROKEN
     )
     assert (record["clips"], record["hold_out"], record["held_out"], record["data"]) == (CLIPS, [], None, [data.name])
+    assert (trained.settings["run_dir"] / record["run"] / "report.json").is_file()
     figures = {fold: (one["clips"], one["accuracy"]) for fold, one in trained.report["folds"].items()}
     assert {fold: (one["clips"], one["accuracy"]) for fold, one in record["folds"].items()} == figures
     assert record["settings"] == {
