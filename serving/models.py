@@ -82,6 +82,9 @@ def promote(
     data: Annotated[str, typer.Option(help="Labelled clips to judge on, as `earshot retrain` takes them.")] = "",
     class_map: Annotated[Path | None, typer.Option(help="Table of their names, as for `earshot retrain`.")] = None,
     folds: Annotated[str, typer.Option(help="Folds of them to judge on: all, or 1,2.")] = "all",
+    background: Annotated[
+        str, typer.Option(help="Sounds of no class, as for `earshot retrain`: false accepts of both are said and kept.")
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help="Publish it even if it is not shown to be better.")] = False,
 ) -> None:
     """Publish a version if it serves and is better.
@@ -89,7 +92,8 @@ def promote(
     A model server of its own has to load it and answer its warm-up requests, and its signatures have to take what
     those of the newest version take. Then both are asked for the first 3 s of the same clips, none of which the
     candidate was trained on, and the candidate has to be better beyond doubt: the lower end of the one-sided 95 %
-    interval of the difference, over recordings, is above zero. Exit status 1: it was refused, and nothing is published.
+    interval of the difference, over recordings, is above zero. What both make of background decides nothing. Exit
+    status 1: it was refused, and nothing is published.
     """
     with needs("training"):
         from rich.console import Console
@@ -101,7 +105,15 @@ def promote(
     _configure_logs()
     try:
         with Interrupts():
-            order = Promotion(candidate, model_base_path, folders_of(data), class_map, folds, force)
+            order = Promotion(
+                candidate,
+                model_base_path,
+                data=folders_of(data),
+                class_map=class_map,
+                folds=folds,
+                background=folders_of(background),
+                force=force,
+            )
             published = judge_and_publish(order, Console(highlight=False, soft_wrap=True))
     except Refused as error:
         typer.secho(f"earshot: {error}", fg="red", err=True)

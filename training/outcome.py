@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from training.gate import CONFIDENCE
@@ -10,6 +10,16 @@ from training.gate import CONFIDENCE
 if TYPE_CHECKING:
     from training.fairness import FairClips
     from training.gate import Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class FalseAccepts:
+    """How often each calls a sound of no class one of its classes, by its own thresholds."""
+
+    candidate: float
+    """An hour."""
+    current: float
+    segments: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,8 @@ class Compared:
     data: list[str]
     """Names of the folders of the clips."""
     folds: str
+    false_accepts: FalseAccepts | None
+    """None where there was no background to hear."""
 
     @property
     def passed(self) -> bool:
@@ -36,16 +48,17 @@ class Compared:
             "folds": self.folds,
             "clips": self.figures.clips,
             "recordings": self.figures.recordings,
-            "left_out": self.fair.left_out,
+            "left_out": self.fair.labelled.left_out,
             "accuracy": round(self.figures.candidate, 4),
             "against": {
                 "version": self.against,
                 "accuracy": round(self.figures.current, 4),
-                "clips_seen": self.fair.seen_by_current,
+                "clips_seen": self.fair.labelled.seen_by_current,
             },
             "difference": round(self.figures.difference, 4),
             "at_least": round(self.figures.lower, 4),
             "confidence": CONFIDENCE,
+            "background": asdict(self.false_accepts) if self.false_accepts else None,
         }
 
     def sentence(self) -> str:
@@ -54,7 +67,7 @@ class Compared:
         return (
             f"Of the first 3 s of {one.clips} clips of {one.recordings} recordings ({', '.join(self.data)}, "
             f"folds {self.folds}) it names {one.candidate:.1%} right, version {self.against} {one.current:.1%}: "
-            f"{self._lead()}."
+            f"{self._lead()}.{self._of_background()}"
         )
 
     def lines(self) -> str:
@@ -64,7 +77,24 @@ class Compared:
             f"first 3 s of {one.clips} clips of {one.recordings} recordings, named right:\n"
             f"  version {self.against:<12} {one.current:6.1%}\n"
             f"  the candidate        {one.candidate:6.1%}\n"
-            f"  difference           {self._lead()}"
+            f"  difference           {self._lead()}{self._heard()}"
+        )
+
+    def _of_background(self) -> str:
+        if not (heard := self.false_accepts):
+            return ""
+        return (
+            f" Of {heard.segments} segments of background it calls {heard.candidate:g} an hour one of its classes, "
+            f"version {self.against} {heard.current:g}."
+        )
+
+    def _heard(self) -> str:
+        if not (heard := self.false_accepts):
+            return ""
+        return (
+            f"\nfalse accepts an hour, in {heard.segments} segments of background:\n"
+            f"  version {self.against:<12} {heard.current:6g}\n"
+            f"  the candidate        {heard.candidate:6g}"
         )
 
     def _lead(self) -> str:
@@ -95,15 +125,16 @@ class NotCompared:
 def reservations(fair: FairClips, against: int) -> list[str]:
     """What is to be said before the figures, so that nobody trusts them too much, a line each."""
     lines = []
-    if fair.left_out:
-        lines.append(f"{fair.left_out} clips left out: the candidate was trained on their recordings")
+    for new, what in ((fair.labelled, "clips"), (fair.background, "sounds of background")):
+        if new.left_out:
+            lines.append(f"{new.left_out} {what} left out: the candidate was trained on their recordings")
+        if new.seen_by_current:
+            lines.append(
+                f"version {against} was trained on the recordings of {new.seen_by_current} of these {len(new.clips)} "
+                f"{what}: its figure is too kind, so the comparison is hard on the candidate"
+            )
     if not fair.known:
         lines.append("the candidate does not say what it was trained on: its figure may be too kind")
-    if fair.seen_by_current is None:
+    if fair.labelled.seen_by_current is None:
         lines.append(f"version {against} does not say what it was trained on: its figure may be too kind")
-    elif fair.seen_by_current:
-        lines.append(
-            f"version {against} was trained on the recordings of {fair.seen_by_current} of these {len(fair.clips)} "
-            "clips: its figure is too kind, so the comparison is hard on the candidate"
-        )
     return lines

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from earshot.labels import UNKNOWN
 from processors.predictor import PredictError, WrongModel, check_signature
 from serving.catalogue import CatalogueError, NotWhole, draft, require_whole, versions
 from serving.inspection import Version, timestamp
 from serving.layout import TRAINING_FILE
 from training.asking import NoClipReadable, ask
-from training.datasets import DataError, chosen_folds, find_clips, read_class_map
+from training.datasets import DataError, chosen_folds, find_background, find_clips, read_class_map
 from training.fairness import FairClips, NotComparable, fair_clips
 from training.gate import TooFewRecordings, compare
 from training.judged import IMAGE_SHAPE, NoModel, served_model
-from training.outcome import Compared, NotCompared, reservations
+from training.metrics import background
+from training.outcome import Compared, FalseAccepts, NotCompared, reservations
 from training.trial import MODEL_NAME, Inputs, NotServable, Trial
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from training.answers import Answers
-    from training.clips import Clip
 
 BATCH = 16
 """Spectrograms in one request."""
@@ -53,6 +52,8 @@ class Promotion:
     """What their labels are called, as for training."""
     folds: str
     """Those to judge on: all, or as `1,2`."""
+    background: tuple[Path, ...]
+    """Folders of sounds of no class. What both make of them is said and kept, and decides nothing."""
     force: bool
     """Publish a candidate that can be served even if it is not shown to be better."""
 
@@ -128,7 +129,8 @@ def _fair_clips(order: Promotion, newest: Version, console: Console) -> FairClip
         chosen = [clip for clip in clips if clip.fold in folds]
         if not chosen:
             raise DataError(f"--folds {order.folds} leaves no clip; name folds as 1,2, or all")
-        fair = fair_clips(chosen, order.candidate, newest.folder)
+        heard = [*chosen, *find_background(order.background, clips)]
+        fair = fair_clips(heard, order.candidate, newest.folder)
     except NotComparable as error:
         return _if_forced(error, order)
     if not fair.known and not order.force:
@@ -171,22 +173,28 @@ def _compare(
     if isinstance(contest.fair, NotCompared):
         return contest.fair
     try:
-        ours, theirs = (_answers(one, contest.fair.clips, console) for one in (trial, current))
+        (ours, false_ours), (theirs, false_theirs) = (_answers(one, contest.fair, console) for one in (trial, current))
         if lost := sorted(set(theirs.class_names) - set(ours.class_names)):
             console.print(f"The candidate does not know {', '.join(lost)}, which {current.name} does", soft_wrap=True)
         figures = compare(ours.right, theirs.right, [clip.source for clip in ours.clips])
     except (NoClipReadable, TooFewRecordings) as error:
         return _if_forced(error, order)
+    heard = None
+    if false_ours and false_theirs:
+        rate = "false_accepts_per_hour"
+        heard = FalseAccepts(false_ours[rate], false_theirs[rate], false_ours["segments"])
     data = [folder.absolute().name for folder in order.data]
-    return Compared(figures, contest.fair, contest.newest.number, data, order.folds)
+    return Compared(figures, contest.fair, contest.newest.number, data, order.folds, heard)
 
 
-def _answers(trial: Trial, clips: list[Clip], console: Console) -> Answers:
-    """What a version says of the first three seconds of each clip that is of a class."""
-    known = [clip for clip in clips if clip.label != UNKNOWN]
+def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, dict[str, Any] | None]:
+    """What a version says of the first three seconds of each clip that is of a class, and its figures of background."""
     with served_model(trial.address, MODEL_NAME) as model:
-        answers, _ = ask(model, known, BATCH, console, title=trial.name, windows_each=1)
-    return answers
+        answers, _ = ask(model, fair.labelled.clips, BATCH, console, title=trial.name, windows_each=1)
+        if not fair.background.clips:
+            return answers, None
+        heard, _ = ask(model, fair.background.clips, BATCH, console, title=f"{trial.name}, background")
+        return answers, background(replace(heard, thresholds=model.thresholds))
 
 
 def _if_forced(error: ValueError, order: Promotion) -> NotCompared:

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 from typer.testing import CliRunner
 
-from earshot.audio import fit_segment
+from earshot.audio import SAMPLE_RATE_HZ, fit_segment
 from earshot.cli import app
 from earshot.spectrogram import spectrogram
 from serving.export import export_saved_model
 from serving.layout import CARD_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE
 from tests.processes import Command
+from tests.producers.sounds import noise
 from tests.serving.conftest import serve, wait_for
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
 from training.clips import load_clip
@@ -35,12 +37,12 @@ REFUSED, USAGE = 1, 2
 CLIPS = CLIPS_EACH * len(CLASSES)
 
 
-def network(data: Path) -> Any:
+def network(data: Path, sureness: float = 10.0) -> Any:
     """Tells the three sounds apart by how loud each mel band is: one dense layer, solved for."""
     clips = [clip for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN]
     images = [spectrogram(fit_segment(load_clip(clip.path))) / 255 for clip in clips]
     features = np.array([np.append(image[:, :, 0].mean(axis=1), 1) for image in images])
-    wanted = 10.0 * np.eye(len(CLASSES))[[CLASSES.index(clip.label) for clip in clips]]
+    wanted = sureness * np.eye(len(CLASSES))[[CLASSES.index(clip.label) for clip in clips]]
     solved = np.linalg.lstsq(features, wanted, rcond=1e-3)[0]
     layers = keras.Sequential(
         [
@@ -118,12 +120,35 @@ def test_a_better_version_is_published_with_its_figures_and_a_running_server_tak
         "difference": 1.0,
         "at_least": 1.0,
         "confidence": 0.95,
+        "background": None,
     }
     card = (base_path / "2" / CARD_FILE).read_text()
     assert card.startswith("# Good\n\n## Version 2\n\nPublished on ")
     assert "it names 100.0% right, version 1 0.0%: +100.0 points" in card
     assert names(base_path) == ["1", "2"]
     assert not (good / PROMOTION_FILE).exists()
+
+
+def test_false_accepts_of_both_are_said_and_kept_and_decide_nothing(
+    good: Path, bad: Path, data: Path, tmp_path: Path
+) -> None:
+    background = tmp_path / "room"
+    background.mkdir()
+    for number in range(2):
+        soundfile.write(background / f"{number}.wav", noise(6.0, -30.0, seed=number), SAMPLE_RATE_HZ)
+    never_sure = tmp_path / "2"
+    record = {TRAINING_FILE: json.dumps({"recordings": ["background:0"]})}
+    unsure = network(data, sureness=0.01)
+    export_saved_model(unsure, CLASSES, never_sure, card="# Silent\n", extra=record, thresholds=(1.0,) * 3)
+    base_path = base_path_with(bad, tmp_path)
+    done = promote(never_sure, base_path, data, "--background", str(background))
+    assert done.exit_code == 0, done.output
+    assert "1 sounds of background left out: the candidate was trained on their recordings" in done.output
+    assert "in 2 segments of background:\n  version 1              1200\n  the candidate             0" in done.output
+    event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
+    assert event["background"] == {"candidate": 0.0, "current": 1200.0, "segments": 2}
+    card = (base_path / "2" / CARD_FILE).read_text()
+    assert "Of 2 segments of background it calls 0 an hour one of its classes, version 1 1200." in card
 
 
 def test_classes_that_only_the_version_there_knows_are_named(good: Path, data: Path, tmp_path: Path) -> None:
