@@ -84,6 +84,11 @@ class Settings(BaseSettings):
         return f"--no-{cls.option(field).removeprefix('--')}"
 
     @classmethod
+    def changing(cls, field: str) -> str:
+        """Name of the option that sets `field` to something else than its default."""
+        return cls.opposite(field) if cls.model_fields[field].default is True else cls.option(field)
+
+    @classmethod
     def read(cls, options: Mapping[str, Any] | None = None) -> Self:
         """Settings from `options` (those that are not None), then the environment, then the defaults.
 
@@ -156,7 +161,7 @@ def settings_table(cls: type[Settings]) -> list[tuple[str, str, str, str]]:
     return [
         (
             cls.variable(name),
-            cls.opposite(name) if field.default is True else cls.option(name),
+            cls.changing(name),
             _shown(field.default),
             field.description or "",
         )

@@ -80,7 +80,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     check_before(settings, clips, held_out, judged)
     idle = [name for name in OF_FINE_TUNING if getattr(settings, name) != type(settings).model_fields[name].default]
     if idle and settings.method == "bottlenecks":
-        console.print(f"Without --method finetune these do nothing: {', '.join(map(settings.option, idle))}")
+        console.print(f"Without --method finetune these do nothing: {', '.join(map(settings.changing, idle))}")
     if not (settings.model_base_path or settings.compact):
         console.print("Nothing will be published: --model-base-path names where the next version goes")
     stages = Stages()

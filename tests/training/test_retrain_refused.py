@@ -65,7 +65,7 @@ def test_options_of_the_other_method_are_named(data: Path, tmp_path: Path) -> No
     own = {"data": str(data), "weights": "nowhere.npz", "evaluate": "none", "epochs": 3, "augment": False}
     with pytest.raises(WeightsError):
         retrain(RetrainSettings.read(own), Console(file=said, width=200))
-    assert "Without --method finetune these do nothing: --epochs, --augment\n" in said.getvalue()
+    assert "Without --method finetune these do nothing: --epochs, --no-augment\n" in said.getvalue()
 
 
 def test_a_report_that_cannot_be_written_in_the_end_is_printed(
