@@ -62,7 +62,12 @@ def test_of_background_no_more_is_learnt_than_of_all_classes_and_that_evenly() -
     chosen = no_more_background(counts)
     windows = {one.path.name: list(chosen[one]) for one in counts}
     assert [len(windows[name]) for name in "abc"] == [4, 6, 3]
-    assert windows["d"] == [0, 2, 4, 6, 9, 11, 13, 16, 18, 20, 23, 25, 27]
+    parts = [0, 2, 4, 6, 9, 11, 13, 16, 18, 20, 23, 25, 27, 30]
+    assert all(low <= one < high for low, one, high in zip(parts, windows["d"], parts[1:], strict=False))
+    assert len(windows["d"]) == 13
+    pairs = no_more_background({clip("dog", "a"): 50} | {clip(UNKNOWN, f"{n}"): 2 for n in range(50)})
+    drawn = [own[0] for one, own in pairs.items() if one.label == UNKNOWN]
+    assert 15 < sum(drawn) < 35, "the first and the second window are drawn alike"
     short = no_more_background({clip("dog", "a"): 4} | {clip(UNKNOWN, f"{n}"): 1 for n in range(100)})
     assert sum(len(own) for one, own in short.items() if one.label == UNKNOWN) == 4
     for few in ({clip("dog", "a"): 4, clip(UNKNOWN, "d"): 4}, {clip(UNKNOWN, "d"): 4}):
