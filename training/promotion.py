@@ -18,7 +18,6 @@ from training.datasets import DataError, chosen_folds, find_background, find_cli
 from training.fairness import FairClips, NotComparable, fair_clips
 from training.gate import TooFewRecordings, compare
 from training.judged import IMAGE_SHAPE, NoModel, served_model
-from training.metrics import background
 from training.outcome import Compared, FalseAccepts, NotCompared, reservations
 from training.trial import MODEL_NAME, Inputs, NotServable, Trial
 
@@ -189,6 +188,8 @@ def _compare(
 
 def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, dict[str, Any] | None]:
     """What a version says of the first three seconds of each clip that is of a class, and its figures of background."""
+    from training.metrics import background  # brings scikit-learn
+
     with served_model(trial.address, MODEL_NAME) as model:
         answers, _ = ask(model, fair.labelled.clips, BATCH, console, title=trial.name, windows_each=1)
         if not fair.background.clips:
