@@ -25,10 +25,10 @@ import numpy as np
 
 from earshot.folders import cache_folder
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
-from training.augment import PLAIN, Augmentation
-from training.datasets import find_clips
-from training.judging import judged_without
-from training.metrics import calibration
+from training.data.datasets import find_clips
+from training.evaluation.judging import judged_without
+from training.evaluation.metrics import calibration
+from training.finetuning.augment import PLAIN, Augmentation
 from training.recipes import recipe_of
 from training.settings import RetrainSettings
 from training.weights import load_weights
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from training.clips import Clip
-    from training.judging import Judgement
+    from training.data.clips import Clip
+    from training.evaluation.judging import Judgement
     from training.recipe import Recipe
     from training.weights import Weights
 
@@ -114,7 +114,7 @@ def _frozen(name: str, given: dict[str, Any], clips: list[Clip], weights: Weight
     with ExitStack() as stack:
         if name == VIRIDIS:  # other images of the same parameters, so their features are kept elsewhere
             given = {**given, "bottleneck_dir": given["cache"] / "bottlenecks-viridis"}
-            stack.enter_context(patch("training.hearing.spectrogram", viridis))
+            stack.enter_context(patch("training.data.hearing.spectrogram", viridis))
         return recipe_of(RetrainSettings.model_validate({**given, **FROZEN[name]}), clips, weights)
 
 

@@ -2,9 +2,9 @@
 
 Voices, music and air conditioners (three of UrbanSound8K's classes) stand for background, the other seven are classes;
 with --all-classes all ten are. A model of the classes alone is compared with models that learnt as `unknown` the
-background of the other folds, noises that `training/noises.py` made for these, or both. All answer the background and
-the noises of the fold that they never saw, and noises that are made here, in ways of their own: silence with a sensor's
-own noise, white, pink and brown noise, and the hum of the mains.
+background of the other folds, noises that `training.data.noises` made for these, or both. All answer the background
+and the noises of the fold that they never saw, and noises that are made here, in ways of their own: silence with a
+sensor's own noise, white, pink and brown noise, and the hum of the mains.
 
     python -m benchmarks.background UrbanSound8K WEIGHTS [FOLD ...] [--generated 60] [--all-classes]
 """
@@ -22,12 +22,12 @@ import soundfile
 
 from earshot.audio import SAMPLE_RATE_HZ
 from earshot.labels import UNKNOWN
-from training.answers import Answers
-from training.background import is_generated
-from training.clips import Clip
-from training.datasets import find_clips
-from training.metrics import judge
-from training.noises import make_noises
+from training.data.background import is_generated
+from training.data.clips import Clip
+from training.data.datasets import find_clips
+from training.data.noises import make_noises
+from training.evaluation.answers import Answers
+from training.evaluation.metrics import judge
 from training.recipes import recipe_of
 from training.settings import RetrainSettings
 from training.weights import load_weights

@@ -22,8 +22,8 @@ import numpy as np
 
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.network import build_network
-from training.datasets import find_clips
-from training.judging import judged_without
+from training.data.datasets import find_clips
+from training.evaluation.judging import judged_without
 from training.recipes import recipe_of
 from training.settings import RetrainSettings
 from training.weights import load_weights
@@ -31,7 +31,7 @@ from training.weights import load_weights
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from training.clips import Clip
+    from training.data.clips import Clip
     from training.weights import Weights
 
 BATCH = 16

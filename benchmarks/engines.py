@@ -31,8 +31,8 @@ from serving.engines.openvino_engine import Precision
 from serving.export import export_saved_model
 from serving.network import Architecture, ConvBlock, Head, build_network, creation_order
 from serving.starter import ensure_starter
-from training.datasets import chosen_folds, find_clips
-from training.hearing import each_heard, hear
+from training.data.datasets import chosen_folds, find_clips
+from training.data.hearing import each_heard, hear
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

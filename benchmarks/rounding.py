@@ -18,8 +18,8 @@ import numpy as np
 
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel, load_compact, save_compact
-from training.answers import Answers
-from training.datasets import find_clips
+from training.data.datasets import find_clips
+from training.evaluation.answers import Answers
 from training.recipes import recipe_of
 from training.settings import RetrainSettings
 from training.weights import load_weights

@@ -58,6 +58,12 @@ class Version:
         )
 
 
+def recordings_seen(version_dir: Path) -> frozenset[str] | None:
+    """Recordings that a version was trained on; None where it does not say."""
+    recordings = read_json(version_dir / TRAINING_FILE).get("recordings")
+    return frozenset(map(str, recordings)) if isinstance(recordings, list) else None
+
+
 def missing_files(version_dir: Path) -> str:
     """What the folder of a version needs and has not, in words; empty where it is whole.
 

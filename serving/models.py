@@ -99,8 +99,8 @@ def promote(
         from rich.console import Console
 
         from local.interrupts import Interrupts
-        from training.promotion import FAILURES, Promotion, Refused
-        from training.promotion import promote as judge_and_publish
+        from training.release.promotion import FAILURES, Promotion, Refused
+        from training.release.promotion import promote as judge_and_publish
 
     _configure_logs()
     try:
@@ -143,14 +143,14 @@ def quantize(
         from rich.console import Console
 
         from serving.catalogue import CatalogueError, find_version
-        from training.datasets import DataError, find_clips, read_class_map
+        from training.data.datasets import DataError, find_clips, read_class_map
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with needs("openvino"):
         from serving.engines.conversion import CannotConvert
         from serving.engines.int8 import NotQuantised
         from serving.engines.openvino_engine import AnswersDiffer
         from serving.failures import CannotLoadNow
-        from training.quantising import quantise
+        from training.release.quantising import quantise
 
     _configure_logs()
     console = Console(highlight=False, soft_wrap=True)

@@ -54,7 +54,7 @@ def brought_in_by(code: str) -> set[str]:
         ("import processors.settings, serving.settings, training.settings, local.settings", set()),
         ("import earshot.cli", set()),
         ("import serving.models, serving.catalogue, serving.inspection", set()),
-        ("import training.promotion", JUDGE),
+        ("import training.release.promotion", JUDGE),
         ("import serving.modelserver.server, serving.run, serving.starter, serving.engines.openvino_engine", SERVER),
         ("import producers.agent, producers.command, producers.publisher, producers.sources", AGENT),
         ("import processors.app, processors.worker, processors.labeller", WORKER),

@@ -56,11 +56,11 @@ def main(
     console = Console()
     with needs("training"):
         from serving.network import Architecture, NetworkError, feature_network
-        from training.datasets import DataError, find_background
-        from training.learner import Pace, learn
-        from training.pieces import cut_pieces
-        from training.taught import Taught, write_views
-        from training.teacher import Teacher, TeacherError
+        from training.data.datasets import DataError, find_background
+        from training.finetuning.learner import Pace, learn
+        from training.teaching.pieces import cut_pieces
+        from training.teaching.taught import Taught, write_views
+        from training.teaching.teacher import Teacher, TeacherError
         from training.weights import WeightsError, load_weights, save_weights
     if not out.parent.is_dir():
         raise fail(f"cannot write {out}: there is no folder {out.parent}")

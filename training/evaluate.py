@@ -23,19 +23,19 @@ from earshot.command import fail
 from earshot.folders import NotWritable, require_writable
 from earshot.labels import UNKNOWN
 from processors.predictor import PredictError
-from training.asking import ask
-from training.datasets import DataError, chosen_folds, clips_of
-from training.judged import NoModel, saved_model, served_model
-from training.metrics import by_chance, judge, rows
-from training.report import package_versions, report_files, write_report
+from training.data.datasets import DataError, chosen_folds, clips_of
+from training.evaluation.asking import ask
+from training.evaluation.judged import NoModel, saved_model, served_model
+from training.evaluation.metrics import by_chance, judge, rows
+from training.evaluation.report import package_versions, report_files, write_report
 from training.stages import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    from training.clips import Clip
-    from training.judged import Judged
+    from training.data.clips import Clip
+    from training.evaluation.judged import Judged
     from training.settings import EvaluateSettings
 
 

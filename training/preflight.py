@@ -8,15 +8,15 @@ from earshot.folders import require_writable
 from earshot.labels import UNKNOWN
 from serving.catalogue import next_version
 from serving.layout import version_folders
-from training.datasets import DataError
-from training.head import LEAST_LEARNT
-from training.report import report_files
+from training.data.datasets import DataError
+from training.evaluation.report import report_files
+from training.heads.head import LEAST_LEARNT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
-    from training.clips import Clip
+    from training.data.clips import Clip
     from training.recipe import Recipe
     from training.settings import RetrainSettings
 

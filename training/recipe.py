@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from serving.network import Architecture, ConvBlock, Head
-    from training.clips import Clip
+    from training.data.clips import Clip
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from earshot.folders import cache_folder
-from training.augment import PLAIN, Augmentation
-from training.frozen import FrozenRecipe
-from training.head import STEPS
+from training.finetuning.augment import PLAIN, Augmentation
+from training.heads.frozen import FrozenRecipe
+from training.heads.head import STEPS
 
 if TYPE_CHECKING:
-    from training.clips import Clip
+    from training.data.clips import Clip
     from training.recipe import Recipe
     from training.settings import RetrainSettings
     from training.weights import Weights
@@ -40,8 +40,8 @@ def recipe_of(
     )
     if bottlenecks:
         return frozen
-    from training.finetune import Schedule
-    from training.tuning import TuningRecipe
+    from training.finetuning.finetune import Schedule
+    from training.finetuning.tuning import TuningRecipe
 
     schedule = Schedule(
         settings.epochs,

@@ -27,25 +27,25 @@ from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel
 from serving.inspection import timestamp
 from serving.network import NetworkError
-from training.datasets import DataError, chosen_folds, clips_of, thin_classes
-from training.judging import judged_without, pooled, random_split
-from training.noises import make_noises
-from training.page import WHY_RANDOM_IS_HIGHER
+from training.data.datasets import DataError, chosen_folds, clips_of, thin_classes
+from training.data.noises import make_noises
+from training.evaluation.judging import judged_without, pooled, random_split
+from training.evaluation.page import WHY_RANDOM_IS_HIGHER
+from training.evaluation.report import package_versions, write_report
+from training.evaluation.summaries import write_summary
 from training.preflight import check_before, check_readable, tells_apart
-from training.publishing import model_card, publish, training_record
 from training.recipes import recipe_of
-from training.report import package_versions, write_report
+from training.release.publishing import model_card, publish, training_record
 from training.runs import write_run
 from training.settings import OF_FINE_TUNING
 from training.stages import Stages
-from training.summaries import write_summary
 from training.weights import WeightsError, load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from training.clips import Clip
-    from training.judging import Judgement
+    from training.data.clips import Clip
+    from training.evaluation.judging import Judgement
     from training.recipe import Recipe, Trained
     from training.settings import RetrainSettings
     from training.weights import Weights

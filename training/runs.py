@@ -36,14 +36,9 @@ ELSEWHERE = {
 """Settings that decide no figure: runs that differ in these alone are the same."""
 
 
-def run_name(report: Mapping[str, Any]) -> str:
-    """What the folder of the run is called that `report` is of."""
-    return str(report["started"].replace(":", "-"))
-
-
 def write_run(report: Mapping[str, Any], runs: Path) -> Path:
-    """Write the folder of the run that `report` is of (see `training.report`) into `runs`, and return it."""
-    from training.report import write_report
+    """Write the folder of the run that `report` is of (see `training.evaluation.report`) into `runs`, and return it."""
+    from training.evaluation.report import run_name, write_report
 
     unfinished = runs / f".{uuid.uuid4().hex}"
     unfinished.mkdir()

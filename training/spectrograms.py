@@ -30,8 +30,8 @@ def main(
     """
     configure_logs("info")
     with needs("training"):
-        from training.datasets import DataError, find_clips, read_class_map
-        from training.pictures import write_pictures
+        from training.data.datasets import DataError, find_clips, read_class_map
+        from training.data.pictures import write_pictures
     try:
         names = read_class_map(class_map) if class_map else None
         clips = find_clips(*folders_of(data), class_map=names, least_classes=1)

@@ -18,7 +18,7 @@ from serving.engines.openvino_engine import OpenVinoEngine, Precision
 from serving.failures import InvalidModelFile
 from serving.layout import CARD_FILE
 from serving.starter import STARTER, ensure_starter, main
-from training.clips import load_clip
+from training.data.clips import load_clip
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

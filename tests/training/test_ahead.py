@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from training.ahead import ahead
+from training.data.ahead import ahead
 
 
 def test_results_come_in_order_whichever_is_ready_first() -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from training.answers import UNKNOWN_TRUTH, Answers
-from training.clips import Clip
+from training.data.clips import Clip
+from training.evaluation.answers import UNKNOWN_TRUTH, Answers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,7 +5,7 @@ import pytest
 
 from earshot.audio import SAMPLE_RATE_HZ, SEGMENT_SAMPLES
 from earshot.spectrogram import DEFAULT_PARAMS, spectrogram
-from training.augment import PLAIN, Augmentation, augment, with_noise
+from training.finetuning.augment import PLAIN, Augmentation, augment, with_noise
 
 SHAPE = (16, 32, 40, 3)
 ONE_HOT = np.eye(16, dtype=np.float32)

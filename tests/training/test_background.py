@@ -11,12 +11,12 @@ from rich.console import Console
 
 from earshot.labels import UNKNOWN
 from tests.training.sounds import tone
-from training.answers import Answers
-from training.background import no_more_background
-from training.clips import Clip
-from training.datasets import DataError, chosen_folds, find_background
+from training.data.background import no_more_background
+from training.data.clips import Clip
+from training.data.datasets import DataError, chosen_folds, find_background
 from training.evaluate import evaluate
-from training.metrics import judge, rows
+from training.evaluation.answers import Answers
+from training.evaluation.metrics import judge, rows
 from training.retrain import retrain
 from training.settings import EvaluateSettings, RetrainSettings
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.balance import class_weights
+from training.heads.balance import class_weights
 
 
 def test_all_classes_weigh_the_same_and_all_examples_as_many_as_they_are() -> None:

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from serving.network import Architecture
-from training.bottlenecks import HEARING, Bottlenecks
-from training.clips import Clip, load_clip
+from training.data.clips import Clip, load_clip
+from training.heads.bottlenecks import HEARING, Bottlenecks
 from training.weights import Weights, load_weights
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def test_features_of_clips_that_were_heard_otherwise_are_not_read(
     weights: Weights, clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = bottlenecks(weights, tmp_path)._path(clips[0])
-    monkeypatch.setattr("training.bottlenecks.HEARING", HEARING + 1)
+    monkeypatch.setattr("training.heads.bottlenecks.HEARING", HEARING + 1)
     assert bottlenecks(weights, tmp_path)._path(clips[0]) != before
 
 

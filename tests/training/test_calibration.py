@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 
 from serving.network import Head
-from training.calibration import choose_thresholds, cooled, fit_temperature
+from training.heads.calibration import choose_thresholds, cooled, fit_temperature
 
 
 def sampled(temperature: float) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import soundfile
 from producers.frames import FRAME_SAMPLES
 from producers.recordings import RecordingSource
 from tests.training.sounds import tone
-from training.clips import ClipUnreadable, load_clip
+from training.data.clips import ClipUnreadable, load_clip
 
 if TYPE_CHECKING:
     from pathlib import Path

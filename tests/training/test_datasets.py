@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.training.sounds import tone
-from training.datasets import DataError, chosen_folds, find_clips, read_class_map, thin_classes
+from training.data.datasets import DataError, chosen_folds, find_clips, read_class_map, thin_classes
 
 if TYPE_CHECKING:
     from pathlib import Path

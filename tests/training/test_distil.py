@@ -15,13 +15,13 @@ from earshot.audio import SEGMENT_SAMPLES
 from earshot.labels import UNKNOWN
 from serving.network import Architecture
 from tests.training.sounds import tone
-from training.clips import Clip
-from training.datasets import DataError
+from training.data.clips import Clip
+from training.data.datasets import DataError
 from training.distil import app
-from training.pieces import MOST_EACH, PIECE_S, Pieces, cut_pieces
-from training.taught import write_views
-from training.teacher import Teacher, TeacherError
-from training.views import Mixing, make_view
+from training.teaching.pieces import MOST_EACH, PIECE_S, Pieces, cut_pieces
+from training.teaching.taught import write_views
+from training.teaching.teacher import Teacher, TeacherError
+from training.teaching.views import Mixing, make_view
 from training.weights import load_weights
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def test_views_are_kept_with_what_the_teacher_says_of_each(
     assert images.shape == (130, 128, 301, 3)
     assert images.max() == 255
     np.testing.assert_allclose(made.answers[:, 2], 10 * made.answers[:, 0], rtol=1e-5)
-    monkeypatch.setattr("training.taught.make_view", None)  # nothing is made again
+    monkeypatch.setattr("training.teaching.taught.make_view", None)  # nothing is made again
     again = write_views(pieces, 130, Teacher(teacher), 3, tmp_path / "views")
     np.testing.assert_array_equal(again.answers, made.answers)
     np.testing.assert_array_equal(again.images[[5, 129]], images[[5, 129]])

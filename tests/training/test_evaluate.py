@@ -27,11 +27,11 @@ from serving.export import export_saved_model
 from serving.layout import TRAINING_FILE
 from tests.serving.conftest import serve
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH, run_file
-from training import judged
-from training.clips import load_clip
-from training.datasets import find_clips
+from training.data.clips import load_clip
+from training.data.datasets import find_clips
 from training.evaluate import evaluate, run
-from training.judged import ModelChanged, saved_model, served_model
+from training.evaluation import judged
+from training.evaluation.judged import ModelChanged, saved_model, served_model
 from training.settings import EvaluateSettings
 
 CLIPS = CLIPS_EACH * len(CLASSES)

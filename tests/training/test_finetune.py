@@ -11,16 +11,16 @@ from structlog.testing import capture_logs
 
 from earshot.spectrogram import SpectrogramParams
 from serving.network import Architecture, Head, build_network
-from training.augment import Augmentation, augment
-from training.checkpoint import Checkpoint
-from training.finetune import Examples, Schedule, finetune
+from training.finetuning.augment import Augmentation, augment
+from training.finetuning.checkpoint import Checkpoint
+from training.finetuning.finetune import Examples, Schedule, finetune
 from training.weights import Weights, load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from training.learner import Learnt
+    from training.finetuning.learner import Learnt
 
 PARAMS = SpectrogramParams(mels=64, hop_samples=640)
 ARCHITECTURE = Architecture(("mixed0",), 1, shrink=(1, 1))
@@ -251,7 +251,7 @@ def test_sounds_of_no_class_are_beside_those_that_are_learnt(
         given.append(noises)
         return augment(images, targets, how, rng, noises, params)
 
-    monkeypatch.setattr("training.finetune.augment", recording)
+    monkeypatch.setattr("training.finetuning.finetune.augment", recording)
     noisy = replace(SCHEDULE, epochs=1, augmentation=Augmentation(noise=0.5))
     tune(replace(examples, noises=(3, 5)), weights, tmp_path, noisy)
     alike = [(noises[:, None] == examples.images[[3, 5]]).all(axis=(2, 3, 4)).any(axis=1) for noises in given]

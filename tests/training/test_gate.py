@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.gate import LEAST_RECORDINGS, TooFewRecordings, compare
+from training.evaluation.gate import LEAST_RECORDINGS, TooFewRecordings, compare
 
 RIGHT, WRONG = True, False
 

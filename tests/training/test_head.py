@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.head import train_head
+from training.heads.head import train_head
 
 
 def test_the_folded_layer_separates_what_can_be_separated_and_never_names_an_unseen_class() -> None:

@@ -10,9 +10,9 @@ from PIL import Image
 from earshot.audio import SEGMENT_SAMPLES, fit_segment
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
 from tests.training.sounds import tone
-from training.clips import Clip, ClipUnreadable, load_clip
-from training.hearing import each_heard, hear
-from training.pictures import write_pictures
+from training.data.clips import Clip, ClipUnreadable, load_clip
+from training.data.hearing import each_heard, hear
+from training.data.pictures import write_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from serving.network import Architecture, Head
-from training.clips import Clip
-from training.judging import judged_without, pooled, random_split
+from training.data.clips import Clip
+from training.evaluation.judging import judged_without, pooled, random_split
 from training.recipe import Trained
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.training.sounds import tone
-from training.layouts import NotThisLayout, clips_in
+from training.data.layouts import NotThisLayout, clips_in
 
 if TYPE_CHECKING:
     from pathlib import Path

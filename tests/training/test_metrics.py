@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from training.answers import Answers
-from training.clips import Clip
-from training.metrics import (
+from training.data.clips import Clip
+from training.evaluation.answers import Answers
+from training.evaluation.metrics import (
     BINS,
     accuracy_interval,
     calibration,

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from earshot.audio import SAMPLE_RATE_HZ
 from earshot.labels import UNKNOWN
-from training.answers import Answers
-from training.background import is_generated
-from training.clips import Clip, load_clip
-from training.metrics import judge
-from training.noises import KINDS, NOISE_S, Draw, coloured, hiss, hum, make_noises, silence
+from training.data.background import is_generated
+from training.data.clips import Clip, load_clip
+from training.data.noises import KINDS, NOISE_S, Draw, coloured, hiss, hum, make_noises, silence
+from training.evaluation.answers import Answers
+from training.evaluation.metrics import judge
 from training.retrain import retrain
 from training.settings import RetrainSettings
 

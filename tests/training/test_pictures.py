@@ -8,9 +8,9 @@ from PIL import Image
 from earshot.audio import fit_segment
 from earshot.spectrogram import spectrogram
 from tests.training.sounds import tone
-from training.clips import Clip, load_clip
-from training.datasets import find_clips
-from training.pictures import write_pictures
+from training.data.clips import Clip, load_clip
+from training.data.datasets import find_clips
+from training.data.pictures import write_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path

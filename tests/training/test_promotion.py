@@ -23,8 +23,8 @@ from tests.processes import Command
 from tests.producers.sounds import noise
 from tests.serving.conftest import serve, wait_for
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
-from training.clips import load_clip
-from training.datasets import find_clips
+from training.data.clips import load_clip
+from training.data.datasets import find_clips
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -219,7 +219,7 @@ def test_what_a_user_can_mend_is_said_before_any_server_starts(
     def never(*_: Any) -> None:
         raise AssertionError("a server was started")
 
-    monkeypatch.setattr("training.promotion.Trial", never)
+    monkeypatch.setattr("training.release.promotion.Trial", never)
     base_path = base_path_with(bad, tmp_path)
     seen_all = tmp_path / "3"
     shutil.copytree(good, seen_all)

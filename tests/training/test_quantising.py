@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import serving.engines.int8
-import training.quantising
+import training.release.quantising
 from earshot.cli import app
 from serving.engines.int8 import Int8
 from serving.engines.openvino_engine import OpenVinoEngine, Precision
@@ -20,7 +20,7 @@ from serving.export import export_saved_model
 from serving.layout import INT8_FILE, TRAINING_FILE
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
 from tests.training.test_promotion import network
-from training.datasets import find_clips
+from training.data.datasets import find_clips
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +59,7 @@ def base_path(version: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _measures_on_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.quantising, "MEASURED", 6)
+    monkeypatch.setattr(training.release.quantising, "MEASURED", 6)
 
 
 def quantize(base_path: Path, data: Path, cache: Path, *more: str) -> Result:

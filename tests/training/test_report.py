@@ -17,12 +17,12 @@ import soundfile
 
 from earshot.spectrogram import spectrogram
 from tests.producers.sounds import tone
-from training import plots
-from training.answers import Answers
-from training.clips import Clip
-from training.metrics import calibration, judge, rows
-from training.page import page
-from training.report import package_versions, report_files, write_report
+from training.data.clips import Clip
+from training.evaluation import plots
+from training.evaluation.answers import Answers
+from training.evaluation.metrics import calibration, judge, rows
+from training.evaluation.page import page
+from training.evaluation.report import package_versions, report_files, write_report
 
 NASTY = '<script>alert("1")</script> & $x$ é.wav'
 CLASSES = ("a<b", "c&d", "$e$")

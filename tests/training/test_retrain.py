@@ -18,12 +18,12 @@ from earshot.audio import fit_segment
 from earshot.spectrogram import spectrogram
 from serving.catalogue import versions
 from serving.compact import load_compact
+from serving.inspection import recordings_seen
 from serving.layout import TRAINING_FILE
 from tests.training.conftest import BROKEN, CLASSES, CLIPS, QUIET
-from training.clips import load_clip
-from training.datasets import find_clips
-from training.fairness import recordings_seen
-from training.head import train_head
+from training.data.clips import load_clip
+from training.data.datasets import find_clips
+from training.heads.head import train_head
 from training.retrain import retrain
 from training.settings import RetrainSettings
 
@@ -89,7 +89,7 @@ def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypa
         seen.append({Path(source).name for source in groups})
         return train_head(features, targets, groups, *others)
 
-    monkeypatch.setattr("training.frozen.train_head", recording)
+    monkeypatch.setattr("training.heads.frozen.train_head", recording)
     again = {**trained.settings, "model_base_path": None, "compact": None, "protocol": "folds"}
     report = retrain(RetrainSettings.read(again), QUIET)
     assert len(seen) == len(report["folds"]) > 1
@@ -201,7 +201,7 @@ def test_the_report_is_a_page_too_and_pools_the_folds(trained: Trained) -> None:
 def test_fine_tuning_is_judged_calibrated_and_published_like_a_head(
     data: Path, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.tuning.LEAST_CALIBRATING", 1)  # there are few recordings here
+    monkeypatch.setattr("training.finetuning.tuning.LEAST_CALIBRATING", 1)  # there are few recordings here
     settings = {
         "data": str(data),
         "weights": str(weights_file),

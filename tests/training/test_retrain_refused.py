@@ -14,8 +14,8 @@ from rich.console import Console
 
 from tests.producers.sounds import noise
 from tests.training.conftest import QUIET, run_file
-from training.datasets import DataError
-from training.head import train_head
+from training.data.datasets import DataError
+from training.heads.head import train_head
 from training.retrain import retrain, run
 from training.settings import RetrainSettings
 from training.weights import WeightsError
@@ -78,7 +78,7 @@ def test_a_report_that_cannot_be_written_in_the_end_is_printed(
         (tmp_path / "out").rmdir()
         return train_head(*arguments)
 
-    monkeypatch.setattr("training.frozen.train_head", meanwhile)
+    monkeypatch.setattr("training.heads.frozen.train_head", meanwhile)
     fold, report = next(iter(trained.report["folds"])), tmp_path / "out" / "report.json"
     own = {
         **trained.settings,

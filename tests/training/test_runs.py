@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.training.conftest import CLASSES
-from training.page import page
+from training.evaluation.page import page
 from training.runs import app, compared, differing, write_run
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def report(accuracy: float = 0.5, **settings: Any) -> dict[str, Any]:
 
 def written(one: dict[str, Any], runs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with monkeypatch.context() as patch:  # a page of so short a report cannot be drawn
-        patch.setattr("training.report.page", lambda run: page({**run, "folds": {}, "pooled": None}))
+        patch.setattr("training.evaluation.report.page", lambda run: page({**run, "folds": {}, "pooled": None}))
         return write_run(one, runs)
 
 
@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_finished_is_not_there(tmp_path: Path, monkeypat
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("training.report.page", full)
+    monkeypatch.setattr("training.evaluation.report.page", full)
     with pytest.raises(OSError, match="No space"):
         write_run(report(), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -10,15 +10,15 @@ from structlog.testing import capture_logs
 from earshot.labels import UNKNOWN
 from serving.network import Architecture
 from tests.training.sounds import tone
-from training.augment import PLAIN, Augmentation
-from training.clips import Clip
-from training.datasets import find_clips
-from training.finetune import Schedule
-from training.frozen import FrozenRecipe
-from training.noises import make_noises
+from training.data.clips import Clip
+from training.data.datasets import find_clips
+from training.data.noises import make_noises
+from training.finetuning.augment import PLAIN, Augmentation
+from training.finetuning.finetune import Schedule
+from training.finetuning.tuning import TuningRecipe, _parts
+from training.heads.frozen import FrozenRecipe
 from training.recipes import recipe_of
 from training.settings import RetrainSettings
-from training.tuning import TuningRecipe, _parts
 from training.weights import load_weights
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def test_what_is_kept_out_is_of_the_training_clips_and_no_noise_is_of_it(
         given.extend(arguments)
         raise _Enough
 
-    monkeypatch.setattr("training.tuning.finetune", recording)
+    monkeypatch.setattr("training.finetuning.tuning.finetune", recording)
     clips = [*find_clips(data), *make_noises(20, [1, 2, 3], 0, tmp_path)]
     frozen = FrozenRecipe(
         clips,

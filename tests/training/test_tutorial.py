@@ -13,7 +13,7 @@ from earshot.cli import main
 from serving.catalogue import versions
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
 from training import spectrograms
-from training.datasets import DataError
+from training.data.datasets import DataError
 from training.preflight import check_before
 from training.settings import RetrainSettings
 
@@ -82,8 +82,8 @@ def test_a_base_path_of_models_is_no_folder_for_inception(data: Path, tmp_path: 
 
 
 def test_a_second_run_takes_the_place_of_the_first_ones_summaries(tmp_path: Path) -> None:
+    from training.evaluation.summaries import write_summary
     from training.recipe import Trained
-    from training.summaries import write_summary
 
     figures = {"accuracy": 0.5, "clip_accuracy": 0.6, "calibration": {"ece": 0.1}}
     for losses in ([3.0, 2.0, 1.0], [2.5, 1.5]):

@@ -7,8 +7,8 @@ import numpy as np
 from earshot.audio import windows
 from earshot.spectrogram import DEFAULT_PARAMS, spectrogram
 from tests.training.sounds import tone
-from training.clips import Clip, load_clip
-from training.windows import write_windows
+from training.data.clips import Clip, load_clip
+from training.data.windows import write_windows
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,1 @@
+"""What is heard: clips of any layout, their windows, and sounds of no class."""

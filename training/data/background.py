@@ -1,0 +1,45 @@
+"""Sounds of no class, from which a model learns what to call `unknown`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from earshot.labels import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from training.data.clips import Clip
+
+GENERATED = "generated:"
+"""Begins the name of a recording that is none: `training.data.noises` made it."""
+
+
+def is_generated(clip: Clip) -> bool:
+    """Whether a clip of no class was made, not recorded."""
+    return clip.source.startswith(GENERATED)
+
+
+def no_more_background(counts: Mapping[Clip, int]) -> dict[Clip, list[int]]:
+    """Which of each clip's windows, that has so many, are learnt from: of background no more than of all classes.
+
+    An hour of a quiet room would else be most of what there is. All of the background is cut into so many parts, and of
+    each a window is drawn: evenly, but not every second one, which in clips of two windows would be always the same.
+    """
+    total = sum(count for clip, count in counts.items() if clip.label == UNKNOWN)
+    most = sum(counts.values()) - total
+    taken = np.arange(total)
+    if 0 < most < total:
+        parts = np.arange(most + 1) * total // most
+        taken = np.random.default_rng(0).integers(parts[:-1], parts[1:])
+    chosen: dict[Clip, list[int]] = {}
+    start = 0
+    for clip, count in counts.items():
+        if clip.label == UNKNOWN:
+            chosen[clip] = (taken[(taken >= start) & (taken < start + count)] - start).tolist()
+            start += count
+        else:
+            chosen[clip] = list(range(count))
+    return chosen

@@ -1,0 +1,150 @@
+"""The clips to train on: one data set, or several together whose labels a class map brings under one set of names."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from earshot.labels import UNKNOWN
+from earshot.logs import get_log
+from training.data.layouts import NotThisLayout, background_in, clips_in
+from training.settings import folders_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from training.data.clips import Clip
+    from training.settings import DataSettings
+
+log = get_log(__name__)
+
+FEW_SOURCES = 10
+"""A class of fewer recordings is warned of: what it learns is those recordings, and its figures say little."""
+
+_OTHERS = "*"
+
+
+class DataError(ValueError):
+    """The data set cannot be trained on; the message says what is missing."""
+
+
+def clips_of(settings: DataSettings, least_classes: int = 2) -> list[Clip]:
+    """The clips that the settings name, as `find_clips` finds them."""
+    if not settings.folders:
+        raise DataError("no clips: --data names UrbanSound8K's or ESC-50's folder, or one with a folder for each class")
+    class_map = read_class_map(settings.class_map) if settings.class_map else None
+    background = folders_of(settings.background)
+    clips = find_clips(*settings.folders, class_map=class_map, least_classes=1 if background else least_classes)
+    return [*clips, *find_background(background, clips)]
+
+
+def find_background(folders: Iterable[Path], clips: Iterable[Clip] = ()) -> list[Clip]:
+    """Every recording of `folders` as a clip of no class, in the fold that `clips` have it in if they do.
+
+    Raises DataError where a folder has none.
+    """
+    fold_of = {clip.source: clip.fold for clip in clips}
+    found: list[Clip] = []
+    for folder in folders:
+        own = list(background_in(folder))
+        if not own:
+            what = "holds no recording" if folder.is_dir() else "is not a folder"
+            raise DataError(f"{folder} {what}; name folders of sounds")
+        found += [replace(clip, fold=fold_of.get(clip.source, clip.fold)) for clip in own]
+    return found
+
+
+def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least_classes: int = 2) -> list[Clip]:
+    """Every clip of all `folders`, in order, labelled as `class_map` has it (see `read_class_map`).
+
+    A recording that is in several data sets is in the fold that the first of them gives it. Raises DataError where
+    there are fewer classes than `least_classes`, or a data set has clips of one recording in two folds.
+    """
+    clips: list[Clip] = []
+    fold_of: dict[str, int] = {}
+    for folder in folders:
+        own = _of_one(folder)
+        moved = {clip.source for clip in own if fold_of.get(clip.source, clip.fold) != clip.fold}
+        if moved:
+            log.warning("recordings are in another data set too, and take its folds", data=str(folder), n=len(moved))
+        own = [replace(clip, fold=fold_of.get(clip.source, clip.fold)) for clip in own]
+        fold_of |= {clip.source: clip.fold for clip in own}
+        clips += own
+    if class_map is not None:
+        clips = _mapped(clips, class_map)
+    where = ", ".join(str(folder) for folder in folders)
+    if not clips:
+        raise DataError(f"{where} holds no clips; name UrbanSound8K's, ESC-50's, or one with a folder for each class")
+    if len({clip.label for clip in clips}) < least_classes:
+        raise DataError(f"{where} holds {len(clips)} clips; training needs clips of two classes at least")
+    return clips
+
+
+def _of_one(folder: Path) -> list[Clip]:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; name UrbanSound8K's, ESC-50's, or one with a folder for each class")
+    try:
+        clips = clips_in(folder)
+    except NotThisLayout as error:
+        raise DataError(str(error)) from error
+    folds: dict[str, int] = {}
+    for clip in clips:
+        if folds.setdefault(clip.source, clip.fold) != clip.fold:
+            raise DataError(f"recording {clip.source} is in folds {folds[clip.source]} and {clip.fold}: it would leak")
+    return clips
+
+
+def chosen_folds(text: str, clips: list[Clip]) -> list[int]:
+    """The folds that `text` names: all, none, or numbers as 1,2; raises DataError where one has no clip of a class."""
+    present = sorted({clip.fold for clip in clips if clip.label != UNKNOWN})
+    if text == "all":
+        return present
+    if text in {"", "none"}:
+        return []
+    try:
+        folds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise DataError(f"folds are numbers separated by commas, not {text!r}") from None
+    absent = [fold for fold in folds if fold not in present]
+    if absent:
+        raise DataError(f"there is no clip in fold {absent[0]}; the folds here are {present}")
+    return sorted(set(folds))
+
+
+def read_class_map(path: Path) -> dict[str, str]:
+    """A class map from a CSV table with the columns `label` and `class`.
+
+    A label of a data set becomes the class beside it, and is left out where that is empty; the label `*` stands for
+    all that are not in the table, which keep their names without it. Raises DataError.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as table:
+            names = {row["label"].strip(): (row["class"] or "").strip() for row in csv.DictReader(table)}
+    except OSError as error:
+        raise DataError(f"the class map {path} cannot be read: {error.strerror}") from error
+    except (KeyError, AttributeError, UnicodeDecodeError) as error:
+        raise DataError(f"the class map {path} is no CSV table with the columns label and class ({error!r})") from error
+    for name in names.values():
+        if "/" in name or name in {".", ".."}:
+            raise DataError(f"the class map {path} names a class {name!r}; a class is no path")
+    return names
+
+
+def _mapped(clips: Iterable[Clip], class_map: Mapping[str, str]) -> list[Clip]:
+    clips = list(clips)
+    unknown = sorted(class_map.keys() - {clip.label for clip in clips} - {_OTHERS})
+    if unknown:
+        labels = ", ".join(sorted({clip.label for clip in clips}))
+        raise DataError(f"the class map names {', '.join(unknown)}, which no data set has; there are {labels}")
+    named = (replace(clip, label=class_map.get(clip.label, class_map.get(_OTHERS, clip.label))) for clip in clips)
+    return [clip for clip in named if clip.label]
+
+
+def thin_classes(clips: Iterable[Clip]) -> dict[str, int]:
+    """Classes of fewer than `FEW_SOURCES` recordings, and how many each has."""
+    sources: dict[str, set[str]] = {}
+    for clip in clips:
+        sources.setdefault(clip.label, set()).add(clip.source)
+    return {label: len(own) for label, own in sorted(sources.items()) if len(own) < FEW_SOURCES}

@@ -1,0 +1,137 @@
+"""How published data sets lie on disk: UrbanSound8K, ESC-50, or a folder for each class.
+
+Each layout is a function from a folder to its clips. Two of them come from Freesound, and name a clip's recording by
+its number there; so a recording that both have is known for one.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from earshot.labels import UNKNOWN
+from earshot.logs import get_log
+from producers.recordings import SUFFIXES
+from training.data.clips import PICTURE, Clip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+log = get_log(__name__)
+
+OWN_FOLDS = 5
+"""Folds that a data set without folds of its own is dealt into."""
+
+URBANSOUND8K = "metadata/UrbanSound8K.csv"
+ESC50 = "meta/esc50.csv"
+
+FREESOUND = "freesound:"
+"""Begins the name of a recording whose number there is known."""
+_NAMED_AFTER_RECORDING = (
+    re.compile(r"^(?P<freesound>\d+)-\d+-\d+-\d+$"),  # UrbanSound8K: recording-class-occurrence-slice
+    re.compile(r"^\d-(?P<freesound>\d+)-[A-Z]-\d+$"),  # ESC-50: fold-recording-take-class
+)
+TAKE = "_nohash_"
+"""What follows it in a file's name tells takes of one recording apart, as in TensorFlow's own retraining scripts."""
+
+
+class NotThisLayout(ValueError):
+    """A folder has a data set's table, and the table is not what it should be."""
+
+
+def clips_in(folder: Path) -> list[Clip]:
+    """Every clip in `folder`, in order, by the table that it has, or else by its folders.
+
+    A table may name .wav files where the clips are .flac, and clips that are not there. Raises NotThisLayout.
+    """
+    for table, layout in ((URBANSOUND8K, _urbansound8k), (ESC50, _esc50)):
+        if (folder / table).is_file():
+            try:
+                with (folder / table).open(newline="", encoding="utf-8-sig") as lines:
+                    return list(layout(folder, csv.DictReader(lines)))
+            except (KeyError, ValueError) as error:  # UnicodeDecodeError is one
+                name = "UrbanSound8K" if layout is _urbansound8k else "ESC-50"
+                raise NotThisLayout(f"{folder / table} is not {name}'s table ({error!r}); fetch it again") from error
+    return list(_folders(folder))
+
+
+def _urbansound8k(folder: Path, table: csv.DictReader[str]) -> Iterator[Clip]:
+    for row in table:
+        path = _there(folder / "audio" / f"fold{row['fold']}" / row["slice_file_name"])
+        if path:
+            yield Clip(path, row["class"], int(row["fold"]), f"{FREESOUND}{row['fsID']}")
+
+
+def _esc50(folder: Path, table: csv.DictReader[str]) -> Iterator[Clip]:
+    for row in table:
+        path = _there(folder / "audio" / row["filename"])
+        if path:
+            yield Clip(path, row["category"], int(row["fold"]), f"{FREESOUND}{row['src_file']}")
+
+
+def _there(named: Path) -> Path | None:
+    return next(
+        (path for path in (named, named.with_suffix(".flac"), named.with_suffix(".wav")) if path.is_file()), None
+    )
+
+
+def _folders(folder: Path) -> Iterator[Clip]:
+    """A folder for each class; in it files, each a recording or its picture, or a folder for each recording."""
+    clips = _files(folder, "*/**/*")
+    used = {path.relative_to(folder).parts[0] for path in clips}
+    for name in sorted(each.name for each in folder.iterdir() if each.is_dir()):
+        if used and name not in used and not _is_hidden(name):
+            log.warning("no recording in the folder of a class", folder=str(folder / name))
+    for path in clips:
+        source = _source(path, folder)
+        yield Clip(path, path.relative_to(folder).parts[0], _fold(source), source)
+
+
+def background_in(folder: Path) -> Iterator[Clip]:
+    """Recordings of no class: every file below `folder`, of the recordings that `_folders` has, in folds as there."""
+    for path in _files(folder, "**/*"):
+        source = _source(path, folder)
+        yield Clip(path, UNKNOWN, _fold(source), source if source.startswith(FREESOUND) else f"background:{source}")
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """Recordings and pictures; what programs hide beside them, such as `._1.wav` of a Mac, is none."""
+    suffixes = {*SUFFIXES, PICTURE}
+    return sorted(
+        path
+        for path in folder.glob(pattern)
+        if path.suffix.lower() in suffixes
+        and not any(_is_hidden(part) for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _fold(source: str) -> int:
+    """The fold that a recording is dealt into, whatever others there are."""
+    return 1 + hashlib.sha256(source.encode()).digest()[0] % OWN_FOLDS
+
+
+def _source(path: Path, folder: Path) -> str:
+    """The recording of a file, without its suffix: a picture is of the same one as the sound that it shows."""
+    stem, _, _ = path.stem.partition(TAKE)
+    for pattern in _NAMED_AFTER_RECORDING:
+        if found := pattern.match(stem):
+            return f"{FREESOUND}{found['freesound']}"
+    inside = path.relative_to(folder).parent
+    return (inside if len(inside.parts) > 1 else inside / stem).as_posix()
+
+
+def recording_folders(clip: Clip) -> tuple[str, ...]:
+    """The folders, below that of its class, by which `_source` knows a clip's recording; none where its name does."""
+    parts = PurePosixPath(clip.source).parts
+    if clip.source.startswith(FREESOUND) or parts[-1] == clip.path.stem.partition(TAKE)[0]:
+        return ()
+    return parts[1:]

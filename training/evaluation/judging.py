@@ -1,0 +1,79 @@
+"""How good a recipe is: a model is trained without some clips, and answers for them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import softmax
+
+from training.evaluation.answers import Answers
+from training.evaluation.metrics import calibration, judge, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from training.data.clips import Clip
+    from training.recipe import Recipe, Trained
+
+RANDOM_SHARE = 0.1
+"""Share of the clips that the tutorial's random split tests on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A model, and its answers for clips that it never saw."""
+
+    trained: Trained
+    answers: Answers
+    before: Answers
+    """What it would have answered before it was calibrated."""
+
+    def figures(self) -> dict[str, Any]:
+        """All figures, what training chose, and each clip's answer, as JSON values."""
+        figures = _figures(self.answers, self.before)
+        return {
+            **self.trained.chosen,
+            "temperature": round(self.trained.temperature, 3),
+            "thresholds": [round(threshold, 4) for threshold in self.trained.thresholds],
+            **figures,
+            "notes": [*self.trained.notes, *figures["notes"]],
+            "answers": rows(self.answers),
+        }
+
+
+def judged_without(recipe: Recipe, unseen: Sequence[Clip], class_names: Sequence[str]) -> Judgement:
+    """Train on all clips of `recipe` but `unseen`, and have these answered."""
+    left_out = set(unseen)
+    trained = recipe.train([clip for clip in recipe.clips if clip not in left_out], class_names)
+    scores = recipe.scores(trained, unseen)
+    least = np.finfo(np.float32).tiny
+    before = {
+        clip: softmax(np.log(np.maximum(one, least)) * trained.temperature, axis=1) for clip, one in scores.items()
+    }
+    return Judgement(trained, Answers.of(scores, class_names, trained.thresholds), Answers.of(before, class_names))
+
+
+def pooled(judgements: Sequence[Judgement]) -> dict[str, Any]:
+    """The figures of several, each on its own clips, taken together."""
+    return _figures(
+        Answers.pooled([one.answers for one in judgements]), Answers.pooled([one.before for one in judgements])
+    )
+
+
+def random_split(clips: Iterable[Clip]) -> list[Clip]:
+    """The clips that the tutorial would have tested on: any, by a hash of their names.
+
+    Clips of one recording are on both sides, so what it says is how well recordings are known again.
+    """
+    return [clip for clip in clips if _share(clip.path.name) < RANDOM_SHARE]
+
+
+def _share(name: str) -> float:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) / 2**32
+
+
+def _figures(answers: Answers, before: Answers) -> dict[str, Any]:
+    return {**judge(answers), "calibration_before": calibration(before.of_classes)}

@@ -1,0 +1,62 @@
+"""Writes the report of a run: a page for people, and the same values as JSON for programs.
+
+A report is JSON values: `title`; `class_names`; `clips`, how many were read, and `unreadable`, a line for each that was
+not; `folds`, what `evaluation.metrics` makes of each one, with every clip's row as `answers`; `pooled`, the same of all
+folds as one, or None; `held_out`, the same of the folds that a published model never saw; `seconds` of each stage, and
+`peak_memory_mb` of the process up to its end; `settings`; `packages`; `thin_classes`, where a run looked for them, the
+recordings of each class that has few. What was judged may have `calibration_before`, where scores were calibrated
+after. A retraining has `started`, when it began; `published`, the folder of the version that it published, or None;
+and, if it trained in epochs, `learning_curves`: a list of {epoch, name: value}, of the models that were judged and of
+the published one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from serving.wholefile import whole_file
+from training.evaluation.page import page
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+PACKAGES = (
+    *("earshot", "keras", "librosa", "matplotlib", "numpy", "scikit-learn", "scipy", "soxr"),
+    *("tensorflow", "tensorflow-cpu"),  # one of the two is installed
+)
+
+
+def run_name(report: Mapping[str, Any]) -> str:
+    """What the folder of the run is called that `report` is of."""
+    return str(report["started"].replace(":", "-"))
+
+
+def report_files(file: Path) -> tuple[Path, Path]:
+    """The JSON and the page of a report that was asked for under the name of either."""
+    stem = file.with_suffix("") if file.suffix in {".json", ".html"} else file
+    return stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.html")
+
+
+def write_report(report: Mapping[str, Any], file: Path) -> tuple[Path, Path]:
+    """Write both files, each whole or not at all, the JSON first, and return their paths."""
+    values, html = report_files(file)
+    with whole_file(values) as opened:
+        opened.write((json.dumps(report, indent=1) + "\n").encode())
+    text = page(report)
+    with whole_file(html) as opened:
+        opened.write(text.encode("utf-8", errors="replace"))  # a file's name may be bytes that are no text
+    return values, html
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of what decides the figures."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions

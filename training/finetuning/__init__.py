@@ -1,0 +1,1 @@
+"""Training of the network itself, epoch by epoch."""

@@ -1,0 +1,125 @@
+"""Bottlenecks: the features of every window of every clip, computed once and kept on disk.
+
+One file a clip, named after the clip's content and all that the features depend on: a run that was killed goes on
+where it was, and nothing stale is ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams
+from serving.wholefile import whole_file
+from training.data.hearing import PRE_ROLL_S, Roles, each_heard, hear
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from serving.network import Architecture
+    from training.data.clips import Clip
+    from training.weights import Weights
+
+HEARING = 3
+"""Counts the ways in which clips were ever turned into windows: raise it where that changes the sound of any clip, so
+that features of the old sound are not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Features of one clip."""
+
+    rows: NDArray[np.float16]
+    """Of each window, [windows, features], as they are kept."""
+    roles: Roles
+
+    @property
+    def heard(self) -> NDArray[np.float32]:
+        """Of the windows back to back, float32 [windows, features]."""
+        return self.rows[: self.roles.heard].astype(np.float32)
+
+    @property
+    def trained(self) -> NDArray[np.float32]:
+        """Of those that a head is trained on, float32 [windows, features]."""
+        return self.rows[self.roles.trained].astype(np.float32)
+
+
+class Bottlenecks:
+    """Computes and keeps features for one network."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        architecture: Architecture,
+        cache: Path,
+        batch: int,
+        params: SpectrogramParams = DEFAULT_PARAMS,
+    ) -> None:
+        self._weights = weights
+        self._architecture = architecture
+        self._params = params
+        self._cache = cache
+        self._batch = batch
+        self._network: Any = None
+        depends = [weights.digest, architecture.to_json(), params.to_json(), PRE_ROLL_S, HEARING]
+        self._depends = json.dumps(depends, sort_keys=True).encode()
+        cache.mkdir(parents=True, exist_ok=True)
+
+    def of(self, clips: list[Clip]) -> tuple[dict[Clip, Features], list[str]]:
+        """Features of every clip that can be read, and a line for each that cannot."""
+        features: dict[Clip, Features] = {}
+        unreadable: list[str] = []
+        missing: dict[Clip, Path] = {}
+        for clip in clips:
+            path = self._path(clip)
+            kept = _read(path)
+            if kept is None:
+                missing[clip] = path
+            else:
+                features[clip] = kept
+        for clip, (images, roles) in each_heard(list(missing), self._images, unreadable, "bottlenecks"):
+            features[clip] = Features(self._compute(images).astype(np.float16), roles)
+            _write(missing[clip], features[clip])
+        return {clip: features[clip] for clip in clips if clip in features}, unreadable
+
+    def _path(self, clip: Clip) -> Path:
+        name = hashlib.sha256(self._depends + clip.path.read_bytes()).hexdigest()
+        return self._cache / name[:2] / f"{name}.npy"
+
+    def _images(self, clip: Clip) -> tuple[NDArray[np.uint8], Roles]:
+        return hear(clip.path, self._params).images(between=False)
+
+    def _compute(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._network is None:
+            import tensorflow as tf
+
+            from serving.network import feature_network
+
+            network = feature_network(self._architecture, self._weights.blocks, self._params)
+            self._network = tf.function(lambda values: network(values, training=False), reduce_retracing=True)
+        parts = [images[start : start + self._batch] for start in range(0, len(images), self._batch)]
+        return np.concatenate([self._network(part.astype(np.float32)).numpy() for part in parts])
+
+
+def _write(path: Path, features: Features) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with whole_file(path) as file:  # two runs at once may compute the same clip
+        np.save(file, np.array([features.roles.heard, features.roles.whole]))
+        np.save(file, features.rows)
+
+
+def _read(path: Path) -> Features | None:
+    """What is kept of a clip; None where there is nothing, or what a power cut left of it."""
+    try:
+        with path.open("rb") as file:
+            heard, whole = np.load(file).tolist()
+            rows = np.load(file)
+            return Features(rows, Roles(heard, whole, len(rows)))
+    except (FileNotFoundError, EOFError, ValueError):
+        return None

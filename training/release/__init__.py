@@ -1,0 +1,1 @@
+"""How a trained model becomes the version that is served."""

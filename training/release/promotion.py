@@ -1,0 +1,205 @@
+"""Promotion: a version is published if a server can serve it, and it beats the version there on clips new to it."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from processors.predictor import PredictError, WrongModel, check_signature
+from serving.catalogue import CatalogueError, NotWhole, draft, require_whole, versions
+from serving.inspection import Version, timestamp
+from serving.layout import TRAINING_FILE
+from training.data.datasets import DataError, chosen_folds, find_background, find_clips, read_class_map
+from training.evaluation.asking import NoClipReadable, ask
+from training.evaluation.gate import TooFewRecordings, compare
+from training.evaluation.judged import IMAGE_SHAPE, NoModel, served_model
+from training.release.fairness import FairClips, NotComparable, fair_clips
+from training.release.outcome import Compared, FalseAccepts, NotCompared, reservations
+from training.release.trial import MODEL_NAME, Inputs, NotServable, Trial
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from training.evaluation.answers import Answers
+
+BATCH = 16
+"""Spectrograms in one request."""
+UNCOMPARED = (NotComparable, TooFewRecordings, NoClipReadable)
+"""Why a candidate is not compared; it may be published by force."""
+FAILURES = (CatalogueError, DataError, NoModel, PredictError, *UNCOMPARED)
+"""What ends a promotion with a message of its own, beside a refusal."""
+
+
+class Refused(RuntimeError):
+    """The candidate is not fit to be published, and was not; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """What is to be published where, and how it is judged."""
+
+    candidate: Path
+    """The folder of a version, outside `base_path`."""
+    base_path: Path
+    data: tuple[Path, ...]
+    """Folders of labelled clips; none will do where there is no version yet that is to be beaten."""
+    class_map: Path | None
+    """What their labels are called, as for training."""
+    folds: str
+    """Those to judge on: all, or as `1,2`."""
+    background: tuple[Path, ...]
+    """Folders of sounds of no class. What both make of them is said and kept, and decides nothing."""
+    force: bool
+    """Publish a candidate that can be served even if it is not shown to be better."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Contest:
+    """The version to beat, and what it is to be beaten on."""
+
+    newest: Version
+    fair: FairClips | NotCompared
+    """Clips, or why there are none; then the candidate is published by force."""
+
+
+def promote(order: Promotion, console: Console) -> Path:
+    """Judge the candidate and publish it as the next version; returns its folder.
+
+    Raises Refused, or one of `FAILURES` where it cannot be judged or published.
+    """
+    newest = _newest(order)
+    contest = _Contest(newest, _fair_clips(order, newest, console)) if newest else None
+    outcome: Compared | NotCompared = NotCompared("there was no version to beat", passed=True)
+    with ExitStack() as opened:
+        work_dir = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="earshot-promote-")))
+        # What is judged is the copy that is then published: the candidate may change in these minutes.
+        copy = opened.enter_context(draft(order.candidate, order.base_path))
+        trial = opened.enter_context(Trial("the candidate", copy.folder, work_dir / "candidate"))
+        if contest is None:
+            _require_servable(trial)
+        else:
+            name = f"version {contest.newest.number}"
+            current = opened.enter_context(Trial(name, contest.newest.folder, work_dir / "current"))
+            _require_same_inputs(_require_servable(trial), current)
+            outcome = _compare(trial, current, contest, order, console)
+        console.print(outcome.lines())
+        if not outcome.passed and not order.force:
+            raise Refused(
+                "the candidate is not shown to be better, and was not published; --force does so nevertheless"
+            )
+        at, forced = timestamp(datetime.now(UTC)), not outcome.passed
+        event = {"event": "promotion", "at": at, "forced": forced, **outcome.event()}
+        return copy.publish(event, f"Published{' by force' if forced else ''} on {at}. {outcome.sentence()}")
+
+
+def _newest(order: Promotion) -> Version | None:
+    """The version to beat; None where there is none yet. Raises CatalogueError where this is no promotion at all."""
+    base_path = order.base_path
+    require_whole(order.candidate)
+    if order.candidate.resolve().parent == base_path.resolve():
+        raise CatalogueError(
+            f"{order.candidate} is a version there already; `earshot models rollback --to` serves an older one again"
+        )
+    try:
+        base_path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CatalogueError(f"cannot make the folder {base_path} ({error.strerror})") from error
+    newest = next(iter(versions(base_path)), None)
+    if newest and newest.lacks:
+        raise NotWhole(
+            f"{newest.folder}, which the candidate has to beat, lacks {newest.lacks}; complete it, take it away, or go "
+            "back to an older version with `earshot models rollback`"
+        )
+    return newest
+
+
+def _fair_clips(order: Promotion, newest: Version, console: Console) -> FairClips | NotCompared:
+    """The clips to compare on; where there are none, why, if the candidate is to be published by force."""
+    try:
+        if not order.data:
+            raise NotComparable(f"no clips: --data names labelled ones, on which it has to beat {newest.folder}")
+        class_map = read_class_map(order.class_map) if order.class_map else None
+        clips = find_clips(*order.data, class_map=class_map, least_classes=1)
+        folds = chosen_folds(order.folds, clips)
+        chosen = [clip for clip in clips if clip.fold in folds]
+        if not chosen:
+            raise DataError(f"--folds {order.folds} leaves no clip; name folds as 1,2, or all")
+        heard = [*chosen, *find_background(order.background, clips)]
+        fair = fair_clips(heard, order.candidate, newest.folder)
+    except NotComparable as error:
+        return _if_forced(error, order)
+    if not fair.known and not order.force:
+        raise NotComparable(
+            f"{order.candidate} does not say which recordings it was trained on, so no clip is known to be new to it: "
+            f"{TRAINING_FILE}, which retrain.py writes, is missing; train it again, or publish it with --force"
+        )
+    for line in reservations(fair, newest.number):
+        console.print(line)
+    return fair
+
+
+def _require_servable(trial: Trial) -> Inputs:
+    """What the candidate takes; raises Refused where a server cannot serve it, or a worker would not ask it."""
+    try:
+        trial.wait_until_served()
+        check_signature(trial.metadata(), IMAGE_SHAPE, model="of the candidate")
+        return trial.inputs()
+    except (NotServable, WrongModel) as error:
+        raise Refused(f"{error}\nnothing was published") from error
+
+
+def _require_same_inputs(takes: Inputs, current: Trial) -> None:
+    """Raise Refused where those who ask the current version could not ask the candidate, whose inputs are `takes`."""
+    try:
+        current.wait_until_served()
+        there = current.inputs()
+    except NotServable as error:
+        raise CatalogueError(f"{error}\ngo back to one that can be served, with `earshot models rollback`") from error
+    for name, inputs in there.items():
+        if takes.get(name) != inputs:
+            own = takes.get(name, "is missing")
+            raise Refused(f"signature {name} of {current.name} takes {inputs}, the candidate's {own}; not published")
+
+
+def _compare(
+    trial: Trial, current: Trial, contest: _Contest, order: Promotion, console: Console
+) -> Compared | NotCompared:
+    """What both answer to the same clips."""
+    if isinstance(contest.fair, NotCompared):
+        return contest.fair
+    try:
+        (ours, false_ours), (theirs, false_theirs) = (_answers(one, contest.fair, console) for one in (trial, current))
+        if lost := sorted(set(theirs.class_names) - set(ours.class_names)):
+            console.print(f"The candidate does not know {', '.join(lost)}, which {current.name} does", soft_wrap=True)
+        figures = compare(ours.right, theirs.right, [clip.source for clip in ours.clips])
+    except (NoClipReadable, TooFewRecordings) as error:
+        return _if_forced(error, order)
+    heard = None
+    if false_ours and false_theirs:
+        rate = "false_accepts_per_hour"
+        heard = FalseAccepts(false_ours[rate], false_theirs[rate], false_ours["segments"])
+    data = [folder.absolute().name for folder in order.data]
+    return Compared(figures, contest.fair, contest.newest.number, data, order.folds, heard)
+
+
+def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, dict[str, Any] | None]:
+    """What a version says of the first three seconds of each clip that is of a class, and its figures of background."""
+    from training.evaluation.metrics import background  # brings scikit-learn
+
+    with served_model(trial.address, MODEL_NAME) as model:
+        answers, _ = ask(model, fair.labelled.clips, BATCH, console, title=trial.name, windows_each=1)
+        if not fair.background.clips:
+            return answers, None
+        heard, _ = ask(model, fair.background.clips, BATCH, console, title=f"{trial.name}, background")
+        return answers, background(replace(heard, thresholds=model.thresholds))
+
+
+def _if_forced(error: ValueError, order: Promotion) -> NotCompared:
+    """What a comparison that cannot be made comes to; raises `error` where the candidate is not forced."""
+    if not order.force:
+        raise error
+    return NotCompared(str(error), passed=False)

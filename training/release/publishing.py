@@ -1,0 +1,119 @@
+"""Publishing: a trained model becomes the next version under its base path, and a compact file."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from earshot.folders import NotWritable
+from serving.catalogue import next_version
+from serving.compact import CompactModel, save_compact
+from serving.inspection import timestamp
+from serving.layout import TRAINING_FILE
+from training.evaluation.report import run_name
+from training.settings import folders_of
+from training.weights import STARTER_MODEL
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from training.data.clips import Clip
+    from training.settings import RetrainSettings
+    from training.weights import Weights
+
+SAID = {
+    *("method", "epochs", "how_many_training_steps", "learning_rate", "balance", "precision", "batch", "seed"),
+    *("evaluate", "generated_background", "patience", "augment", "noise", "bfloat16"),
+}
+"""Settings that a version tells of its training."""
+_OF_STARTER = (
+    "\nIts weights are those of Earshot's starter model, which heard clips of UrbanSound8K: figures on such clips are "
+    "too kind, and the licence of that data goes with it (CC BY-NC 3.0: attribution, no commercial use).\n"
+)
+
+
+def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, Any], console: Console) -> Path | None:
+    """Write `model` where the settings say, a version together with `record`, which says what it was made from.
+
+    Returns the version's folder, if there is one. Raises NotWritable where another took its number, or the disk is
+    full.
+    """
+    if settings.compact:
+        save_compact(model, settings.compact)
+        console.print(f"wrote {settings.compact} ({settings.compact.stat().st_size / 1e6:.1f} MB)")
+    target = None
+    if settings.model_base_path:
+        from serving.export import export_saved_model
+        from serving.failures import ExportError
+
+        target = next_version(settings.model_base_path)
+        try:
+            extra = {TRAINING_FILE: json.dumps(record, indent=1) + "\n"}
+            export_saved_model(
+                model.network(), model.class_names, target, model.params, model.card, model.thresholds, extra
+            )
+        except ExportError as error:
+            raise NotWritable(f"{error}; start again, the cache keeps what was computed") from error
+        console.print(f"published {target}")
+    return target
+
+
+def training_record(
+    report: dict[str, Any], settings: RetrainSettings, weights: Weights, seen: Collection[Clip], held_out: list[int]
+) -> dict[str, Any]:
+    """What a version was made from, as JSON values: `seen` are the clips that its head was trained on.
+
+    `recordings` are their sources; whoever judges the version leaves these out. `run` is what the folder
+    of its run is called, where there is one.
+    """
+    figures = ("clips", "accuracy", "clip_accuracy")
+    return {
+        "made": timestamp(datetime.now(UTC)),
+        "run": run_name(report),
+        "data": [folder.absolute().name for folder in settings.folders],
+        "background": [folder.absolute().name for folder in folders_of(settings.background)],
+        "class_map": settings.class_map.name if settings.class_map else None,
+        "clips": len(seen),
+        "recordings": sorted({clip.source for clip in seen}),
+        "hold_out": held_out,
+        "held_out": {name: report["held_out"][name] for name in figures} if held_out else None,
+        "folds": {fold: {name: one[name] for name in figures} for fold, one in report["folds"].items()},
+        "weights": {"name": weights.name, "digest": weights.digest},
+        "architecture": report["architecture"],
+        "recipe": report["recipe"],
+        "settings": settings.model_dump(mode="json", include=SAID),
+        "packages": report["packages"],
+    }
+
+
+def model_card(report: dict[str, Any], held_out: list[int], notes: Sequence[str]) -> str:
+    """What the model is and how good it is, Markdown; `held_out` are the folds that it never saw."""
+    rows = [
+        f"| {fold} | {one['clips']} | {one['accuracy']:.3f} | {one['clip_accuracy']:.3f} |\n"
+        for fold, one in report["folds"].items()
+    ]
+    figures = "" if held_out else "No fold was left out of it or of another model to judge it by.\n"
+    if rows:
+        figures = (
+            "The same recipe on folds that it had not seen:\n\n| fold | clips | accuracy, first 3 s | accuracy, whole "
+            f"clip |\n| --- | --- | --- | --- |\n{''.join(rows)}"
+        )
+    left_out = "It was trained on every clip."
+    if held_out:
+        unseen = report["held_out"]
+        left_out = (
+            f"It never saw fold {', '.join(map(str, held_out))}. Of its {unseen['clips']} clips it names "
+            f"{unseen['accuracy']:.1%} by the first 3 s, {unseen['clip_accuracy']:.1%} by the whole clip."
+        )
+    network = report["architecture"]
+    said = "".join(f"\n{note}\n" for note in notes)
+    of_starter = _OF_STARTER if report["weights"] == STARTER_MODEL else ""
+    return (
+        f"# Model card\n\nInception V3 ({report['weights']}), features of {', '.join(network['taps'])} in "
+        f"{network['bands']} frequency bands, {report['recipe']}; {report['clips']} clips of "
+        f"{len(report['class_names'])} classes. {left_out}\n\n{figures}{of_starter}{said}"
+    )

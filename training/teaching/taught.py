@@ -1,0 +1,173 @@
+"""What a network is taught by a teacher: images of many views of sounds, and what the teacher says of each view.
+
+Views and answers are made once, and kept on disk until learning is over: a run that was killed goes on with the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from rich.progress import track
+from scipy.special import logit
+
+from earshot.spectrogram import DEFAULT_PARAMS, spectrogram
+from serving.wholefile import whole_file
+from training.data.ahead import ahead
+from training.data.datasets import DataError
+from training.data.hearing import THREADS
+from training.data.windows import StoredImages
+from training.finetuning.augment import Augmentation, augment
+from training.teaching.views import Mixing, make_view
+from training.weights import digest_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from earshot.spectrogram import SpectrogramParams
+    from serving.network import Head
+    from training.finetuning.learner import Batch, Pace, Predict
+    from training.teaching.pieces import Pieces
+    from training.teaching.teacher import Teacher
+
+AUGMENTATION = Augmentation(
+    shift=0.06, pitch_bands=2, tilt=0.024, masks=1, mask_bands=0.1, mask_frames=0.12, noise=0.0, mixup=0.0
+)
+"""So little that what the teacher said of a view still holds."""
+VALIDATION = 0.02
+"""Share of the pieces that no view which is learnt from is made of, and of the views that are made of these."""
+MOST_VALIDATION = 500
+"""Views that are made of these, at the most."""
+_CHUNK = 64
+_LEAST = 1e-7
+"""Probability below which none is told from another."""
+_FARTHEST = 6.0
+"""Standard deviations beyond which an answer is not followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Images of views, and the teacher's answers."""
+
+    images: StoredImages
+    """[views, mels, frames, channels]"""
+    answers: NDArray[np.float32]
+    """[views, outputs]"""
+    validation: int
+    """So many, the first ones, are of pieces that the others do not know."""
+    digest: str
+    """Of all that decides them."""
+    files: tuple[Path, ...]
+    """That they are kept in."""
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def remove(self) -> None:
+        """Remove the files, and their folder if no other run keeps anything there."""
+        for file in self.files:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.files[0].parent.rmdir()
+
+
+def write_views(
+    pieces: Pieces, count: int, teacher: Teacher, seed: int, folder: Path, params: SpectrogramParams = DEFAULT_PARAMS
+) -> Views:
+    """`count` views of `pieces`, or those that `folder` has of them; raises DataError where the pieces are too few."""
+    mixing = Mixing()
+    about = [pieces.digest, count, teacher.digest, seed, asdict(mixing), params.to_json(), VALIDATION, MOST_VALIDATION]
+    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    unheard, heard = _kept_out(pieces, seed)
+    validation = min(max(1, round(VALIDATION * count)), MOST_VALIDATION)
+    shape = (params.mels, params.frames(), params.channels)
+    stored, said = folder / f"{digest[:16]}.images", folder / f"{digest[:16]}.answers.npy"
+    if not said.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def made(numbers: range) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+            pcm = []
+            for number in numbers:
+                kinds = unheard if number < validation else heard
+                pcm.append(make_view(pieces, kinds, np.random.default_rng([seed, number]), mixing))
+            return np.stack([spectrogram(one, params) for one in pcm]), teacher.answers(np.stack(pcm))
+
+        chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+        answers = np.empty((count, teacher.outputs), dtype=np.float32)
+        with ThreadPoolExecutor(THREADS) as pool, whole_file(stored) as file:
+            for numbers, (images, own_answers) in track(ahead(pool, chunks, made), "views", total=len(chunks)):
+                file.write(images.data)
+                answers[numbers.start : numbers.stop] = own_answers
+        with whole_file(said) as file:
+            np.save(file, answers)
+    return Views(StoredImages(stored.open("rb"), count, shape), np.load(said), validation, digest, (stored, said))
+
+
+def _kept_out(pieces: Pieces, seed: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """Numbers of the pieces of each kind that validation is made of, and of those that learning is."""
+    shuffled = np.random.default_rng(seed).permutation(len(pieces))
+    kinds = [shuffled[pieces.kinds[shuffled] == kind] for kind in np.unique(pieces.kinds)]
+    counts = [max(1, round(VALIDATION * len(own))) for own in kinds]
+    unheard = [own[:count] for own, count in zip(kinds, counts, strict=True)]
+    heard = [own[count:] for own, count in zip(kinds, counts, strict=True) if own.size > count]
+    if not heard:
+        raise DataError("there are too few sounds: none is left to learn from; name more folders of recordings")
+    return unheard, heard
+
+
+class Taught:
+    """Views and a teacher's answers (a `Lesson`): each number that it says, as far as it differs between sounds.
+
+    Probabilities are learnt as their logits.
+    """
+
+    def __init__(
+        self,
+        views: Views,
+        pace: Pace,
+        seed: int,
+        readout: Head | None = None,
+        params: SpectrogramParams = DEFAULT_PARAMS,
+    ) -> None:
+        """Learn all but the views for validation; `readout`, learnt before, goes on if its outputs are as many."""
+        self.outputs = views.answers.shape[1]
+        self.start = readout if readout and readout.classes == self.outputs else None
+        self.loss = keras.losses.MeanSquaredError()
+        self.examples = len(views) - views.validation
+        self.decided_by: dict[str, Any] = {
+            "views": views.digest,
+            "augmentation": asdict(AUGMENTATION),
+            "start": digest_of((), b"", *self.start.layers[0]) if self.start else None,
+        }
+        self._views, self._batch, self._seed, self._params = views, pace.batch, seed, params
+        answers = views.answers
+        if answers.min() >= 0 and answers.max() <= 1:  # next to all of a probability's information is near 0
+            answers = logit(answers.clip(_LEAST, 1 - _LEAST))
+        learnt = answers[views.validation :]
+        spread = learnt.std(axis=0) + np.float32(1e-6)
+        self._targets = ((answers - learnt.mean(axis=0)) / spread).clip(-_FARTHEST, _FARTHEST).astype(np.float32)
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Views, a little augmented."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(self.examples) + self._views.validation
+        rows = np.sort(order[step * self._batch : (step + 1) * self._batch])
+        rng = np.random.default_rng([self._seed, epoch, step])
+        images, targets = augment(self._views.images[rows], self._targets[rows], AUGMENTATION, rng, params=self._params)
+        return images, targets, None
+
+    def validated(self, predict: Predict) -> dict[str, float]:
+        """`val_loss`, the share of the teacher's variance that the network does not account for, on views of its own.
+
+        What it is on average over all of the teacher's numbers, on sounds that are not learnt from.
+        """
+        count = self._views.validation
+        told = predict(self._views.images[range(count)].astype(np.float32))
+        return {"val_loss": float(np.mean((told - self._targets[:count]) ** 2))}
