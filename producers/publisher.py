@@ -18,8 +18,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from kafka import KafkaAdminClient, KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka import KafkaProducer
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
 from earshot.logs import get_log
 from earshot.topics import SEGMENTS
@@ -56,7 +56,11 @@ class BrokerUnreachable(PublisherError):
 
 
 class TopicMissing(PublisherError):
-    """The broker has no such topic, or does not let this agent write to it."""
+    """The broker has no such topic."""
+
+
+class TopicForbidden(PublisherError):
+    """The broker does not let this agent see the topic; that it may not write to it shows at its first segment."""
 
 
 class Publisher:
@@ -72,7 +76,10 @@ class Publisher:
         on_ack: Callable[[Segment, int], None] | None = None,
         topic: str = SEGMENTS,
     ) -> None:
-        """Waits for the broker up to `broker_wait_s`; raises BrokerUnreachable or TopicMissing."""
+        """Waits some `broker_wait_s` for the broker, and for what it says of the topic.
+
+        Raises BrokerUnreachable, TopicMissing or TopicForbidden.
+        """
         self._topic = topic
         self._on_ack = on_ack
         self._queue_segments = settings.queue_segments
@@ -89,7 +96,11 @@ class Publisher:
         self.dropped = 0
         """Segments that are lost."""
         self._producer = _connect(settings)
-        self._require_topic(settings)
+        try:
+            self._require_topic(settings)
+        except BaseException:
+            self._force_close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -142,8 +153,13 @@ class Publisher:
         self._closing = True
         if self.queued:
             log.error("the broker did not acknowledge in time, queued segments are lost", segments=self.queued)
-            # close() waits for the queue, raises, and leaves the producer's threads behind; only this ends them.
-            self._producer._sender.force_close()  # noqa: SLF001 - kafka-python has no public way
+            self._force_close()
+        else:
+            self._producer.close(timeout=CLOSE_S)
+
+    def _force_close(self) -> None:
+        # close() waits for the broker, raises, and leaves the producer's threads behind; only this ends them.
+        self._producer._sender.force_close()  # noqa: SLF001 - kafka-python has no public way
         self._producer.close(timeout=CLOSE_S)
 
     def _acknowledged(self, segment: Segment | None, trigger: str, queued_s: float, written: Any) -> None:
@@ -192,50 +208,38 @@ class Publisher:
 
     def _require_topic(self, settings: AgentSettings) -> None:
         """Wait until the producer knows the topic's partitions, so that no segment has to."""
+        where = f"the broker at {settings.bootstrap_servers}"
         give_up_at_s = time.monotonic() + settings.broker_wait_s
         try:
             while not self._knows_topic():
-                if self._topic not in _topics(settings):
-                    raise TopicMissing(
-                        f"the broker at {settings.bootstrap_servers} has no topic {self._topic!r}; "
-                        "make the topics with `earshot topics`"
-                    )
+                if self._is_without_topic():
+                    raise TopicMissing(f"{where} has no topic {self._topic!r}; make the topics with `earshot topics`")
                 if time.monotonic() > give_up_at_s:
                     raise BrokerUnreachable(
-                        f"the broker at {settings.bootstrap_servers} did not say where topic {self._topic!r} is within "
-                        f"{settings.broker_wait_s:g} s; is it overloaded?"
+                        f"{where} was there, but did not say within {settings.broker_wait_s:g} s where topic "
+                        f"{self._topic!r} is; see whether it runs still, and whether it is overloaded"
                     )
-        except BaseException:
-            self._producer.close(timeout=CLOSE_S)
-            raise
+        except TopicAuthorizationFailedError as error:
+            raise TopicForbidden(
+                f"{where} does not let this agent see topic {self._topic!r}; grant it DESCRIBE and WRITE"
+            ) from error
+        except KafkaError as error:
+            raise BrokerUnreachable(f"{where} does not say where topic {self._topic!r} is: {error}") from error
 
     def _knows_topic(self) -> bool:
         try:
             self._producer.partitions_for(self._topic)
-        except KafkaTimeoutError:  # there is no such topic, or the broker did not answer in time
+        except KafkaTimeoutError:  # there is no such topic, or no answer yet
             return False
-        except KafkaError as error:
-            raise TopicMissing(f"topic {self._topic!r} cannot be written: {error}") from error
         return True
 
-
-def _topics(settings: AgentSettings) -> list[str]:
-    """The topics that the broker has."""
-    try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=settings.bootstrap_servers.split(","),
-            client_id=f"earshot-agent-{settings.device_id}",
-            bootstrap_timeout_ms=round(settings.broker_wait_s * 1000),
-        )
-        try:
-            topics: list[str] = admin.list_topics()
-        finally:
-            admin.close()
-    except KafkaError as error:
-        raise BrokerUnreachable(
-            f"the broker at {settings.bootstrap_servers} does not list its topics: {error}"
-        ) from error
-    return topics
+    def _is_without_topic(self) -> bool:
+        """Whether the broker says that it has no such topic; False where it says nothing."""
+        said = threading.Event()
+        asked = self._producer._metadata.request_update()  # noqa: SLF001 - kafka-python has no public way
+        asked.add_both(lambda *_: said.set())
+        said.wait(SEND_BLOCKS_S)
+        return isinstance(asked.exception, UnknownTopicOrPartitionError)
 
 
 def _connect(settings: AgentSettings) -> KafkaProducer:

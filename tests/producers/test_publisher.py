@@ -7,23 +7,27 @@ import signal
 import threading
 import time
 import uuid
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import TopicAuthorizationFailedError
 
 from earshot.admin import create_topics
 from earshot.segments import Segment
 from earshot.topics import SEGMENTS
 from local.broker import Broker
 from producers import publisher as publisher_module
-from producers.publisher import BrokerUnreachable, Publisher, TopicMissing
+from producers.publisher import BrokerUnreachable, Publisher, TopicForbidden, TopicMissing
 from producers.settings import AgentSettings
 from tests.producers.sounds import noise
+from tests.serving.conftest import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -147,29 +151,94 @@ def test_without_a_broker_the_message_says_where_it_looked() -> None:
         Publisher(agent_settings("127.0.0.1:9", broker_wait_s=1))
 
 
+def sends_at_once(settings: AgentSettings) -> None:
+    with Publisher(settings) as publisher:
+        assert all(publisher.send(segment) for segment in segments(settings.device_id, 3))
+        assert publisher.flush()
+        assert (publisher.sent, publisher.dropped) == (3, 0)
+
+
+def once_connected(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Have something happen to the broker when a publisher has found it, and not yet asked for its topic."""
+    connect = publisher_module._connect
+
+    def connect_and_go_on(settings: AgentSettings) -> KafkaProducer:
+        producer = connect(settings)
+        happens()
+        return producer
+
+    monkeypatch.setattr(publisher_module, "_connect", connect_and_go_on)
+
+
 @pytest.mark.integration
 def test_a_broker_that_stalls_at_the_start_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broker = free_broker(tmp_path)
     pid = broker.pid
     assert pid is not None
-    connect = publisher_module._connect
+    awake = threading.Timer(2 * publisher_module.SEND_BLOCKS_S, os.kill, (pid, signal.SIGCONT))
 
-    def connect_then_stall(settings: AgentSettings) -> KafkaProducer:
-        producer = connect(settings)
+    def stall() -> None:
         os.kill(pid, signal.SIGSTOP)
-        threading.Timer(2 * publisher_module.SEND_BLOCKS_S, os.kill, (pid, signal.SIGCONT)).start()
-        return producer
+        awake.start()
 
-    monkeypatch.setattr(publisher_module, "_connect", connect_then_stall)
+    once_connected(monkeypatch, stall)
     try:
-        settings = agent_settings(broker.bootstrap_servers)
-        with Publisher(settings) as publisher:
-            assert all(publisher.send(segment) for segment in segments(settings.device_id, 3))
-            assert publisher.flush()
-            assert (publisher.sent, publisher.dropped) == (3, 0)
+        sends_at_once(agent_settings(broker.bootstrap_servers, broker_wait_s=120))
+    finally:
+        awake.join()
+        broker.stop()
+
+
+@pytest.mark.integration
+def test_a_broker_that_is_started_again_meanwhile_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as undo:
+        broker = free_broker(tmp_path)
+        undo.callback(broker.stop)
+        again = Broker(tmp_path / "kafka", int(broker.bootstrap_servers.rsplit(":", 1)[1]))
+        undo.callback(again.stop)
+        back = threading.Timer(2 * publisher_module.SEND_BLOCKS_S, again.start)
+
+        def die() -> None:
+            kill(broker)
+            back.start()
+
+        once_connected(monkeypatch, die)
+        undo.callback(back.join)
+        sends_at_once(agent_settings(broker.bootstrap_servers, broker_wait_s=120))
+
+
+@pytest.mark.integration
+def test_a_broker_that_stalls_for_good_is_told_from_one_without_the_topic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = free_broker(tmp_path)
+    pid = broker.pid
+    assert pid is not None
+    once_connected(monkeypatch, lambda: os.kill(pid, signal.SIGSTOP))
+    settings = agent_settings(broker.bootstrap_servers, broker_wait_s=1)
+    try:
+        with pytest.raises(BrokerUnreachable, match="did not say within 1 s where topic 'segments' is"):
+            Publisher(settings)
+        wait_for(lambda: no_threads_of(settings), 30, "the producer's thread to end")
     finally:
         os.kill(pid, signal.SIGCONT)
         broker.stop()
+
+
+@pytest.mark.integration
+def test_a_topic_that_the_agent_may_not_see_is_told_from_one_that_is_missing(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: KafkaProducer, topic: str) -> None:
+        raise TopicAuthorizationFailedError({topic})
+
+    monkeypatch.setattr(KafkaProducer, "partitions_for", refuse)  # the tests' broker lets everybody do everything
+    settings = agent_settings(broker.bootstrap_servers)
+    with pytest.raises(TopicForbidden, match="grant it DESCRIBE and WRITE"):
+        Publisher(settings)
+    assert no_threads_of(settings)
 
 
 @pytest.mark.integration
