@@ -85,7 +85,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def changing(cls, field: str) -> str:
-        """Name of the option that sets `field` to something else than its default."""
+        """Name of the option that sets `field` to something other than its default."""
         return cls.opposite(field) if cls.model_fields[field].default is True else cls.option(field)
 
     @classmethod

@@ -60,7 +60,9 @@ def labels(settings: TailSettings, wait_s: float = 10.0) -> Iterator[Label]:
         raise LabelsUnavailable(f"no Kafka broker answered at {servers} in {wait_s:g} s; is it running?") from error
     try:
         if not consumer.partitions_for_topic(LABELS):
-            raise LabelsUnavailable(f"{servers} has no topic {LABELS}; `earshot topics` makes it")
+            raise LabelsUnavailable(
+                f"{servers} has no topic {LABELS}; `earshot topics --bootstrap-servers {servers}` makes it"
+            )
         for record in _records(consumer, servers):
             try:
                 label = Label.from_record(record.value)

@@ -26,7 +26,7 @@ async def check_broker(bootstrap_servers: str, topics: tuple[str, ...], *, wait_
     if missing:
         raise NotReady(
             f"the Kafka broker at {bootstrap_servers} has no topic {' and no topic '.join(missing)}; "
-            "create the topics with `earshot topics`"
+            f"create the topics with `earshot topics --bootstrap-servers {bootstrap_servers}`"
         )
 
 

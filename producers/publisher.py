@@ -213,7 +213,10 @@ class Publisher:
         try:
             while not self._knows_topic():
                 if self._is_without_topic():
-                    raise TopicMissing(f"{where} has no topic {self._topic!r}; make the topics with `earshot topics`")
+                    raise TopicMissing(
+                        f"{where} has no topic {self._topic!r}; make the topics with "
+                        f"`earshot topics --bootstrap-servers {settings.bootstrap_servers}`"
+                    )
                 if time.monotonic() > give_up_at_s:
                     raise BrokerUnreachable(
                         f"{where} was there, but did not say within {settings.broker_wait_s:g} s where topic "

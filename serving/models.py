@@ -121,6 +121,7 @@ def promote(
     except (*FAILURES, OSError) as error:
         raise fail(error) from None
     except KeyboardInterrupt:
+        typer.echo("earshot: interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None
     typer.echo(f"published {published}")
 

@@ -81,6 +81,12 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
     if seen:
         too_kind = f"The model was trained on the recordings of {seen} of these {len(heard)} clips"
         pooled["notes"] = [f"{too_kind}: figures are too kind", *pooled["notes"]]
+    if settings.background and not len(answers.of_background):
+        where = "" if settings.folds == "all" else f" in fold {settings.folds}"
+        pooled["notes"] = [
+            *pooled["notes"],
+            f"There is no background{where} that can be read: no false accepts are counted",
+        ]
     if model.recordings is None:
         unsaid = "The model does not say what it was trained on, so these clips may be no news to it"
         pooled["notes"] = [unsaid, *pooled["notes"]]
@@ -88,7 +94,8 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
         "title": f"Evaluation of {model.name}, version {model.version}",
         "settings": settings.model_dump(mode="json"),
         "class_names": model.class_names,
-        "clips": len(set(answers.clips)),
+        "clips": len(answers.of_classes),
+        "background_clips": len(set(answers.of_background.clips)),
         "unreadable": unreadable,
         "folds": {
             str(fold): {**judge(part), "answers": rows(part)} for fold, part in parts.items() if len(part.of_classes)

@@ -14,7 +14,6 @@ from training.heads.head import LEAST_LEARNT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
-    from pathlib import Path
 
     from training.data.clips import Clip
     from training.recipe import Recipe
@@ -26,7 +25,6 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
     settings.architecture((0.0, 1.0))  # before weights are fetched
     for without in _trainings(settings, held_out, judged):
         _require_two_classes(clips, without)
-    _require_apart(clips)
     if settings.model_dir and settings.model_dir.is_dir() and version_folders(settings.model_dir):
         raise DataError(
             f"{settings.model_dir} holds versions of a model: --model-base-path names where the next one goes, and "
@@ -62,15 +60,6 @@ def _trainings(settings: RetrainSettings, held_out: Sequence[int], judged: Seque
     """The folds that each model of the run is trained without."""
     published = [set(held_out)] if settings.model_base_path or settings.compact else []
     return [*({fold} for fold in judged), *published]
-
-
-def _require_apart(clips: Iterable[Clip]) -> None:
-    """Raise DataError where a file is both of a class and of none."""
-    label_of: dict[Path, str] = {}
-    for clip in sorted(clips, key=lambda clip: clip.label == UNKNOWN):
-        label = label_of.setdefault(clip.path.resolve(), clip.label)
-        if (label == UNKNOWN) != (clip.label == UNKNOWN):
-            raise DataError(f"{clip.path} is of {label} and background too; name other folders with --background")
 
 
 def _require_two_classes(clips: Iterable[Clip], without: set[int]) -> None:

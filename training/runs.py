@@ -100,7 +100,10 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 @app.command()
 def main(runs: Annotated[Path, typer.Argument(help="Folder that `earshot retrain --run-dir` wrote to.")]) -> None:
-    """List the runs in a folder, the oldest first: how good each is, and in which settings they differ."""
+    """List the runs in a folder, the oldest first: how good each is, and in which settings they differ.
+
+    Accuracy is by a clip's first 3 s, and by the whole of it; false accepts are of an hour of background.
+    """
     if not runs.is_dir():
         raise fail(f"{runs} is no folder; `earshot retrain --run-dir FOLDER` writes runs into one")
     files = {file.parent.name: _read(file) for file in sorted(runs.glob("*/report.json"))}
@@ -110,8 +113,10 @@ def main(runs: Annotated[Path, typer.Argument(help="Folder that `earshot retrain
         console.print(Text(f"{name} is left out: its report.json is not that of a run"))
     if not reports:
         raise fail(f"{runs} holds no run; `earshot retrain --run-dir {runs}` writes one")
-    names = ("run", "folds", "clips", "first 3 s", "whole clip", "ECE", "false/hour")
-    table = Table(*(Column(name, no_wrap=True) for name in names), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    names = ("run", "folds", "clips", "3 s", "whole", "ECE", "false/hour")
+    table = Table(
+        *(Column(name, no_wrap=True) for name in names), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     for row in compared(reports):
         table.add_row(*map(Text, row))
     console.print(table)

@@ -16,7 +16,8 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 
 from serving.modelserver.model_config import read_models
 from tests.conformance.models import write_models
-from tests.serving.conftest import serve, wait_for
+from tests.serving.conftest import serve
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

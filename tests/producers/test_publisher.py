@@ -24,7 +24,7 @@ from producers import publisher as publisher_module
 from producers.publisher import BrokerUnreachable, Publisher, TopicForbidden, TopicMissing
 from producers.settings import AgentSettings
 from tests.producers.sounds import noise
-from tests.serving.conftest import wait_for
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,6 +32,7 @@ from serving.modelserver.errors import ServingError
 from serving.modelserver.model_config import ModelConfig
 from serving.modelserver.server import ModelServer
 from serving.settings import ServerSettings
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,13 +116,6 @@ def predict_request(name: str = "earshot", signature: str = "", **inputs: Any) -
             value if isinstance(value, tensor_pb2.TensorProto) else tf.make_tensor_proto(value)
         )
     return request
-
-
-def wait_for(condition: Callable[[], object], timeout_s: float, what: str) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, f"waited {timeout_s} s for {what}"
-        time.sleep(0.02)
 
 
 def patiently(run: Callable[[], T], timeout_s: float = 30) -> T:

@@ -34,8 +34,9 @@ from serving.layout import INT8_FILE
 from serving.modelserver.loading import may_pass
 from serving.spectrogram_graph import spectrogram_graph
 from tests.processes import Command
-from tests.serving.conftest import CLASS_NAMES, THRESHOLDS, small_network, wait_for
+from tests.serving.conftest import CLASS_NAMES, THRESHOLDS, small_network
 from tests.test_imports import brought_in_by
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
 from serving.export import export_saved_model
-from tests.serving.conftest import CLASS_NAMES, Served, serve, small_network, wait_for
+from tests.serving.conftest import CLASS_NAMES, Served, serve, small_network
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from serving.modelserver.loading import Loader
 from serving.modelserver.metrics import ServingMetrics
 from serving.modelserver.model_config import InvalidConfig
 from serving.settings import ServerSettings
-from tests.serving.conftest import wait_for
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,8 @@ from tensorflow_serving.apis import model_management_pb2
 from serving.modelserver.model_config import InvalidConfig, ModelConfig, read_models
 from serving.modelserver.version_policy import VersionPolicy
 from tests.conformance.models import write_half_plus
-from tests.serving.conftest import Served, metrics, predict_request, serve, wait_for
+from tests.serving.conftest import Served, metrics, predict_request, serve
+from tests.waiting import wait_for
 
 
 def written(folder: Path, *models: str) -> Path:

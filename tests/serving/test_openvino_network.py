@@ -13,7 +13,8 @@ import pytest
 
 from serving.engines.openvino_network import CompiledNetwork
 from serving.modelserver.errors import ServingError
-from tests.serving.conftest import patiently, wait_for
+from tests.serving.conftest import patiently
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from serving.modelserver.loaded import Loaded, Retired
 from serving.modelserver.version_policy import VersionPolicy
 from serving.modelserver.versions import Retries, State, VersionWatcher
-from tests.serving.conftest import wait_for
 from tests.serving.engines import Doubler
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path

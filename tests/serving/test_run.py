@@ -19,7 +19,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from local.ports import free_ports
-from tests.serving.conftest import metrics, predict_request, wait_for
+from tests.serving.conftest import metrics, predict_request
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

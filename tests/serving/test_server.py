@@ -17,7 +17,8 @@ from serving.modelserver.metrics import APIS, CODES
 from serving.modelserver.model_config import ModelConfig
 from serving.modelserver.server import HEALTH_NAMES, ModelServer, PortTaken
 from serving.settings import ServerSettings
-from tests.serving.conftest import Served, metrics, serve, wait_for
+from tests.serving.conftest import Served, metrics, serve
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,8 @@ from tensorflow_serving.apis import get_model_status_pb2
 from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.export import export_saved_model
 from serving.modelserver.versions import SETTLED_S, State, VersionWatcher
-from tests.serving.conftest import CLASS_NAMES, Served, predict_request, serve, small_network, wait_for
+from tests.serving.conftest import CLASS_NAMES, Served, predict_request, serve, small_network
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path

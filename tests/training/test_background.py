@@ -10,6 +10,7 @@ import soundfile
 from rich.console import Console
 
 from earshot.labels import UNKNOWN
+from serving.layout import CARD_FILE
 from tests.training.sounds import tone
 from training.data.background import no_more_background
 from training.data.clips import Clip
@@ -59,19 +60,19 @@ def test_a_fold_of_background_alone_is_none_to_judge_on() -> None:
 
 def test_of_background_no_more_is_learnt_than_of_all_classes_and_that_evenly() -> None:
     counts = {clip("dog", "a"): 4, clip("dog", "b"): 6, clip("siren", "c"): 3, clip(UNKNOWN, "d"): 30}
-    chosen = no_more_background(counts)
+    chosen = no_more_background(counts, 0)
     windows = {one.path.name: list(chosen[one]) for one in counts}
     assert [len(windows[name]) for name in "abc"] == [4, 6, 3]
     parts = [0, 2, 4, 6, 9, 11, 13, 16, 18, 20, 23, 25, 27, 30]
     assert all(low <= one < high for low, one, high in zip(parts, windows["d"], parts[1:], strict=False))
     assert len(windows["d"]) == 13
-    pairs = no_more_background({clip("dog", "a"): 50} | {clip(UNKNOWN, f"{n}"): 2 for n in range(50)})
+    pairs = no_more_background({clip("dog", "a"): 50} | {clip(UNKNOWN, f"{n}"): 2 for n in range(50)}, 0)
     drawn = [own[0] for one, own in pairs.items() if one.label == UNKNOWN]
     assert 15 < sum(drawn) < 35, "the first and the second window are drawn alike"
-    short = no_more_background({clip("dog", "a"): 4} | {clip(UNKNOWN, f"{n}"): 1 for n in range(100)})
+    short = no_more_background({clip("dog", "a"): 4} | {clip(UNKNOWN, f"{n}"): 1 for n in range(100)}, 0)
     assert sum(len(own) for one, own in short.items() if one.label == UNKNOWN) == 4
     for few in ({clip("dog", "a"): 4, clip(UNKNOWN, "d"): 4}, {clip(UNKNOWN, "d"): 4}):
-        assert [len(own) for own in no_more_background(few).values()] == list(few.values())
+        assert [len(own) for own in no_more_background(few, 0).values()] == list(few.values())
 
 
 def test_every_window_of_background_is_heard_and_what_is_not_unknown_is_a_false_accept() -> None:
@@ -121,6 +122,10 @@ def test_a_model_that_learnt_background_calls_it_unknown(data: Path, weights_fil
     }
     report = retrain(RetrainSettings.read(own), QUIET)
     assert report["class_names"] == ("hiss", "hum", UNKNOWN, "whistle")
+    counted = f"{report['clips']} clips of 3 classes"
+    assert report["background_clips"] == 8
+    assert f"{counted}, 8 of no class: " in (tmp_path / "report.html").read_text()
+    assert f"; {counted} and 8 of none. It never saw fold 1." in (tmp_path / "models" / "1" / CARD_FILE).read_text()
     heard = report["folds"]["1"]["background"]
     assert heard["recordings"] >= 1
     assert heard["segments"] == 2 * heard["recordings"]  # a stream that goes on has no padded third one
@@ -131,6 +136,13 @@ def test_a_model_that_learnt_background_calls_it_unknown(data: Path, weights_fil
     again = evaluate(EvaluateSettings.read(judged), QUIET)
     assert again["pooled"]["background"] == heard
     assert again["pooled"]["accuracy"] == report["folds"]["1"]["accuracy"]
+    silent = tmp_path / "silent"
+    silent.mkdir()
+    soundfile.write(silent / "0.wav", np.zeros(48_000), 16_000)
+    unheard = evaluate(EvaluateSettings.read({**judged, "background": str(silent)}), QUIET)
+    assert (
+        "There is no background in fold 1 that can be read: no false accepts are counted" in unheard["pooled"]["notes"]
+    )
     everything = evaluate(EvaluateSettings.read({**judged, "folds": "all"}), QUIET)
     assert everything["pooled"]["background"]["recordings"] == 8
 

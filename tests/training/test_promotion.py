@@ -21,8 +21,9 @@ from serving.export import export_saved_model
 from serving.layout import CARD_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE
 from tests.processes import Command
 from tests.producers.sounds import noise
-from tests.serving.conftest import serve, wait_for
+from tests.serving.conftest import serve
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
+from tests.waiting import wait_for
 from training.data.clips import load_clip
 from training.data.datasets import find_clips
 
@@ -120,7 +121,10 @@ def test_a_better_version_is_published_with_its_figures_and_a_running_server_tak
         "difference": 1.0,
         "at_least": 1.0,
         "confidence": 0.95,
-        "background": None,
+        "notes": [
+            f"version 1 was trained on the recordings of 1 of these {CLIPS + len(BROKEN)} clips: its figure is too "
+            "kind, so the comparison is hard on the candidate"
+        ],
     }
     card = (base_path / "2" / CARD_FILE).read_text()
     assert card.startswith("# Good\n\n## Version 2\n\nPublished on ")
@@ -129,26 +133,66 @@ def test_a_better_version_is_published_with_its_figures_and_a_running_server_tak
     assert not (good / PROMOTION_FILE).exists()
 
 
-def test_false_accepts_of_both_are_said_and_kept_and_decide_nothing(
-    good: Path, bad: Path, data: Path, tmp_path: Path
-) -> None:
-    background = tmp_path / "room"
-    background.mkdir()
+@pytest.fixture
+def room(tmp_path: Path) -> Path:
+    """A folder of two recordings of background."""
+    folder = tmp_path / "room"
+    folder.mkdir()
     for number in range(2):
-        soundfile.write(background / f"{number}.wav", noise(6.0, -30.0, seed=number), SAMPLE_RATE_HZ)
-    never_sure = tmp_path / "2"
+        soundfile.write(folder / f"{number}.wav", noise(6.0, -30.0, seed=number), SAMPLE_RATE_HZ)
+    return folder
+
+
+def never_sure(data: Path, folder: Path, class_names: tuple[str, ...] = CLASSES) -> Path:
+    """A version that names every clip right if its class names are, and labels nothing; it has heard one of `room`."""
     record = {TRAINING_FILE: json.dumps({"recordings": ["background:0"]})}
     unsure = network(data, sureness=0.01)
-    export_saved_model(unsure, CLASSES, never_sure, card="# Silent\n", extra=record, thresholds=(1.0,) * 3)
+    return export_saved_model(unsure, class_names, folder / "7", card="# Silent\n", extra=record, thresholds=[1.0] * 3)
+
+
+def test_false_accepts_of_both_are_said_and_kept(bad: Path, data: Path, room: Path, tmp_path: Path) -> None:
     base_path = base_path_with(bad, tmp_path)
-    done = promote(never_sure, base_path, data, "--background", str(background))
+    done = promote(never_sure(data, tmp_path), base_path, data, "--background", str(room))
     assert done.exit_code == 0, done.output
-    assert "1 sounds of background left out: the candidate was trained on their recordings" in done.output
-    assert "in 2 segments of background:\n  version 1              1200\n  the candidate             0" in done.output
+    left_out = "1 sounds of background left out: the candidate was trained on their recordings"
+    assert left_out in done.output
+    said = "background, 2 segments of 1 recordings, false accepts an hour:\n  version 1              1200\n"
+    assert f"{said}  the candidate             0\n" in done.output
     event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
-    assert event["background"] == {"candidate": 0.0, "current": 1200.0, "segments": 2}
+    assert event["background"] == {"recordings": 1, "segments": 2}
+    assert (event["false_accepts_per_hour"], event["against"]["false_accepts_per_hour"]) == (0.0, 1200.0)
+    assert left_out in event["notes"]
     card = (base_path / "2" / CARD_FILE).read_text()
-    assert "Of 2 segments of background it calls 0 an hour one of its classes, version 1 1200." in card
+    assert "Of background, 2 segments of 1 recordings, it makes 0 false accepts an hour, version 1 1200. " in card
+    assert f"{left_out}." in card
+
+
+def test_false_accepts_decide_nothing(good: Path, data: Path, room: Path, tmp_path: Path) -> None:
+    more = base_path_with(never_sure(data, tmp_path, CLASSES[1:] + CLASSES[:1]), tmp_path / "more")
+    done = promote(good, more, data, "--background", str(room))
+    assert done.exit_code == 0, done.output
+    assert "  version 1                 0\n  the candidate          1200\n" in done.output
+    fewer = base_path_with(good, tmp_path / "fewer")
+    done = promote(tmp_path / "7", fewer, data, "--background", str(room))
+    assert done.exit_code == REFUSED, done.output
+    assert "  version 1              1200\n  the candidate             0\n" in done.output
+
+
+def test_background_that_cannot_be_heard_is_said_and_decides_nothing(
+    good: Path, bad: Path, data: Path, tmp_path: Path
+) -> None:
+    silent = tmp_path / "silent"
+    silent.mkdir()
+    soundfile.write(silent / "0.wav", np.zeros(3 * SAMPLE_RATE_HZ), SAMPLE_RATE_HZ)
+    base_path = base_path_with(bad, tmp_path)
+    done = promote(good, base_path, data, "--background", str(silent))
+    assert done.exit_code == 0, done.output
+    event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
+    assert event["notes"][-1] == "no background can be read, so false accepts are not counted"
+    assert "background" not in event
+    forced = promote(good, base_path, None, "--background", str(silent), "--force")
+    assert forced.exit_code == 0, forced.output
+    assert "background was not heard, as nothing was compared" in forced.output
 
 
 def test_classes_that_only_the_version_there_knows_are_named(good: Path, data: Path, tmp_path: Path) -> None:
@@ -156,7 +200,7 @@ def test_classes_that_only_the_version_there_knows_are_named(good: Path, data: P
     there = export_saved_model(network(data), ("owl", "unknown", "wren"), tmp_path / "there" / "1", extra=record)
     done = promote(good, base_path_with(there, tmp_path), data)
     assert done.exit_code == 0, done.output
-    assert "The candidate does not know owl, unknown, wren, which version 1 does" in done.output
+    assert "the candidate does not know owl, unknown, wren, which version 1 does" in done.output
 
 
 def test_a_version_that_is_no_better_is_refused_and_by_force_it_is_published_and_that_recorded(
@@ -238,6 +282,10 @@ def test_what_a_user_can_mend_is_said_before_any_server_starts(
         (unknown, data, "does not say which recordings it was trained on"),
     ):
         done = promote(candidate, base_path, clips)
+        assert done.exit_code == USAGE, done.output
+        assert said in done.output
+    for folder, said in ((tmp_path / "none", "none is not a folder"), (data, "is of hiss and background too")):
+        done = promote(good, base_path, data, "--background", str(folder))
         assert done.exit_code == USAGE, done.output
         assert said in done.output
     assert names(base_path) == ["1"]

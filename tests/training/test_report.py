@@ -70,6 +70,7 @@ def run(answers: Answers) -> dict[str, Any]:
         "title": f"Evaluation of {NASTY}",
         "class_names": list(CLASSES),
         "clips": 9,
+        "background_clips": 0,
         "unreadable": [f"{NASTY} is silent"],
         "folds": {str(fold): {**judge(part), "answers": rows(part)} for fold, part in parts.items()},
         "pooled": judge(answers),
@@ -186,7 +187,15 @@ def test_a_published_model_that_was_judged_has_its_own_part(run: dict[str, Any])
 def test_one_clip_of_a_class_that_the_model_does_not_know_makes_a_page(tmp_path: Path) -> None:
     scores = np.array([[0.7, 0.2, 0.1]], np.float32)
     judged = judge(Answers(CLASSES, (Clip(tmp_path / "gone.wav", "fox", 1, "x"),), scores, scores))
-    run = {"title": "t", "class_names": CLASSES, "clips": 1, "unreadable": [], "folds": {}, "pooled": judged}
+    run = {
+        "title": "t",
+        "class_names": CLASSES,
+        "clips": 1,
+        "background_clips": 0,
+        "unreadable": [],
+        "folds": {},
+        "pooled": judged,
+    }
     took = {"seconds": {"answers": 0.0}, "peak_memory_mb": {"answers": 1}}
     read = Read(page({**run, **took, "settings": {"data": "d"}, "packages": {}}))
     assert "The model does not know fox: 1 clips count as wrong." in read.words

@@ -26,6 +26,7 @@ def report(accuracy: float = 0.5, **settings: Any) -> dict[str, Any]:
         "settings": {"data": "/data", "seed": 3, "report": "a", **settings},
         "class_names": CLASSES,
         "clips": 24,
+        "background_clips": 0,
         "unreadable": [],
         "folds": {"1": pooled, "2": pooled},
         "pooled": pooled,

@@ -68,7 +68,7 @@ def test_pictures_are_retrained_on_under_the_tutorials_flags(
     assert set(said) == measured | {"chosen/strength", "chosen/inner_accuracy"}
     assert said["unseen/accuracy"][0][1] > 0.8
     assert "the clip can no longer be read" not in (tmp_path / "report.html").read_text()
-    assert f"{CLIPS} clips of {tmp_path / 'pictures'}; 3 classes" in (tmp_path / "report.html").read_text()
+    assert f"{CLIPS} clips of 3 classes: {tmp_path / 'pictures'}" in (tmp_path / "report.html").read_text()
     # The two clips that hold no sound have no picture.
     assert not any((tmp_path / "pictures" / name).with_suffix(".png").exists() for name in BROKEN)
 

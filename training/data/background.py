@@ -22,18 +22,18 @@ def is_generated(clip: Clip) -> bool:
     return clip.source.startswith(GENERATED)
 
 
-def no_more_background(counts: Mapping[Clip, int]) -> dict[Clip, list[int]]:
+def no_more_background(counts: Mapping[Clip, int], seed: int) -> dict[Clip, list[int]]:
     """Which of each clip's windows, that has so many, are learnt from: of background no more than of all classes.
 
-    An hour of a quiet room would else be most of what there is. All of the background is cut into so many parts, and of
-    each a window is drawn: evenly, but not every second one, which in clips of two windows would be always the same.
+    An hour of a quiet room would else be most of what there is. All of the background is cut into as many parts, and
+    one window is drawn from each: a fixed step would always take the same one of clips that have two.
     """
     total = sum(count for clip, count in counts.items() if clip.label == UNKNOWN)
     most = sum(counts.values()) - total
     taken = np.arange(total)
     if 0 < most < total:
         parts = np.arange(most + 1) * total // most
-        taken = np.random.default_rng(0).integers(parts[:-1], parts[1:])
+        taken = np.random.default_rng(seed).integers(parts[:-1], parts[1:])
     chosen: dict[Clip, list[int]] = {}
     start = 0
     for clip, count in counts.items():

@@ -43,8 +43,9 @@ def clips_of(settings: DataSettings, least_classes: int = 2) -> list[Clip]:
 def find_background(folders: Iterable[Path], clips: Iterable[Clip] = ()) -> list[Clip]:
     """Every recording of `folders` as a clip of no class, in the fold that `clips` have it in if they do.
 
-    Raises DataError where a folder has none.
+    Raises DataError where a folder has none, or one that is of a class too.
     """
+    clips = list(clips)
     fold_of = {clip.source: clip.fold for clip in clips}
     found: list[Clip] = []
     for folder in folders:
@@ -53,7 +54,17 @@ def find_background(folders: Iterable[Path], clips: Iterable[Clip] = ()) -> list
             what = "holds no recording" if folder.is_dir() else "is not a folder"
             raise DataError(f"{folder} {what}; name folders of sounds")
         found += [replace(clip, fold=fold_of.get(clip.source, clip.fold)) for clip in own]
+    _require_apart([*clips, *found])
     return found
+
+
+def _require_apart(clips: Iterable[Clip]) -> None:
+    """Raise DataError where a file is both of a class and of none."""
+    label_of: dict[Path, str] = {}
+    for clip in sorted(clips, key=lambda clip: clip.label == UNKNOWN):
+        label = label_of.setdefault(clip.path.resolve(), clip.label)
+        if (label == UNKNOWN) != (clip.label == UNKNOWN):
+            raise DataError(f"{clip.path} is of {label} and background too; name other folders with --background")
 
 
 def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least_classes: int = 2) -> list[Clip]:

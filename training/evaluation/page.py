@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from earshot.labels import UNKNOWN
 from training.data.clips import ClipUnreadable
 from training.data.hearing import hear
 from training.evaluation import plots
@@ -65,7 +66,9 @@ def page(run: Mapping[str, Any]) -> str:
 def _intro(run: Mapping[str, Any]) -> str:
     data = escape(", ".join(filter(None, (run["settings"].get(name) for name in ("data", "image_dir")))))
     skipped = f", {len(run['unreadable'])} could not be read" if run["unreadable"] else ""
-    lines = [f"{run['clips']:,} clips of {data}{skipped}; {len(run['class_names'])} classes"]
+    classes = sum(name != UNKNOWN for name in run["class_names"])
+    background = f", {run['background_clips']:,} of no class" if run["background_clips"] else ""
+    lines = [f"{run['clips']:,} clips of {classes} classes{background}: {data}{skipped}"]
     if run.get("thin_classes"):
         thin = ", ".join(f"{name} ({recordings})" for name, recordings in run["thin_classes"].items())
         lines.append(f"Classes of few recordings, whose figures say little: {escape(thin)}")

@@ -1,13 +1,13 @@
 """Writes the report of a run: a page for people, and the same values as JSON for programs.
 
-A report is JSON values: `title`; `class_names`; `clips`, how many were read, and `unreadable`, a line for each that was
-not; `folds`, what `evaluation.metrics` makes of each one, with every clip's row as `answers`; `pooled`, the same of all
-folds as one, or None; `held_out`, the same of the folds that a published model never saw; `seconds` of each stage, and
-`peak_memory_mb` of the process up to its end; `settings`; `packages`; `thin_classes`, where a run looked for them, the
-recordings of each class that has few. What was judged may have `calibration_before`, where scores were calibrated
-after. A retraining has `started`, when it began; `published`, the folder of the version that it published, or None;
-and, if it trained in epochs, `learning_curves`: a list of {epoch, name: value}, of the models that were judged and of
-the published one.
+A report is JSON values: `title`; `class_names`; `clips` of a class, how many were read, `background_clips`, how many of
+none, and `unreadable`, a line for each that was not; `folds`, what `evaluation.metrics` makes of each one, with every
+clip's row as `answers`; `pooled`, the same of all folds as one, or None; `held_out`, the same of the folds that a
+published model never saw; `seconds` of each stage, and `peak_memory_mb` of the process up to its end; `settings`;
+`packages`; `thin_classes`, where a run looked for them, the recordings of each class that has few. What was judged may
+have `calibration_before`, where scores were calibrated after. A retraining has `started`, when it began; `published`,
+the folder of the version that it published, or None; and, if it trained in epochs, `learning_curves`: a list of
+{epoch, name: value}, of the models that were judged and of the published one.
 """
 
 from __future__ import annotations

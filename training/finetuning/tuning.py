@@ -129,7 +129,7 @@ class TuningRecipe:
         counts = {clip: rows[clip].roles.whole if clip.label == UNKNOWN else 1 for clip in clips}
         groups: list[tuple[int, ...]] = []
         classes: list[int] = []
-        for clip, chosen in no_more_background(counts).items():
+        for clip, chosen in no_more_background(counts, self._seed).items():
             own = [(rows[clip].start + row,) for row in chosen] if clip.label == UNKNOWN else [rows[clip].trained]
             groups += own
             classes += [class_names.index(clip.label)] * len(own)

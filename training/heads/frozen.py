@@ -53,7 +53,7 @@ class FrozenRecipe:
         """A head trained on the windows of `clips`; of background on no more than of all else."""
         rows, targets, groups = [], [], []
         counts = {clip: len(self._features[clip].roles.trained) for clip in clips}
-        for clip, windows in no_more_background(counts).items():
+        for clip, windows in no_more_background(counts, self._seed).items():
             own = self._features[clip].trained[windows]
             rows += list(own)
             targets += [class_names.index(clip.label)] * len(own)

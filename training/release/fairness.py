@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from earshot.labels import UNKNOWN
 from serving.inspection import recordings_seen
 
 if TYPE_CHECKING:
@@ -20,40 +19,45 @@ class NotComparable(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class New:
-    """Clips that are new to the candidate."""
+class UnseenClips:
+    """Clips of recordings that the candidate was not trained on."""
 
     clips: list[Clip]
     left_out: int
-    """Clips beside them whose recordings the candidate was trained on."""
+    """Clips beside them whose recordings it was trained on."""
     seen_by_current: int | None
     """How many the version there was trained on, which makes its figure too kind; None where it does not say."""
+
+    @property
+    def recordings(self) -> int:
+        """How many they are of."""
+        return len({clip.source for clip in self.clips})
 
 
 @dataclass(frozen=True, slots=True)
 class FairClips:
     """What two versions are compared on."""
 
-    labelled: New
-    background: New
+    labelled: UnseenClips
+    background: UnseenClips
     """Sounds of no class; there may be none."""
     known: bool
     """Whether the candidate says what it was trained on; else all clips are taken for new."""
 
 
-def fair_clips(clips: Sequence[Clip], candidate: Path, current: Path) -> FairClips:
-    """Those of `clips` to compare the versions in two folders on; raises NotComparable where the candidate saw all."""
+def fair_clips(labelled: Sequence[Clip], background: Sequence[Clip], candidate: Path, current: Path) -> FairClips:
+    """Those clips to compare the versions in two folders on; raises NotComparable where the candidate saw all."""
     by_candidate, by_current = recordings_seen(candidate), recordings_seen(current)
 
-    def new(own: list[Clip]) -> New:
-        unseen = [clip for clip in own if clip.source not in (by_candidate or ())]
-        seen_by_current = None if by_current is None else sum(clip.source in by_current for clip in unseen)
-        return New(unseen, len(own) - len(unseen), seen_by_current)
+    def unseen(own: Sequence[Clip]) -> UnseenClips:
+        new = [clip for clip in own if clip.source not in (by_candidate or ())]
+        seen_by_current = None if by_current is None else sum(clip.source in by_current for clip in new)
+        return UnseenClips(new, len(own) - len(new), seen_by_current)
 
-    labelled = new([clip for clip in clips if clip.label != UNKNOWN])
-    if not labelled.clips:
+    fair = FairClips(unseen(labelled), unseen(background), by_candidate is not None)
+    if not fair.labelled.clips:
         raise NotComparable(
-            f"the candidate was trained on the recordings of all {labelled.left_out} clips; name others with --data, "
+            f"the candidate was trained on the recordings of all {len(labelled)} clips; name others with --data, "
             "or train it with --hold-out and name those folds with --folds"
         )
-    return FairClips(labelled, new([clip for clip in clips if clip.label == UNKNOWN]), by_candidate is not None)
+    return fair

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from training.evaluation.gate import CONFIDENCE
@@ -34,7 +34,9 @@ class Compared:
     """Names of the folders of the clips."""
     folds: str
     false_accepts: FalseAccepts | None
-    """None where there was no background to hear."""
+    """None where no background was heard. They decide nothing."""
+    notes: list[str]
+    """What is to be said beside the figures, so that nobody trusts them too much."""
 
     @property
     def passed(self) -> bool:
@@ -43,7 +45,7 @@ class Compared:
 
     def event(self) -> dict[str, Any]:
         """The figures, as JSON values."""
-        return {
+        event: dict[str, Any] = {
             "data": self.data,
             "folds": self.folds,
             "clips": self.figures.clips,
@@ -58,44 +60,48 @@ class Compared:
             "difference": round(self.figures.difference, 4),
             "at_least": round(self.figures.lower, 4),
             "confidence": CONFIDENCE,
-            "background": asdict(self.false_accepts) if self.false_accepts else None,
+            "notes": self.notes,
         }
+        if heard := self.false_accepts:
+            event["background"] = {"recordings": self.fair.background.recordings, "segments": heard.segments}
+            event["false_accepts_per_hour"] = heard.candidate
+            event["against"]["false_accepts_per_hour"] = heard.current
+        return event
 
     def sentence(self) -> str:
         """The figures for the card."""
         one = self.figures
-        return (
+        said = [
             f"Of the first 3 s of {one.clips} clips of {one.recordings} recordings ({', '.join(self.data)}, "
             f"folds {self.folds}) it names {one.candidate:.1%} right, version {self.against} {one.current:.1%}: "
-            f"{self._lead()}.{self._of_background()}"
-        )
+            f"{self._lead()}."
+        ]
+        if heard := self.false_accepts:
+            said.append(
+                f"Of {self._background(heard)}, it makes {heard.candidate:g} false accepts an hour, version "
+                f"{self.against} {heard.current:g}."
+            )
+        return " ".join([*said, *(f"{note[0].upper()}{note[1:]}." for note in self.notes)])
 
     def lines(self) -> str:
         """The figures for the screen."""
         one = self.figures
-        return (
-            f"first 3 s of {one.clips} clips of {one.recordings} recordings, named right:\n"
-            f"  version {self.against:<12} {one.current:6.1%}\n"
-            f"  the candidate        {one.candidate:6.1%}\n"
-            f"  difference           {self._lead()}{self._heard()}"
-        )
+        lines = [
+            f"first 3 s of {one.clips} clips of {one.recordings} recordings, named right:",
+            f"  version {self.against:<12} {one.current:6.1%}",
+            f"  the candidate        {one.candidate:6.1%}",
+            f"  difference           {self._lead()}",
+        ]
+        if heard := self.false_accepts:
+            lines += [
+                f"{self._background(heard)}, false accepts an hour:",
+                f"  version {self.against:<12} {heard.current:6g}",
+                f"  the candidate        {heard.candidate:6g}",
+            ]
+        return "\n".join(lines)
 
-    def _of_background(self) -> str:
-        if not (heard := self.false_accepts):
-            return ""
-        return (
-            f" Of {heard.segments} segments of background it calls {heard.candidate:g} an hour one of its classes, "
-            f"version {self.against} {heard.current:g}."
-        )
-
-    def _heard(self) -> str:
-        if not (heard := self.false_accepts):
-            return ""
-        return (
-            f"\nfalse accepts an hour, in {heard.segments} segments of background:\n"
-            f"  version {self.against:<12} {heard.current:6g}\n"
-            f"  the candidate        {heard.candidate:6g}"
-        )
+    def _background(self, heard: FalseAccepts) -> str:
+        return f"background, {heard.segments} segments of {self.fair.background.recordings} recordings"
 
     def _lead(self) -> str:
         at_least = f"with {CONFIDENCE:.0%} confidence at least {100 * self.figures.lower:+.1f}"
@@ -123,18 +129,20 @@ class NotCompared:
 
 
 def reservations(fair: FairClips, against: int) -> list[str]:
-    """What is to be said before the figures, so that nobody trusts them too much, a line each."""
-    lines = []
-    for new, what in ((fair.labelled, "clips"), (fair.background, "sounds of background")):
-        if new.left_out:
-            lines.append(f"{new.left_out} {what} left out: the candidate was trained on their recordings")
-        if new.seen_by_current:
-            lines.append(
-                f"version {against} was trained on the recordings of {new.seen_by_current} of these {len(new.clips)} "
-                f"{what}: its figure is too kind, so the comparison is hard on the candidate"
+    """What of the clips makes figures too kind, or is missing, a note each."""
+    notes = []
+    for unseen, what in ((fair.labelled, "clips"), (fair.background, "sounds of background")):
+        if unseen.left_out:
+            notes.append(f"{unseen.left_out} {what} left out: the candidate was trained on their recordings")
+        if unseen.seen_by_current:
+            notes.append(
+                f"version {against} was trained on the recordings of {unseen.seen_by_current} of these "
+                f"{len(unseen.clips)} {what}: its figure is too kind, so the comparison is hard on the candidate"
             )
+    if fair.background.left_out and not fair.background.clips:
+        notes.append("no background is left that is new to the candidate, so false accepts are not counted")
     if not fair.known:
-        lines.append("the candidate does not say what it was trained on: its figure may be too kind")
+        notes.append("the candidate does not say what it was trained on: its figure may be too kind")
     if fair.labelled.seen_by_current is None:
-        lines.append(f"version {against} does not say what it was trained on: its figure may be too kind")
-    return lines
+        notes.append(f"version {against} does not say what it was trained on: its figure may be too kind")
+    return notes

@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from earshot.labels import UNKNOWN
 from processors.predictor import PredictError, WrongModel, check_signature
 from serving.catalogue import CatalogueError, NotWhole, draft, require_whole, versions
 from serving.inspection import Version, timestamp
@@ -72,6 +73,7 @@ def promote(order: Promotion, console: Console) -> Path:
     Raises Refused, or one of `FAILURES` where it cannot be judged or published.
     """
     newest = _newest(order)
+    find_background(order.background)  # what is wrong with it is said even where nothing is compared
     contest = _Contest(newest, _fair_clips(order, newest, console)) if newest else None
     outcome: Compared | NotCompared = NotCompared("there was no version to beat", passed=True)
     with ExitStack() as opened:
@@ -87,6 +89,8 @@ def promote(order: Promotion, console: Console) -> Path:
             _require_same_inputs(_require_servable(trial), current)
             outcome = _compare(trial, current, contest, order, console)
         console.print(outcome.lines())
+        if order.background and isinstance(outcome, NotCompared):
+            console.print("background was not heard, as nothing was compared")
         if not outcome.passed and not order.force:
             raise Refused(
                 "the candidate is not shown to be better, and was not published; --force does so nevertheless"
@@ -128,8 +132,9 @@ def _fair_clips(order: Promotion, newest: Version, console: Console) -> FairClip
         chosen = [clip for clip in clips if clip.fold in folds]
         if not chosen:
             raise DataError(f"--folds {order.folds} leaves no clip; name folds as 1,2, or all")
-        heard = [*chosen, *find_background(order.background, clips)]
-        fair = fair_clips(heard, order.candidate, newest.folder)
+        labelled = [clip for clip in chosen if clip.label != UNKNOWN]
+        background = [clip for clip in chosen if clip.label == UNKNOWN] + find_background(order.background, clips)
+        fair = fair_clips(labelled, background, order.candidate, newest.folder)
     except NotComparable as error:
         return _if_forced(error, order)
     if not fair.known and not order.force:
@@ -171,31 +176,52 @@ def _compare(
     """What both answer to the same clips."""
     if isinstance(contest.fair, NotCompared):
         return contest.fair
+    newest, fair = contest.newest, contest.fair
+    notes = reservations(fair, newest.number)
     try:
-        (ours, false_ours), (theirs, false_theirs) = (_answers(one, contest.fair, console) for one in (trial, current))
-        if lost := sorted(set(theirs.class_names) - set(ours.class_names)):
-            console.print(f"The candidate does not know {', '.join(lost)}, which {current.name} does", soft_wrap=True)
+        (ours, our_background), (theirs, their_background) = (_answers(one, fair, console) for one in (trial, current))
         figures = compare(ours.right, theirs.right, [clip.source for clip in ours.clips])
     except (NoClipReadable, TooFewRecordings) as error:
         return _if_forced(error, order)
+    found = []
+    if lost := sorted(set(theirs.class_names) - set(ours.class_names)):
+        found.append(f"the candidate does not know {', '.join(lost)}, which version {newest.number} does")
+    if strange := sorted({clip.label for clip in ours.clips} - {*ours.class_names, *theirs.class_names}):
+        found.append(f"neither knows {', '.join(strange)}: clips of these count as wrong")
     heard = None
-    if false_ours and false_theirs:
-        rate = "false_accepts_per_hour"
-        heard = FalseAccepts(false_ours[rate], false_theirs[rate], false_ours["segments"])
+    if our_background and their_background:
+        heard = FalseAccepts(our_background.per_hour, their_background.per_hour, our_background.segments)
+    elif fair.background.clips:
+        found.append("no background can be read, so false accepts are not counted")
+    for note in found:
+        console.print(note)
     data = [folder.absolute().name for folder in order.data]
-    return Compared(figures, contest.fair, contest.newest.number, data, order.folds, heard)
+    return Compared(figures, fair, newest.number, data, order.folds, heard, [*notes, *found])
 
 
-def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, dict[str, Any] | None]:
-    """What a version says of the first three seconds of each clip that is of a class, and its figures of background."""
+@dataclass(frozen=True, slots=True)
+class _OfBackground:
+    """What a version makes of background."""
+
+    per_hour: float
+    """False accepts."""
+    segments: int
+
+
+def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, _OfBackground | None]:
+    """What a version says of the first three seconds of each clip that is of a class, and of background if it can."""
+    with served_model(trial.address, MODEL_NAME) as model:
+        labelled, _ = ask(model, fair.labelled.clips, BATCH, console, title=trial.name, windows_each=1)
+        if not fair.background.clips:
+            return labelled, None
+        try:
+            heard, _ = ask(model, fair.background.clips, BATCH, console, title=f"{trial.name}, background")
+        except NoClipReadable:
+            return labelled, None
     from training.evaluation.metrics import background  # brings scikit-learn
 
-    with served_model(trial.address, MODEL_NAME) as model:
-        answers, _ = ask(model, fair.labelled.clips, BATCH, console, title=trial.name, windows_each=1)
-        if not fair.background.clips:
-            return answers, None
-        heard, _ = ask(model, fair.background.clips, BATCH, console, title=f"{trial.name}, background")
-        return answers, background(replace(heard, thresholds=model.thresholds))
+    figures = background(replace(heard, thresholds=model.thresholds))
+    return labelled, _OfBackground(figures["false_accepts_per_hour"], figures["segments"]) if figures else None
 
 
 def _if_forced(error: ValueError, order: Promotion) -> NotCompared:

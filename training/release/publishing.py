@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from earshot.folders import NotWritable
+from earshot.labels import UNKNOWN
 from serving.catalogue import next_version
 from serving.compact import CompactModel, save_compact
 from serving.inspection import timestamp
@@ -73,11 +74,12 @@ def training_record(
     figures = ("clips", "accuracy", "clip_accuracy")
     return {
         "made": timestamp(datetime.now(UTC)),
-        "run": run_name(report),
+        "run": run_name(report) if settings.run_dir else None,
         "data": [folder.absolute().name for folder in settings.folders],
         "background": [folder.absolute().name for folder in folders_of(settings.background)],
         "class_map": settings.class_map.name if settings.class_map else None,
-        "clips": len(seen),
+        "clips": sum(clip.label != UNKNOWN for clip in seen),
+        "background_clips": sum(clip.label == UNKNOWN for clip in seen),
         "recordings": sorted({clip.source for clip in seen}),
         "hold_out": held_out,
         "held_out": {name: report["held_out"][name] for name in figures} if held_out else None,
@@ -109,11 +111,13 @@ def model_card(report: dict[str, Any], held_out: list[int], notes: Sequence[str]
             f"It never saw fold {', '.join(map(str, held_out))}. Of its {unseen['clips']} clips it names "
             f"{unseen['accuracy']:.1%} by the first 3 s, {unseen['clip_accuracy']:.1%} by the whole clip."
         )
+    classes = sum(name != UNKNOWN for name in report["class_names"])
+    background = f" and {report['background_clips']} of none" if report["background_clips"] else ""
     network = report["architecture"]
     said = "".join(f"\n{note}\n" for note in notes)
     of_starter = _OF_STARTER if report["weights"] == STARTER_MODEL else ""
     return (
         f"# Model card\n\nInception V3 ({report['weights']}), features of {', '.join(network['taps'])} in "
         f"{network['bands']} frequency bands, {report['recipe']}; {report['clips']} clips of "
-        f"{len(report['class_names'])} classes. {left_out}\n\n{figures}{of_starter}{said}"
+        f"{classes} classes{background}. {left_out}\n\n{figures}{of_starter}{said}"
     )
