@@ -33,6 +33,8 @@ class Version:
     """Share of first 3 s named right in `judged_on`; None where it does not say."""
     judged_on: str
     """"held out": clips that this version never saw; "folds": its recipe on folds unseen; empty without an accuracy."""
+    judged_clips: int
+    """How many these were."""
     size_bytes: int
     again: int | None
     """The version that it is once more, after a rollback."""
@@ -41,7 +43,7 @@ class Version:
     def read(cls, number: int, folder: Path) -> Self:
         """The version in `folder`."""
         training, promotion = read_json(folder / TRAINING_FILE), read_json(folder / PROMOTION_FILE)
-        accuracy, judged_on = _accuracy(training)
+        accuracy, judged_on, judged_clips = _accuracy(training)
         graph = folder / SAVED_MODEL_FILE
         written = datetime.fromtimestamp((graph if graph.exists() else folder).stat().st_mtime, UTC)
         classes = folder / CLASSES_FILE
@@ -53,6 +55,7 @@ class Version:
             classes=len(classes.read_text(encoding="utf-8").splitlines()) if classes.is_file() else None,
             accuracy=accuracy,
             judged_on=judged_on,
+            judged_clips=judged_clips,
             size_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
             again=promotion.get("again"),
         )
@@ -104,12 +107,14 @@ def _made(training: Mapping[str, Any]) -> datetime | None:
         return None
 
 
-def _accuracy(training: Mapping[str, Any]) -> tuple[float | None, str]:
+def _accuracy(training: Mapping[str, Any]) -> tuple[float | None, str, int]:
+    """Accuracy, what of, and of how many clips."""
     try:
         if held_out := training.get("held_out"):
-            return float(held_out["accuracy"]), "held out"
+            return float(held_out["accuracy"]), "held out", int(held_out["clips"])
         folds = list(training.get("folds", {}).values())
-        clips = sum(one["clips"] for one in folds)
-        return (sum(one["accuracy"] * one["clips"] for one in folds) / clips, "folds") if clips else (None, "")
+        clips = sum(int(one["clips"]) for one in folds)
+        accuracy = sum(one["accuracy"] * one["clips"] for one in folds) / clips if clips else None
     except (AttributeError, KeyError, TypeError, ValueError):  # another's file, or an older one
-        return None, ""
+        accuracy = None
+    return (None, "", 0) if accuracy is None else (accuracy, "folds", clips)

@@ -37,9 +37,9 @@ def list_(
 ) -> None:
     """List the versions, the newest first.
 
-    `latest` is the one that TensorFlow Serving takes. The accuracy is of a clip's first 3 s, as retraining measured
-    it: on clips held out from this version, or on folds held out from models of its recipe. Folders in which versions
-    are being written are hidden, and are not shown.
+    `latest` is the one that TensorFlow Serving takes. The accuracy is of the first 3 s of so many clips, as retraining
+    measured it: of clips held out from this version, or of folds held out from models of its recipe. Folders in which
+    versions are being written are hidden, and are not shown.
     """
     from serving.catalogue import CatalogueError, versions
 
@@ -188,6 +188,7 @@ def _as_json(version: Version, latest: bool) -> dict[str, object]:
         "classes": version.classes,
         "accuracy": version.accuracy,
         "judged_on": version.judged_on or None,
+        "judged_clips": version.judged_clips or None,
         "size_bytes": version.size_bytes,
         "latest": latest,
         "whole": not version.lacks,
@@ -210,7 +211,9 @@ def _print_table(there: list[Version]) -> None:
             str(version.number),
             f"{version.made:%Y-%m-%d %H:%M}",
             "" if version.classes is None else str(version.classes),
-            "" if version.accuracy is None else f"{version.accuracy:.1%} ({version.judged_on})",
+            ""
+            if version.accuracy is None
+            else f"{version.accuracy:.1%} of {version.judged_clips} ({version.judged_on})",
             f"{version.size_bytes / 1e6:.1f} MB",
             ", ".join(notes),
         )

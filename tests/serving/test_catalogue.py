@@ -71,6 +71,7 @@ def test_versions_are_listed_by_number_with_what_their_files_say(tmp_path: Path)
     assert [version.number for version in there] == [10, 9, 2]
     ten, nine, two = there
     assert (ten.made.isoformat(), ten.accuracy, ten.judged_on) == ("2026-11-23T18:04:05+00:00", 0.707, "held out")
+    assert (ten.judged_clips, nine.judged_clips, two.judged_clips) == (873, 0, 300)
     assert (nine.accuracy, nine.judged_on, nine.classes, nine.lacks) == (None, "", 2, "")
     assert two.accuracy == pytest.approx(0.6)
     assert two.judged_on == "folds"

@@ -37,7 +37,7 @@ def test_the_list_has_a_row_for_each_version_the_newest_first(tmp_path: Path) ->
     head, *rows = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert head == "version made (UTC) classes accuracy size"
     assert [row.split()[0] for row in rows] == ["12", "11", "10", "9"]
-    assert rows[0] == "12 2026-11-23 18:04 2 70.7% (held out) 0.1 MB latest, version 9 again"
+    assert rows[0] == "12 2026-11-23 18:04 2 70.7% of 873 (held out) 0.1 MB latest, version 9 again"
     assert rows[1].endswith("not whole: lacks saved_model.pb")
     assert rows[3].endswith("0.1 MB")
 
@@ -53,6 +53,7 @@ def test_the_list_as_json_says_the_same(tmp_path: Path) -> None:
         "classes": 2,
         "accuracy": 0.5,
         "judged_on": "folds",
+        "judged_clips": 10,
         "latest": False,
         "whole": True,
         "lacks": None,

@@ -180,6 +180,10 @@ def test_a_published_model_that_was_judged_has_its_own_part(run: dict[str, Any])
     assert "The recipe, on folds" not in held_out
     both = page({**run, "held_out": run["folds"]["1"]})
     assert "The recipe, on folds" in both
+    answered = {fold: len(one["answers"]) for fold, one in run["folds"].items()}
+    assert both.count("<td>a model of its recipe</td>") == sum(answered.values())
+    assert both.count("<td>the published model</td>") == answered["1"]
+    assert "answered by" not in held_out
     nothing = page({**run, "folds": {}, "pooled": None})
     assert "Confusion" not in nothing
 

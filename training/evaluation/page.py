@@ -190,17 +190,20 @@ def _mistake(one: Mapping[str, Any]) -> str:
 
 def _answers(run: Mapping[str, Any]) -> str:
     """Every clip, closed until it is asked for."""
-    judged = [*run["folds"].values(), *([run["held_out"]] if run.get("held_out") else [])]
-    rows = [row for one in judged for row in one["answers"]]
+    judged = [("a model of its recipe", one) for one in run["folds"].values()]
+    if run.get("held_out"):
+        judged.append(("the published model", run["held_out"]))
+    both = len({model for model, _ in judged}) == 2
     cells = []
-    for row in rows:
+    for model, row in ((model, row) for model, one in judged for row in one["answers"]):
         wrong = [' class="wrong"' if row[key] != row["truth"] else "" for key in ("segment", "clip_mean")]
         cells.append(
             f'<tr><td>{escape(row["clip"])}</td><td class="number">{row["fold"]}</td><td>{escape(row["truth"])}</td>'
             f'<td{wrong[0]}>{escape(row["segment"])}</td><td class="number">{row["score"]:.2f}</td>'
-            f"<td{wrong[1]}>{escape(row['clip_mean'])}</td></tr>"
+            f"<td{wrong[1]}>{escape(row['clip_mean'])}</td>{f'<td>{model}</td>' if both else ''}</tr>"
         )
-    head = "<tr><th>clip</th><th>fold</th><th>truth</th><th>first 3 s</th><th>score</th><th>whole clip</th></tr>"
+    names = ("clip", "fold", "truth", "first 3 s", "score", "whole clip", *(["answered by"] if both else []))
+    head = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
     lines = "\n".join(cells)
     return f'<details><summary>Every answer</summary><div class="wide"><table>{head}\n{lines}</table></div></details>'
 
