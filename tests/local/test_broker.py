@@ -79,7 +79,8 @@ def test_records_and_offsets_are_there_again_after_a_restart_without_maven(
     folder = tmp_path / "Küche \\x"  # a properties file is Latin-1, and its backslashes escape
     with Broker(folder) as first:
         settings = TailSettings.read({"bootstrap_servers": first.bootstrap_servers})
-        with pytest.raises(LabelsUnavailable, match="has no topic labels; `earshot topics` makes it"):
+        makes_it = f"has no topic labels; `earshot topics --bootstrap-servers {first.bootstrap_servers}` makes it"
+        with pytest.raises(LabelsUnavailable, match=makes_it):
             next(labels(settings))
         create_topics(first.bootstrap_servers, partitions=1, topics=(NOTES,))
         write(first, [b"one", b"two"])
