@@ -28,11 +28,6 @@ class UnseenClips:
     seen_by_current: int | None
     """How many the version there was trained on, which makes its figure too kind; None where it does not say."""
 
-    @property
-    def recordings(self) -> int:
-        """How many they are of."""
-        return len({clip.source for clip in self.clips})
-
 
 @dataclass(frozen=True, slots=True)
 class FairClips:

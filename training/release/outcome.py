@@ -20,6 +20,11 @@ class FalseAccepts:
     """An hour."""
     current: float
     segments: int
+    recordings: int
+
+    def of(self) -> str:
+        """What was heard."""
+        return f"background, {self.segments} segments of {self.recordings} recordings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class Compared:
             "notes": self.notes,
         }
         if heard := self.false_accepts:
-            event["background"] = {"recordings": self.fair.background.recordings, "segments": heard.segments}
+            event["background"] = {"recordings": heard.recordings, "segments": heard.segments}
             event["false_accepts_per_hour"] = heard.candidate
             event["against"]["false_accepts_per_hour"] = heard.current
         return event
@@ -78,7 +83,7 @@ class Compared:
         ]
         if heard := self.false_accepts:
             said.append(
-                f"Of {self._background(heard)}, it makes {heard.candidate:g} false accepts an hour, version "
+                f"Of {heard.of()}, it makes {heard.candidate:g} false accepts an hour, version "
                 f"{self.against} {heard.current:g}."
             )
         return " ".join([*said, *(f"{note[0].upper()}{note[1:]}." for note in self.notes)])
@@ -94,14 +99,11 @@ class Compared:
         ]
         if heard := self.false_accepts:
             lines += [
-                f"{self._background(heard)}, false accepts an hour:",
+                f"{heard.of()}, false accepts an hour:",
                 f"  version {self.against:<12} {heard.current:6g}",
                 f"  the candidate        {heard.candidate:6g}",
             ]
         return "\n".join(lines)
-
-    def _background(self, heard: FalseAccepts) -> str:
-        return f"background, {heard.segments} segments of {self.fair.background.recordings} recordings"
 
     def _lead(self) -> str:
         at_least = f"with {CONFIDENCE:.0%} confidence at least {100 * self.figures.lower:+.1f}"

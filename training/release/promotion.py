@@ -188,10 +188,8 @@ def _compare(
         found.append(f"the candidate does not know {', '.join(lost)}, which version {newest.number} does")
     if strange := sorted({clip.label for clip in ours.clips} - {*ours.class_names, *theirs.class_names}):
         found.append(f"neither knows {', '.join(strange)}: clips of these count as wrong")
-    heard = None
-    if our_background and their_background:
-        heard = FalseAccepts(our_background.per_hour, their_background.per_hour, our_background.segments)
-    elif fair.background.clips:
+    heard = _false_accepts(our_background, their_background)
+    if fair.background.clips and not heard:
         found.append("no background can be read, so false accepts are not counted")
     for note in found:
         console.print(note)
@@ -199,16 +197,7 @@ def _compare(
     return Compared(figures, fair, newest.number, data, order.folds, heard, [*notes, *found])
 
 
-@dataclass(frozen=True, slots=True)
-class _OfBackground:
-    """What a version makes of background."""
-
-    per_hour: float
-    """False accepts."""
-    segments: int
-
-
-def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, _OfBackground | None]:
+def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, Answers | None]:
     """What a version says of the first three seconds of each clip that is of a class, and of background if it can."""
     with served_model(trial.address, MODEL_NAME) as model:
         labelled, _ = ask(model, fair.labelled.clips, BATCH, console, title=trial.name, windows_each=1)
@@ -218,10 +207,20 @@ def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, 
             heard, _ = ask(model, fair.background.clips, BATCH, console, title=f"{trial.name}, background")
         except NoClipReadable:
             return labelled, None
+        return labelled, replace(heard, thresholds=model.thresholds)
+
+
+def _false_accepts(ours: Answers | None, theirs: Answers | None) -> FalseAccepts | None:
+    """What both make of background, if they heard any."""
+    if not ours or not theirs:
+        return None
     from training.evaluation.metrics import background  # brings scikit-learn
 
-    figures = background(replace(heard, thresholds=model.thresholds))
-    return labelled, _OfBackground(figures["false_accepts_per_hour"], figures["segments"]) if figures else None
+    candidate, current = background(ours), background(theirs)
+    if not candidate or not current:
+        return None
+    rate = "false_accepts_per_hour"
+    return FalseAccepts(candidate[rate], current[rate], candidate["segments"], candidate["recordings"])
 
 
 def _if_forced(error: ValueError, order: Promotion) -> NotCompared:
