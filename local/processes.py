@@ -11,18 +11,40 @@ import signal
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future
+from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _LEASH = Path(__file__).with_name("leash.py")
 
-# The kernel ties a child to the thread that forked it, not to the process, so one thread that lives as long as the
-# process starts them all: a child started from a short-lived thread would die with that thread.
-_starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="child-starter")
+
+@cache
+def _starts() -> SimpleQueue[tuple[Future[None], Callable[[], None]]]:
+    """The queue of the thread that starts all children, and lives as long as the process.
+
+    The kernel ties a child to the thread that forked it, not to the process: one that a short-lived thread started
+    would die with that thread. A ThreadPoolExecutor will not do: nobody ends its thread where Ctrl-C comes while that
+    begins, and the process waits for it for ever.
+    """
+    starts: SimpleQueue[tuple[Future[None], Callable[[], None]]] = SimpleQueue()
+    threading.Thread(target=_start_each, args=(starts,), name="child-starter", daemon=True).start()
+    return starts
+
+
+def _start_each(starts: SimpleQueue[tuple[Future[None], Callable[[], None]]]) -> None:
+    while True:
+        started, start = starts.get()
+        if started.set_running_or_notify_cancel():
+            try:
+                started.set_result(start())
+            except BaseException as error:
+                started.set_exception(error)
 
 
 class Child:
@@ -57,8 +79,10 @@ class Child:
         """
         if self._process is not None:
             raise RuntimeError(f"{self.name} was started before")
-        starting = _starter.submit(self._spawn)
+        starting: Future[None] = Future()
+        starts = _starts()
         try:
+            starts.put((starting, self._spawn))
             starting.result()
         except BaseException:  # Ctrl-C in between: the thread goes on and would leave a process that nobody stops
             if not starting.cancel() and starting.exception() is None:

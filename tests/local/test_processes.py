@@ -35,6 +35,26 @@ print(helper.pid, flush=True)
 time.sleep(600)
 """
 
+INTERRUPTED = """
+import sys, threading
+from pathlib import Path
+from local.processes import Child
+
+begin = threading.Thread.start
+
+def begin_and_be_interrupted(thread):
+    threading.Thread.start = begin
+    begin(thread)
+    raise KeyboardInterrupt
+
+threading.Thread.start = begin_and_be_interrupted
+child = Child("sleeper", ["sleep", "600"], None, Path(sys.argv[1]))
+try:
+    child.start()
+except KeyboardInterrupt:
+    print(child.pid, flush=True)
+"""
+
 
 def runs(pid: int) -> bool:
     try:
@@ -164,3 +184,10 @@ def command_line(path: Path) -> str:
         return path.read_text()
     except OSError:  # it has ended
         return ""
+
+
+def test_ctrl_c_while_the_first_child_is_started_lets_the_process_end(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "log")]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    assert ended.stdout == "None\n"
+    assert not (tmp_path / "log").exists(), "a child was started that nobody would have stopped"
