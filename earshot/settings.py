@@ -159,12 +159,7 @@ def settings_table(cls: type[Settings]) -> list[tuple[str, str, str, str]]:
     The option of what is done by default is the one that leaves it undone.
     """
     return [
-        (
-            cls.variable(name),
-            cls.changing(name),
-            _shown(field.default),
-            field.description or "",
-        )
+        (cls.variable(name), cls.changing(name), _shown(field.default), field.description or "")
         for name, field in cls.model_fields.items()
     ]
 

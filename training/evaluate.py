@@ -23,6 +23,7 @@ from earshot.command import fail
 from earshot.folders import NotWritable, require_writable
 from earshot.labels import UNKNOWN
 from processors.predictor import PredictError
+from training.data.background import counted
 from training.data.datasets import DataError, chosen_folds, clips_of
 from training.evaluation.asking import ask
 from training.evaluation.judged import NoModel, saved_model, served_model
@@ -94,8 +95,7 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
         "title": f"Evaluation of {model.name}, version {model.version}",
         "settings": settings.model_dump(mode="json"),
         "class_names": model.class_names,
-        "clips": len(answers.of_classes),
-        "background_clips": len(set(answers.of_background.clips)),
+        **counted(heard),
         "unreadable": unreadable,
         "folds": {
             str(fold): {**judge(part), "answers": rows(part)} for fold, part in parts.items() if len(part.of_classes)

@@ -27,6 +27,7 @@ from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel
 from serving.inspection import timestamp
 from serving.network import NetworkError
+from training.data.background import counted
 from training.data.datasets import DataError, chosen_folds, clips_of, thin_classes
 from training.data.noises import make_noises
 from training.evaluation.judging import judged_without, pooled, random_split
@@ -107,8 +108,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         "class_names": class_names,
         "architecture": recipe.architecture.to_json(),
         "recipe": recipe.about,
-        "clips": sum(clip.label != UNKNOWN for clip in recipe.clips),
-        "background_clips": sum(clip.label == UNKNOWN for clip in recipe.clips),
+        **counted(recipe.clips),
         "unreadable": list(recipe.unreadable),
         "thin_classes": readable,
         **evaluated,

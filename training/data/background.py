@@ -9,12 +9,19 @@ import numpy as np
 from earshot.labels import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from training.data.clips import Clip
 
 GENERATED = "generated:"
 """Begins the name of a recording that is none: `training.data.noises` made it."""
+
+
+def counted(clips: Iterable[Clip]) -> dict[str, int]:
+    """How many `clips` are of a class, and how many `background_clips` of none, as reports and versions say it."""
+    labels = [clip.label for clip in clips]
+    background = labels.count(UNKNOWN)
+    return {"clips": len(labels) - background, "background_clips": background}
 
 
 def is_generated(clip: Clip) -> bool:

@@ -37,15 +37,16 @@ def clips_of(settings: DataSettings, least_classes: int = 2) -> list[Clip]:
     class_map = read_class_map(settings.class_map) if settings.class_map else None
     background = folders_of(settings.background)
     clips = find_clips(*settings.folders, class_map=class_map, least_classes=1 if background else least_classes)
-    return [*clips, *find_background(background, clips)]
+    every = [*clips, *find_background(background, clips)]
+    require_apart(every)
+    return every
 
 
 def find_background(folders: Iterable[Path], clips: Iterable[Clip] = ()) -> list[Clip]:
     """Every recording of `folders` as a clip of no class, in the fold that `clips` have it in if they do.
 
-    Raises DataError where a folder has none, or one that is of a class too.
+    Raises DataError where a folder has none.
     """
-    clips = list(clips)
     fold_of = {clip.source: clip.fold for clip in clips}
     found: list[Clip] = []
     for folder in folders:
@@ -54,11 +55,10 @@ def find_background(folders: Iterable[Path], clips: Iterable[Clip] = ()) -> list
             what = "holds no recording" if folder.is_dir() else "is not a folder"
             raise DataError(f"{folder} {what}; name folders of sounds")
         found += [replace(clip, fold=fold_of.get(clip.source, clip.fold)) for clip in own]
-    _require_apart([*clips, *found])
     return found
 
 
-def _require_apart(clips: Iterable[Clip]) -> None:
+def require_apart(clips: Iterable[Clip]) -> None:
     """Raise DataError where a file is both of a class and of none."""
     label_of: dict[Path, str] = {}
     for clip in sorted(clips, key=lambda clip: clip.label == UNKNOWN):

@@ -40,8 +40,13 @@ class Compared:
     folds: str
     false_accepts: FalseAccepts | None
     """None where no background was heard. They decide nothing."""
-    notes: list[str]
-    """What is to be said beside the figures, so that nobody trusts them too much."""
+    found: list[str]
+    """What the answers showed that is to be said beside the figures, a note each."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said beside the figures, so that nobody trusts them too much."""
+        return [*reservations(self.fair, self.against), *self.found]
 
     @property
     def passed(self) -> bool:

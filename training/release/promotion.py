@@ -14,7 +14,7 @@ from processors.predictor import PredictError, WrongModel, check_signature
 from serving.catalogue import CatalogueError, NotWhole, draft, require_whole, versions
 from serving.inspection import Version, timestamp
 from serving.layout import TRAINING_FILE
-from training.data.datasets import DataError, chosen_folds, find_background, find_clips, read_class_map
+from training.data.datasets import DataError, chosen_folds, find_background, find_clips, read_class_map, require_apart
 from training.evaluation.asking import NoClipReadable, ask
 from training.evaluation.gate import TooFewRecordings, compare
 from training.evaluation.judged import IMAGE_SHAPE, NoModel, served_model
@@ -25,6 +25,7 @@ from training.release.trial import MODEL_NAME, Inputs, NotServable, Trial
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from training.data.clips import Clip
     from training.evaluation.answers import Answers
 
 BATCH = 16
@@ -73,8 +74,8 @@ def promote(order: Promotion, console: Console) -> Path:
     Raises Refused, or one of `FAILURES` where it cannot be judged or published.
     """
     newest = _newest(order)
-    find_background(order.background)  # what is wrong with it is said even where nothing is compared
-    contest = _Contest(newest, _fair_clips(order, newest, console)) if newest else None
+    background = find_background(order.background)  # what is wrong with it is said even where nothing is compared
+    contest = _Contest(newest, _fair_clips(order, newest, background, console)) if newest else None
     outcome: Compared | NotCompared = NotCompared("there was no version to beat", passed=True)
     with ExitStack() as opened:
         work_dir = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="earshot-promote-")))
@@ -121,7 +122,7 @@ def _newest(order: Promotion) -> Version | None:
     return newest
 
 
-def _fair_clips(order: Promotion, newest: Version, console: Console) -> FairClips | NotCompared:
+def _fair_clips(order: Promotion, newest: Version, background: list[Clip], console: Console) -> FairClips | NotCompared:
     """The clips to compare on; where there are none, why, if the candidate is to be published by force."""
     try:
         if not order.data:
@@ -132,8 +133,9 @@ def _fair_clips(order: Promotion, newest: Version, console: Console) -> FairClip
         chosen = [clip for clip in clips if clip.fold in folds]
         if not chosen:
             raise DataError(f"--folds {order.folds} leaves no clip; name folds as 1,2, or all")
+        require_apart([*clips, *background])
         labelled = [clip for clip in chosen if clip.label != UNKNOWN]
-        background = [clip for clip in chosen if clip.label == UNKNOWN] + find_background(order.background, clips)
+        background = [clip for clip in chosen if clip.label == UNKNOWN] + background
         fair = fair_clips(labelled, background, order.candidate, newest.folder)
     except NotComparable as error:
         return _if_forced(error, order)
@@ -177,7 +179,6 @@ def _compare(
     if isinstance(contest.fair, NotCompared):
         return contest.fair
     newest, fair = contest.newest, contest.fair
-    notes = reservations(fair, newest.number)
     try:
         (ours, our_background), (theirs, their_background) = (_answers(one, fair, console) for one in (trial, current))
         figures = compare(ours.right, theirs.right, [clip.source for clip in ours.clips])
@@ -194,7 +195,7 @@ def _compare(
     for note in found:
         console.print(note)
     data = [folder.absolute().name for folder in order.data]
-    return Compared(figures, fair, newest.number, data, order.folds, heard, [*notes, *found])
+    return Compared(figures, fair, newest.number, data, order.folds, heard, found)
 
 
 def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, Answers | None]:

@@ -12,6 +12,7 @@ from serving.catalogue import next_version
 from serving.compact import CompactModel, save_compact
 from serving.inspection import timestamp
 from serving.layout import TRAINING_FILE
+from training.data.background import counted
 from training.evaluation.report import run_name
 from training.settings import folders_of
 from training.weights import STARTER_MODEL
@@ -78,8 +79,7 @@ def training_record(
         "data": [folder.absolute().name for folder in settings.folders],
         "background": [folder.absolute().name for folder in folders_of(settings.background)],
         "class_map": settings.class_map.name if settings.class_map else None,
-        "clips": sum(clip.label != UNKNOWN for clip in seen),
-        "background_clips": sum(clip.label == UNKNOWN for clip in seen),
+        **counted(seen),
         "recordings": sorted({clip.source for clip in seen}),
         "hold_out": held_out,
         "held_out": {name: report["held_out"][name] for name in figures} if held_out else None,
