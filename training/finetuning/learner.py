@@ -24,6 +24,7 @@ from earshot.spectrogram import DEFAULT_PARAMS
 from serving.network import INCEPTION, Architecture, ConvBlock, Head, blocks_of, cut_inception, feature_network
 from training.data.ahead import ahead
 from training.finetuning.checkpoint import Checkpoint
+from training.finetuning.norms import with_fused_norms
 from training.weights import digest_of
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class _Learner:
         seed: int,
         params: SpectrogramParams,
     ) -> None:
-        self.features = feature_network(architecture, blocks, params)
+        self.features = with_fused_norms(feature_network(architecture, blocks, params))
         self.steps = pace.steps(lesson.examples)
         self._lesson, self._pace = lesson, pace
         run = {
