@@ -31,11 +31,20 @@ APP: dict[str, Any] = {
 USAGE_ERROR = 2
 """Exit status where a setting, an argument or the surroundings are at fault and the message says what to do."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as a shell gives it."""
+
 
 def fail(message: object) -> typer.Exit:
     """Print one clear message to stderr, and return the exception that ends the command with `USAGE_ERROR`."""
     typer.secho(f"earshot: {message}", fg="red", err=True)
     return typer.Exit(USAGE_ERROR)
+
+
+def interrupted(then: str) -> typer.Exit:
+    """Print to stderr that Ctrl-C ended the command and what is `then`; returns the exception that ends it."""
+    typer.secho(f"earshot: interrupted; {then}", err=True)
+    return typer.Exit(INTERRUPTED)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from kafka import KafkaConsumer
 from rich.console import Console
 
 from earshot.admin import TopicsError
-from earshot.command import fail
+from earshot.command import INTERRUPTED, fail
 from earshot.folders import NotWritable, require_writable
 from earshot.labels import InvalidLabel, Label
 from earshot.logs import get_log
@@ -67,7 +67,7 @@ def run(settings: DemoSettings) -> None:
     except FAILURES as error:
         raise fail(error) from None
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     if summary["lost"]:
         raise typer.Exit(1)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from earshot.command import APP, fail, needs
+from earshot.command import APP, fail, interrupted, needs
 from training.settings import folders_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 REFUSED = 1
 """Exit status of `promote` where the candidate is not fit to be published."""
-INTERRUPTED = 130
 
 app = typer.Typer(
     help="List, promote and roll back the versions of a model.",
@@ -121,8 +120,7 @@ def promote(
     except (*FAILURES, OSError) as error:
         raise fail(error) from None
     except KeyboardInterrupt:
-        typer.echo("earshot: interrupted", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise interrupted("`earshot models list` shows what is published") from None
     typer.echo(f"published {published}")
 
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from earshot.command import APP, fail, needs
+from earshot.command import APP, fail, interrupted, needs
 from earshot.folders import cache_folder
 from earshot.logs import configure_logs
 from training.settings import SHRINK, folders_of, shrink_of
@@ -89,6 +89,8 @@ def main(
         raise fail(error) from None
     except OSError as error:
         raise fail(f"{error}; mend that and start again, it goes on where it was") from None
+    except KeyboardInterrupt:
+        raise interrupted("the same command goes on where it was") from None
     shutil.rmtree(kept, ignore_errors=True)
     made.remove()
     for one in learnt.history:

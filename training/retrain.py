@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from structlog.contextvars import bound_contextvars
 
-from earshot.command import fail
+from earshot.command import fail, interrupted
 from earshot.folders import NotWritable, cache_folder
 from earshot.labels import UNKNOWN
 from earshot.spectrogram import DEFAULT_PARAMS
@@ -63,6 +63,8 @@ def run(settings: RetrainSettings) -> None:
         raise fail(error) from None
     except OSError as error:
         raise fail(f"{error}; mend that and start again, the cache keeps what was computed") from None
+    except KeyboardInterrupt:
+        raise interrupted("the same command goes on from what the cache keeps") from None
     if settings.run_dir:
         console.print(f"wrote {_written(report, settings.run_dir, write_run)}", soft_wrap=True)
     if settings.report:

@@ -170,6 +170,20 @@ def test_what_is_wrong_with_the_command_is_told_with_the_next_step(tmp_path: Pat
     assert (ended.exit_code, "there is no folder" in ended.stderr) == (2, True)
 
 
+def test_ctrl_c_says_how_to_go_on(
+    pieces: Pieces, teacher: Path, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupts(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.teaching.taught.make_view", interrupts)
+    options = ["--teacher", str(teacher), "--out", str(tmp_path / "sound.npz"), "--weights", str(weights_file)]
+    small = ["--views", "100", "--last", "mixed0", "--cache", str(tmp_path / "cache")]
+    ended = CliRunner().invoke(app, [str(tmp_path / "sounds"), *options, *small])
+    assert ended.exit_code == 130
+    assert ended.stderr.endswith("earshot: interrupted; the same command goes on where it was\n")
+
+
 def test_sounds_of_which_none_is_left_to_learn_from_are_refused(tmp_path: Path, teacher: Path) -> None:
     cut, _ = cut_pieces([[Clip(tone(tmp_path / "one.wav"), UNKNOWN, 1, "one")]], tmp_path / "work")
     with pytest.raises(DataError, match="too few sounds"):

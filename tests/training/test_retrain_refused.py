@@ -68,6 +68,19 @@ def test_options_of_the_other_method_are_named(data: Path, tmp_path: Path) -> No
     assert "Without --method finetune these do nothing: --epochs, --no-augment\n" in said.getvalue()
 
 
+def test_ctrl_c_says_how_to_go_on(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupts(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.retrain.recipe_of", interrupts)
+    with pytest.raises(typer.Exit) as ended:
+        run(RetrainSettings.read(trained.settings))
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err == "earshot: interrupted; the same command goes on from what the cache keeps\n"
+
+
 def test_a_report_that_cannot_be_written_in_the_end_is_printed(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
