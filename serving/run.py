@@ -108,9 +108,6 @@ def _start_tensorflow(settings: ServerSettings) -> None:
     with nullcontext() if settings.log_level == "debug" else _without_stderr():
         import tensorflow as tf
 
-    # The session of a model has its own threads; these are what the starter model is expanded with.
-    tf.config.threading.set_intra_op_parallelism_threads(settings.tensorflow_intra_op_parallelism)
-    tf.config.threading.set_inter_op_parallelism_threads(settings.tensorflow_inter_op_parallelism)
     tf.get_logger().setLevel("ERROR")  # it warns of TF1's loader, which is what loads models of TF1 and TF2 alike
 
 
@@ -142,18 +139,13 @@ def _models(settings: ServerSettings) -> list[ModelConfig]:
 def _base_path(settings: ServerSettings) -> Path:
     path = settings.model_base_path
     if path is None:
-        from serving.failures import ExportError, InvalidModelFile
-        from serving.starter import ensure_starter
+        from serving.failures import InvalidModelFile
+        from serving.starter import CannotExpand, ensure_starter_aside
 
         try:
-            return ensure_starter()
-        except (InvalidModelFile, ExportError) as error:
-            raise fail(error) from None
-        except OSError as error:
-            raise fail(
-                f"cannot expand the starter model into {error.filename or 'the cache'} ({error.strerror or error}); "
-                "set EARSHOT_CACHE to a folder that you may write to, or name a model with --model-base-path"
-            ) from None
+            return ensure_starter_aside()
+        except (InvalidModelFile, CannotExpand) as error:
+            raise fail(f"{error}; or name a model with --model-base-path") from None
     _check_base_path(path)
     return path
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,23 +27,59 @@ MODEL_NAME = "earshot"
 VERSION = 1
 
 
-def ensure_starter(cache: Path | None = None) -> Path:
-    """The model base path that holds the starter model as version 1, made in the cache where it is not there yet.
+class CannotExpand(RuntimeError):
+    """The starter model cannot be expanded; the message says why."""
 
-    cache: the folder for it; None is Earshot's. A cached model belongs to one content of its files, so a new starter
-    model is expanded anew. Raises InvalidModelFile where a file is missing or broken, ExportError or OSError where
-    the cache cannot be written.
+
+def starter_version(cache: Path | None = None) -> Path:
+    """Where the starter model is, once expanded, version 1 of the model base path above it.
+
+    cache: the folder for it; None is Earshot's. An expanded model belongs to one content of its files, so a new starter
+    model is expanded anew. Raises InvalidModelFile where a file is missing.
     """
-    cache = cache or cache_folder()
     try:
         files = (STARTER, STARTER_INT8, STARTER_CARD)
         content = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
     except OSError as error:
         raise InvalidModelFile(f"the starter model {error.filename} cannot be read: {error.strerror}") from error
-    base = cache / "models" / content / MODEL_NAME
-    if not (base / str(VERSION)).is_dir():
-        expand(STARTER, base)
-    return base
+    return (cache or cache_folder()) / "models" / content / MODEL_NAME / str(VERSION)
+
+
+def ensure_starter(cache: Path | None = None) -> Path:
+    """The model base path that holds the starter model as version 1, made in the cache where it is not there yet.
+
+    cache: as for `starter_version`. Raises InvalidModelFile where a file is missing or broken, ExportError or OSError
+    where the cache cannot be written.
+    """
+    version = starter_version(cache)
+    if not version.is_dir():
+        expand(STARTER, version.parent)
+    return version.parent
+
+
+def ensure_starter_aside() -> Path:
+    """The same in Earshot's cache, expanded in a process of its own: Keras would keep 400 MB to 800 MB of this one's.
+
+    Raises InvalidModelFile where a file is missing, and CannotExpand.
+    """
+    version = starter_version()
+    if not version.is_dir():
+        done = subprocess.run(
+            [sys.executable, "-m", "serving.starter"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode < 0:
+            raise CannotExpand(
+                f"the process that expands the starter model was ended by signal {-done.returncode}, as it is where "
+                "memory runs out; it takes 1 GB"
+            )
+        if done.returncode:
+            raise CannotExpand(done.stderr.strip().rpartition("earshot: ")[2] or f"exit status {done.returncode}")
+    return version.parent
 
 
 def expand(file: Path, base: Path) -> Path:
@@ -67,20 +105,28 @@ def expand(file: Path, base: Path) -> Path:
 
 
 def main(
-    into: Annotated[Path, typer.Option(help="Model base path: the folder that gets a folder named 1.")],
+    into: Annotated[
+        Path | None,
+        typer.Option(help="Model base path: the folder that gets a folder named 1; none: in Earshot's cache."),
+    ] = None,
 ) -> None:
     """Expand the starter model into a folder for TensorFlow Serving."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if (into / str(VERSION)).exists():
-        typer.echo(f"{into / str(VERSION)} is there already")
-        return
     try:
+        version = into / str(VERSION) if into else starter_version()
+        if version.exists():
+            typer.echo(f"{version} is there already")
+            return
         with needs("serving"):
-            typer.echo(str(expand(STARTER, into)))
+            typer.echo(str(expand(STARTER, version.parent)))
     except (InvalidModelFile, ExportError) as error:
         raise fail(error) from None
     except OSError as error:
-        raise fail(f"{error}; name a folder that you may write to with --into") from None
+        mend = "name a folder that you may write to with --into"
+        if not into:
+            mend = "set EARSHOT_CACHE to a folder that you may write to"
+        where, why = error.filename or version.parent, error.strerror or error
+        raise fail(f"cannot expand the starter model into {where} ({why}); {mend}") from None
 
 
 if __name__ == "__main__":

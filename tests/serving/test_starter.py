@@ -17,7 +17,7 @@ from earshot.spectrogram import spectrogram
 from serving.engines.openvino_engine import OpenVinoEngine, Precision
 from serving.failures import InvalidModelFile
 from serving.layout import CARD_FILE
-from serving.starter import STARTER, ensure_starter, main
+from serving.starter import STARTER, CannotExpand, ensure_starter, ensure_starter_aside, main
 from training.data.clips import load_clip
 
 if TYPE_CHECKING:
@@ -89,6 +89,34 @@ def test_what_is_in_the_cache_is_not_made_again(cache: Path, monkeypatch: pytest
     assert (ensure_starter(cache) / "1").is_dir()
     with pytest.raises(AssertionError, match="again"):
         ensure_starter(cache / "another")
+
+
+def test_a_process_of_its_own_expands_it_so_that_no_keras_stays_in_memory(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EARSHOT_CACHE", str(tmp_path))
+    code = (
+        "import sys; from serving.starter import ensure_starter_aside; print(ensure_starter_aside()); "
+        "sys.exit(bool({'keras', 'tensorflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    version = ensure_starter(cache) / "1"
+    own = Path(done.stdout.strip()) / "1"
+    assert own.relative_to(tmp_path) == version.relative_to(cache)
+    assert sorted(path.name for path in own.iterdir()) == sorted(path.name for path in version.iterdir())
+
+
+@pytest.mark.parametrize(("end", "words"), [("kill -9 $$", "ended by signal 9"), ("exit 7", "exit status 7")])
+def test_a_process_that_fails_to_expand_it_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, words: str
+) -> None:
+    (tmp_path / "python").write_text(f"#!/bin/sh\n{end}\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setenv("EARSHOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(CannotExpand, match=words):
+        ensure_starter_aside()
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
