@@ -19,21 +19,13 @@ if TYPE_CHECKING:
 SERVE_TAG = "serve"
 
 
-def is_callable(signature: meta_graph_pb2.SignatureDef) -> bool:
-    """Whether a client can call it: what initialises a model stands beside the others, without a method."""
-    return bool(signature.method_name)
-
-
 def read_signatures(version_dir: Path, tags: Sequence[str] = (SERVE_TAG,)) -> dict[str, meta_graph_pb2.SignatureDef]:
-    """Each signature of the graph with these tags, by name; raises BrokenModel without one to call."""
+    """Each signature of the graph with these tags, by name; raises BrokenModel without such a graph."""
     saved = _saved_model(version_dir)
     graphs = [graph for graph in saved.meta_graphs if set(graph.meta_info_def.tags) == set(tags)]
     if not graphs:
         raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no graph with the tags {', '.join(tags)}")
-    signatures = dict(graphs[0].signature_def)
-    if not any(is_callable(signature) for signature in signatures.values()):
-        raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no signature to call")
-    return signatures
+    return dict(graphs[0].signature_def)
 
 
 def _saved_model(version_dir: Path) -> Any:

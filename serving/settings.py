@@ -76,6 +76,9 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
         description="A new label may name a version that is not available yet.",
     )
     enable_model_warmup: bool = Field(True, description="Run a version's warm-up requests before it is served.")
+    enable_signature_method_name_check: bool = Field(
+        False, description="Signatures have to say that they are for classify or regress requests to answer those."
+    )
     saved_model_tags: str = Field(
         "serve", min_length=1, description="Tags of the SavedModel's graph that is served, with commas between."
     )

@@ -16,7 +16,8 @@ from serving.engines.conversion import Kind, convert
 from serving.engines.int8 import Int8, quantised
 from serving.engines.openvino_network import CompiledNetwork, short_of_memory
 from serving.failures import CannotLoadNow
-from serving.modelserver.errors import ServingError
+from serving.modelserver.errors import ServingError, invalid
+from serving.modelserver.signatures import check_shape
 from serving.saved_model import read_signatures
 
 if TYPE_CHECKING:
@@ -104,8 +105,11 @@ class OpenVinoEngine:
 
         Raises ServingError where the network cannot take the inputs, or fails: see `CompiledNetwork.compute`.
         """
+        if signature not in self._converted.signatures:  # what initialises a model stands beside them
+            raise invalid(f"{signature} is none of the signatures that OpenVINO runs")
         takes = self._converted.signatures[signature]
         values = inputs[takes.name]
+        check_shape(takes.name, self.signature_defs[signature].inputs[takes.name].tensor_shape, values.shape)
         if not set(outputs) <= self._converted.repeated.keys():
             computed = self._compute(self._images(values) if takes.kind is Kind.SOUND else values)
         return {

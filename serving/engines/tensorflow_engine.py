@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
 
 from serving.failures import CannotLoadNow
 from serving.modelserver.errors import ServingError, invalid, status_code
+from serving.modelserver.signatures import check_shape
 from serving.saved_model import SERVE_TAG, read_signatures
 
 if TYPE_CHECKING:
@@ -59,11 +61,13 @@ class TensorFlowEngine:
                 raise CannotLoadNow(str(error)) from error
             raise
         self._call = functools.lru_cache(MOST_CALLABLES)(self._callable)
+        self._infers = functools.lru_cache(MOST_CALLABLES)(self._shapes_fit_graph)
 
     def run(
         self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
         """The outputs asked for, by name; raises ServingError where the model cannot take the inputs."""
+        self._require_shapes(signature, inputs)
         outputs = sorted(outputs)  # a callable for each set of them, in whatever order clients ask
         call = self._call(signature, tuple(inputs), tuple(outputs))
         try:
@@ -77,17 +81,57 @@ class TensorFlowEngine:
     def close(self) -> None:
         """Let go of the model's memory."""
         self._call.cache_clear()
+        self._infers.cache_clear()
         self._session.close()
         del self._session  # so that a collection frees the graph, which refers to itself
+
+    def _require_shapes(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> None:
+        """Raise ServingError where shapes are not the signature's, unless the graph can do with them.
+
+        TensorFlow Serving compares them with nothing, so that models whose signature says [?, 1] are asked for [3]. But
+        at some shapes TensorFlow ends the process.
+        """
+        known = self.signature_defs[signature].inputs
+        try:
+            for name, array in inputs.items():
+                check_shape(name, known[name].tensor_shape, array.shape)
+        except ServingError:
+            if not self._infers(
+                signature, tuple((name, array.shape[1:], array.ndim) for name, array in inputs.items())
+            ):
+                raise
+
+    def _shapes_fit_graph(self, signature: str, shapes: tuple[tuple[str, tuple[int, ...], int], ...]) -> bool:
+        """Whether TensorFlow infers the shapes of all that is computed from such inputs, of any number of rows.
+
+        shapes: name, shape of a row, and rank of each. It does not look into functions, which TF2's models are made of.
+        """
+        graph = self._session.graph.as_graph_def()
+        if any(node.op.endswith("PartitionedCall") for node in graph.node):
+            return False
+        known = self.signature_defs[signature].inputs
+        try:
+            with tf.Graph().as_default():
+                fed = {
+                    known[name].name: tf.compat.v1.placeholder(known[name].dtype, [None, *row] if rank else [])
+                    for name, row, rank in shapes
+                }
+                tf.graph_util.import_graph_def(graph, input_map=fed)
+        except (ValueError, tf.errors.OpError):
+            return False
+        return True
 
     def _callable(
         self, signature: str, inputs: tuple[str, ...], outputs: tuple[str, ...]
     ) -> Callable[..., list[NDArray[Any]]]:
         definition = self.signature_defs[signature]
         fetches = [definition.outputs[name].name for name in outputs]
-        made: Callable[..., list[NDArray[Any]]] = self._session.make_callable(
-            fetches, feed_list=[definition.inputs[name].name for name in inputs]
-        )
+        for name, fetched in zip(outputs, fetches, strict=True):
+            if ":" not in fetched:  # what initialises a model stands beside its signatures
+                raise invalid(f"output {name} of {signature} is an operation, {fetched}, and no tensor")
+        options = config_pb2.CallableOptions(feed=[definition.inputs[name].name for name in inputs], fetch=fetches)
+        # The public make_callable compares shapes with the graph's first, which TensorFlow Serving does not.
+        made: Callable[..., list[NDArray[Any]]] = self._session._make_callable_from_options(options)  # noqa: SLF001
         return made
 
 

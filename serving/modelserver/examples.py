@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 
 from earshot.tfserving import messages
-from serving.modelserver.errors import ServingError, failed_precondition, invalid
+from serving.modelserver.errors import ServingError, invalid
 from serving.modelserver.signatures import CLASSIFY, DEFAULT_SIGNATURE, REGRESS
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ class Kind:
 
     find: Callable[[Mapping[str, meta_graph_pb2.SignatureDef], str], ExampleSignature]
     """The signature of this kind with a name (empty: the default); raises ServingError where it is none."""
+    method: str
+    """What such a signature says it is for."""
+    word: str
+    """For such a method, in errors."""
     result: Callable[[Mapping[str, NDArray[Any]], int], Any]
     """The result that a signature's outputs are, for so many examples."""
     field: str
@@ -71,16 +75,15 @@ def serialized_examples(sent: input_pb2.Input) -> NDArray[Any]:
 def classifier(signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: str) -> ExampleSignature:
     """The classify signature named `name` (empty: the default); raises ServingError where it is none."""
     name, definition = _found(signatures, name)
-    _check_method(definition, CLASSIFY, "classification")
     if len(definition.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(definition.outputs) not in {1, 2}:
         raise invalid(f"Expected one or two output Tensors, found {len(definition.outputs)}")
     if INPUTS not in definition.inputs:
-        raise failed_precondition(f"No classification inputs found in SignatureDef: {definition}")
+        raise invalid(f"No classification inputs found in SignatureDef: {definition}")
     outputs = tuple(output for output in (CLASSES, SCORES) if output in definition.outputs)
     if not outputs:
-        raise failed_precondition(
+        raise invalid(
             f'Expected classification signature outputs to contain at least one of "{CLASSES}" or "{SCORES}". '
             f"Signature was: {definition}"
         )
@@ -90,15 +93,14 @@ def classifier(signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: str)
 def regressor(signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: str) -> ExampleSignature:
     """The regress signature named `name` (empty: the default); raises ServingError where it is none."""
     name, definition = _found(signatures, name)
-    _check_method(definition, REGRESS, "regression")
     if len(definition.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(definition.outputs) != 1:
         raise invalid("Expected one output Tensor.")
     if INPUTS not in definition.inputs:
-        raise failed_precondition(f"No regression inputs found in SignatureDef: {definition}")
+        raise invalid(f"No regression inputs found in SignatureDef: {definition}")
     if VALUES not in definition.outputs:
-        raise failed_precondition(f"No regression outputs found in SignatureDef: {definition}")
+        raise invalid(f"No regression outputs found in SignatureDef: {definition}")
     return ExampleSignature(name, definition, (VALUES,))
 
 
@@ -153,8 +155,8 @@ def regression_result(outputs: Mapping[str, NDArray[Any]], examples: int) -> reg
     return result
 
 
-CLASSIFIERS = Kind(classifier, classification_result, "classification_result")
-REGRESSORS = Kind(regressor, regression_result, "regression_result")
+CLASSIFIERS = Kind(classifier, CLASSIFY, "classification", classification_result, "classification_result")
+REGRESSORS = Kind(regressor, REGRESS, "regression", regression_result, "regression_result")
 _KINDS = {CLASSIFY: CLASSIFIERS, REGRESS: REGRESSORS}
 
 
@@ -178,9 +180,10 @@ def _found(signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: str) -> 
     return name, signatures[name]
 
 
-def _check_method(definition: meta_graph_pb2.SignatureDef, method: str, kind: str) -> None:
-    if definition.method_name != method:
-        raise invalid(f"Expected {kind} signature method_name to be {method}. Was: {definition.method_name}")
+def require_method(kind: Kind, definition: meta_graph_pb2.SignatureDef) -> None:
+    """Raise ServingError where a signature says that it is for something else than this kind of request."""
+    if definition.method_name != kind.method:
+        raise invalid(f"Expected {kind.word} signature method_name to be {kind.method}. Was: {definition.method_name}")
 
 
 def _shape(array: NDArray[Any]) -> str:

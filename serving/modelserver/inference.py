@@ -17,10 +17,17 @@ from serving.modelserver.examples import (
     ExampleSignature,
     Kind,
     kind_of_task,
+    require_method,
     serialized_examples,
 )
-from serving.modelserver.signatures import DEFAULT_SIGNATURE, chosen_outputs, decode_inputs, signature_to_predict
-from serving.modelserver.tensors import from_numpy
+from serving.modelserver.signatures import (
+    DEFAULT_SIGNATURE,
+    chosen_outputs,
+    decode_inputs,
+    require_predict_method,
+    signature_to_predict,
+)
+from serving.modelserver.tensors import dtype_name, from_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -64,12 +71,25 @@ class Inference:
     Every method raises ServingError where the request cannot be answered.
     """
 
-    def __init__(self, servables: Servables, runner: Runner, metrics: ServingMetrics, max_bytes: int) -> None:
-        """max_bytes: most that the tensors of a request may take, unpacked."""
+    def __init__(
+        self,
+        servables: Servables,
+        runner: Runner,
+        metrics: ServingMetrics,
+        max_bytes: int,
+        *,
+        check_methods: bool = False,
+    ) -> None:
+        """max_bytes: most that the tensors of a request may take, unpacked.
+
+        check_methods: whether a signature has to say that it is for what it is asked for; those of TF2 models are all
+        for Predict.
+        """
         self._servables = servables
         self._runner = runner
         self._metrics = metrics
         self._max_bytes = max_bytes
+        self._check_methods = check_methods
         self._codec = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="codec")
 
     def close(self) -> None:
@@ -113,6 +133,8 @@ class Inference:
         """Outputs by name of one batch, which `decode` makes for the signature; heavy: in a thread."""
         with self._servables.lease(spec) as loaded:
             name, signature = signature_to_predict(loaded.engine.signature_defs, spec.signature_name)
+            if self._check_methods:
+                require_predict_method(signature)
             outputs = chosen_outputs(signature, output_filter)
             inputs = await self.do(lambda: decode(signature), heavy=heavy)
             return Answer(loaded.version, name, await self._run(spec.name, "Predict", loaded, name, inputs, outputs))
@@ -136,12 +158,14 @@ class Inference:
         response = messages.MultiInferenceResponse()
         with self._servables.lease(spec) as loaded:
             asked = [kind_of_task(loaded.engine.signature_defs, task) for task in request.tasks]
+            for kind, signature in asked:
+                self._check(kind, signature)
             if len({signature.input_tensor for _, signature in asked}) > 1:
                 raise invalid("Input tensor must be the same for all Signatures.")
             examples = await self._examples(spec.name, request.input)
-            for task, (kind, signature) in zip(request.tasks, asked, strict=True):
+            for kind, signature in asked:
                 answer = response.results.add()
-                _fill_spec(answer.model_spec, spec.name, loaded.version, task.model_spec.signature_name)
+                _fill_spec(answer.model_spec, spec.name, loaded.version, signature.name)
                 result = await self._result("MultiInference", spec.name, loaded, kind, signature, examples)
                 getattr(answer, kind.field).CopyFrom(result)
         return response
@@ -151,10 +175,15 @@ class Inference:
         spec = request.model_spec
         with self._servables.lease(spec) as loaded:
             signature = kind.find(loaded.engine.signature_defs, spec.signature_name)
+            self._check(kind, signature)
             examples = await self._examples(spec.name, request.input)
             response.result.CopyFrom(await self._result(method, spec.name, loaded, kind, signature, examples))
             _fill_spec(response.model_spec, spec.name, loaded.version, signature.name)
             return response
+
+    def _check(self, kind: Kind, signature: ExampleSignature) -> None:
+        if self._check_methods:
+            require_method(kind, signature.definition)
 
     async def _examples(self, model: str, sent: input_pb2.Input) -> NDArray[Any]:
         """The examples of a request as bytes, [examples]."""
@@ -172,6 +201,9 @@ class Inference:
         examples: NDArray[Any],
     ) -> Any:
         """What a signature says of examples, as a message."""
+        taken = signature.definition.inputs[INPUTS].dtype
+        if taken != messages.DataType["DT_STRING"]:
+            raise invalid(f"input {INPUTS!r} is expected to be {dtype_name(taken)} but string is provided")
         outputs = await self._run(model, method, loaded, signature.name, {INPUTS: examples}, signature.outputs)
         count = len(examples)
         return await self.do(lambda: kind.result(outputs, count), heavy=count > LIGHT_EXAMPLES)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
-import numpy as np
 
 from earshot.logs import get_log
 from serving.failures import BrokenModel, CannotLoadNow
@@ -15,15 +14,12 @@ from serving.modelserver.errors import ServingError
 from serving.modelserver.examples import CLASSIFIERS, INPUTS, REGRESSORS, kind_of_task, serialized_examples
 from serving.modelserver.model_config import InvalidConfig
 from serving.modelserver.signatures import chosen_outputs, decode_inputs, signature_to_predict
-from serving.modelserver.tensors import numpy_type
-from serving.saved_model import SERVE_TAG, is_callable
+from serving.saved_model import SERVE_TAG
 from serving.warmup import read_warmup
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-    from tensorflow.core.protobuf import meta_graph_pb2
     from tensorflow_serving.apis import input_pb2, prediction_log_pb2
 
     from serving.engines.engine import Engine
@@ -96,7 +92,7 @@ def may_pass(error: Exception) -> bool:
 
 
 def warm_up(engine: Engine, version_dir: Path) -> None:
-    """Run the version's own warm-up requests, or one batch of one zero through each signature that takes it.
+    """Run the warm-up requests that the version brings; nothing else is run, which might change a model with a state.
 
     Raises BrokenModel where a request of its own cannot be answered, CannotLoadNow where memory is short for it.
     """
@@ -108,15 +104,6 @@ def warm_up(engine: Engine, version_dir: Path) -> None:
         if error.code in _PASSING:
             raise CannotLoadNow(error.message) from error
         raise BrokenModel(f"a warm-up request cannot be answered: {error.message}") from error
-    if logs:
-        return
-    for name, signature in engine.signature_defs.items():
-        if is_callable(signature):
-            try:
-                zeros = {key: _zeros(info) for key, info in signature.inputs.items()}
-                engine.run(name, zeros, sorted(signature.outputs))
-            except (ServingError, ValueError) as error:  # zeros may be what this model does not take
-                log.debug("not warmed up", signature=name, error=str(error)[:200])
 
 
 def _replay(engine: Engine, log: prediction_log_pb2.PredictionLog) -> None:
@@ -136,11 +123,3 @@ def _replay(engine: Engine, log: prediction_log_pb2.PredictionLog) -> None:
     asked += [(kind_of_task(signatures, task)[1], several.input) for task in several.tasks]
     for example_signature, examples in asked:
         engine.run(example_signature.name, {INPUTS: serialized_examples(examples)}, example_signature.outputs)
-
-
-def _zeros(info: meta_graph_pb2.TensorInfo) -> NDArray[Any]:
-    if info.tensor_shape.unknown_rank:
-        raise ValueError("an input of unknown rank needs warm-up requests beside the model")
-    shape = [max(dim.size, 1) if dim.size != 0 else 0 for dim in info.tensor_shape.dim]
-    dtype = numpy_type(info.dtype)
-    return np.full(shape, b"", dtype=object) if dtype == np.object_ else np.zeros(shape, dtype)

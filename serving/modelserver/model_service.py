@@ -79,9 +79,7 @@ def model_status(
         raise invalid("Missing ModelSpec")
     spec = request.model_spec
     wanted = servables.version(spec)
-    if spec.name and spec.name not in servables.watchers:
-        raise _no_version(spec.name, wanted)
-    statuses = servables.watcher(spec).statuses()
+    statuses = servables.statuses(spec.name)
     if wanted is not None:
         statuses = [status for status in statuses if status.version == wanted]
     if not statuses:
@@ -92,7 +90,7 @@ def model_status(
             version=status.version,
             state=messages.VersionState[status.state.value],
         )
-        answer.status.error_code = grpc.StatusCode.UNKNOWN.value[0] if status.error else grpc.StatusCode.OK.value[0]
+        answer.status.error_code = status.code
         answer.status.error_message = status.error
     return response
 

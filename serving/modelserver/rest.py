@@ -40,7 +40,9 @@ log = get_log(__name__)
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 
-_WHICH = r"(?:/versions/(?P<version>\d{1,19})|/labels/(?P<label>[^/:]+))?"
+_MOST_DIGITS = 1000
+"""Of a version's number: Python reads no more than some thousands."""
+_WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_WHICH}:(?P<method>classify|regress|predict)", re.IGNORECASE)
 _ABOUT = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?P<metadata>/metadata)?", re.IGNORECASE)
 
@@ -115,12 +117,12 @@ class RestApi:
 
     async def _answer(self, request: web.Request) -> web.Response:
         try:
-            return web.Response(text=await self._answered(request), content_type="application/json")
+            return _json_response(await self._answered(request))
         except ServingError as error:
             return _refused(error)
         except web.HTTPRequestEntityTooLarge:
             limit = f"a request may have {self._max_bytes} bytes; --max-message-mib allows more"
-            return web.json_response({"error": limit}, status=413)
+            return _json_response(json.dumps({"error": limit}), 413)
         except (web.HTTPException, asyncio.CancelledError):
             raise
         except Exception as error:
@@ -220,7 +222,7 @@ class RestApi:
 def _spec(found: re.Match[str]) -> model_pb2.ModelSpec:
     spec = messages.ModelSpec(name=unquote(found["name"]))
     if found["version"]:
-        if int(found["version"]) >= 1 << 63:
+        if len(found["version"]) > _MOST_DIGITS or int(found["version"]) >= 1 << 63:
             raise invalid(f"Failed to convert version: {found['version']} to numeric.")
         spec.version.value = int(found["version"])
     if found["label"]:
@@ -229,7 +231,12 @@ def _spec(found: re.Match[str]) -> model_pb2.ModelSpec:
 
 
 def _refused(error: ServingError) -> web.Response:
-    return web.json_response({"error": error.message}, status=_HTTP.get(error.code, 500))
+    return _json_response(json.dumps({"error": error.message}), _HTTP.get(error.code, 500))
+
+
+def _json_response(text: str, status: int = 200) -> web.Response:
+    # A character set is nothing that JSON has, and clients may compare the header.
+    return web.Response(body=text.encode(), status=status, headers={"Content-Type": "application/json"})
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

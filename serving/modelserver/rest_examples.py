@@ -8,7 +8,7 @@ import numpy as np
 
 from earshot.tfserving import messages
 from serving.modelserver.errors import invalid
-from serving.modelserver.rest_json import BASE64, kind_of, short_floats, shown, string, utf8
+from serving.modelserver.rest_json import BASE64, kind_of, require_lossless, short_floats, shown, string, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,8 +66,14 @@ def _add_to_feature(value: Any, name: str, feature: example_pb2.Feature) -> None
     there = feature.WhichOneof("kind")
     if there not in {None, kind}:
         raise invalid(f"Unexpected element type in feature: {name} expecting type: {there.removesuffix('_list')}")
+    if kind == "bytes_list":
+        value = string(value)
+    elif kind == "int64_list":
+        value = int(value)  # a boolean is 1 or 0
+    else:
+        require_lossless(value, np.dtype(np.float32))
     try:
-        getattr(feature, kind).value.append(string(value) if kind == "bytes_list" else value)
+        getattr(feature, kind).value.append(value)
     except (OverflowError, ValueError) as error:
         raise invalid(f"Feature: {name} has an element that is out of range: {error}") from None
 

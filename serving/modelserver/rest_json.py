@@ -8,11 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 
 from serving.modelserver.errors import ServingError, invalid
+from serving.modelserver.tensors import TYPES, dtype_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +35,8 @@ def parse(body: bytes) -> dict[str, Any]:
     try:
         parsed = json.loads(body)
     except json.JSONDecodeError as error:
-        raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
+        what = error.msg.replace("Expecting value", "Invalid value.")
+        raise invalid(f"JSON Parse error: {what} at offset: {error.pos}") from None
     except UnicodeDecodeError as error:
         raise invalid(f"JSON Parse error: {error.reason} at offset: {error.start}") from None
     except RecursionError:
@@ -63,8 +67,10 @@ def string(value: Any) -> bytes:
         raise type_error(value, "string")
     if set(value) != {BASE64} or not isinstance(value[BASE64], str):
         raise invalid(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
+    # Lines may be broken, and the padding may be left out.
+    text = "".join(value[BASE64].split())
     try:
-        return base64.b64decode(value[BASE64], validate=True)
+        return base64.b64decode(text if "=" in text else text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise invalid("Unable to base64 decode") from None
 
@@ -100,6 +106,21 @@ def shown(value: Any) -> str:
         if len(text) > _MOST_SHOWN:
             return f"{text[:_MOST_SHOWN]}..."
     return text
+
+
+def most_whole(dtype: np.dtype[Any]) -> int:
+    """The number up to which each whole one is a value of a type of floats."""
+    about: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    return int(2 ** (about.nmant + 1) - 1)
+
+
+def require_lossless(value: float, dtype: np.dtype[Any]) -> None:
+    """Raise ServingError where a number is too large for a type of floats: a whole one where it might be rounded."""
+    about: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    most = most_whole(dtype) if isinstance(value, int) and abs(value) < 1 << 64 else float(about.max)
+    if abs(value) > most and not math.isinf(value):
+        name = dtype_name(TYPES[dtype])
+        raise invalid(f"Cannot convert JSON value: {shown(value)} to {name} without loss of precision.")
 
 
 def type_error(value: Any, expected: str) -> ServingError:

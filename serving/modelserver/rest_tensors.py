@@ -7,17 +7,18 @@ A request has a row for each instance (`instances`) or a whole tensor for each i
 from __future__ import annotations
 
 import base64
+import math
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from serving.modelserver.errors import ServingError, invalid
-from serving.modelserver.rest_json import BASE64, short_floats, shown, string, type_error
-from serving.modelserver.signatures import check_shape
+from serving.modelserver.rest_json import BASE64, most_whole, require_lossless, short_floats, shown, string, type_error
 from serving.modelserver.tensors import MOST_DIMENSIONS, InvalidTensor, dtype_name, numpy_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
     from tensorflow.core.protobuf import meta_graph_pb2
@@ -49,12 +50,13 @@ def predict_inputs(
     request: Mapping[str, Any], signature: meta_graph_pb2.SignatureDef, max_bytes: int
 ) -> dict[str, NDArray[Any]]:
     """The input tensors of a predict request, by name; raises ServingError."""
+    if not signature.inputs:
+        raise invalid(f"Failed to get input map for signature: {request.get('signature_name') or 'DEFAULT'}")
     rows = has_rows(request)
     arrays = _from_rows(request[ROWS], signature) if rows else _from_columns(request[COLUMNS], signature)
     for name, array in arrays.items():
         if array.nbytes > max_bytes:
             raise invalid(f"input {name!r} needs more than the {max_bytes} bytes that a request may have")
-        check_shape(name, signature.inputs[name].tensor_shape, array.shape)
     return arrays
 
 
@@ -112,6 +114,8 @@ def _stacked(values: list[Any], dtype: int, name: str) -> NDArray[Any]:
         for position, value in enumerate(values):
             try:
                 each = _tensor(value, dtype)
+                if shape is not None and math.prod(each.shape) != math.prod(shape):
+                    raise invalid(f"Expecting tensor size: {math.prod(shape)} but got: {each.size}")
                 if shape is not None and each.shape != shape:
                     raise invalid(f"Expecting shape {_listed(shape)} but got: {_listed(each.shape)}")
                 shape = each.shape
@@ -147,24 +151,50 @@ def _tensor(value: Any, dtype: int) -> NDArray[Any]:
         return _strings(value)
     if target.kind not in _TAKES:
         raise invalid(f"Conversion of JSON Value: {shown(value)} to type: {dtype_name(dtype)}")
+    array = _numbers(value, dtype, target)
+    if target.kind in "iu" and array.size:
+        bounds = np.iinfo(target)
+        if array.min() < bounds.min or array.max() > bounds.max:
+            _explain(value, dtype)
+    elif target.kind in "fV" and array.size and np.abs(array, dtype=np.float64).max() > most_whole(target):
+        for leaf in _leaves(value, 0, array.shape):
+            require_lossless(leaf, target)
+    return array.astype(target)
+
+
+def _numbers(value: Any, dtype: int, target: np.dtype[Any]) -> NDArray[Any]:
+    """The array of numbers, or of booleans, that a tensor of such a type is made of; raises ServingError."""
     try:
         array = np.array(value)
     except (ValueError, OverflowError):
         _explain(value, dtype)
-    if array.size == 0 or target.kind == "b" == array.dtype.kind:
-        return array.astype(target)
-    if array.dtype.kind not in _TAKES[target.kind]:
+    if array.dtype.kind == "O" and target.kind in "fV":  # whole numbers beyond 64 bits
+        array = _doubles(value, dtype)
+    if array.size and array.dtype.kind not in _TAKES[target.kind]:
         _explain(value, dtype)
-    if target.kind in "iu":
-        bounds = np.iinfo(target)
-        if array.min() < bounds.min or array.max() > bounds.max:
-            _explain(value, dtype)
-        return array.astype(target)
-    with np.errstate(over="ignore"):
-        made = array.astype(target)
-    if np.any(np.isinf(made.astype(np.float64)) & np.isfinite(array)):
-        raise invalid(f"Cannot convert JSON value: {shown(value)} to {dtype_name(dtype)} without loss of precision.")
-    return made
+    if target.kind != "b" and _has_booleans(value, array):
+        _explain(value, dtype)
+    return array
+
+
+def _has_booleans(value: Any, array: NDArray[Any]) -> bool:
+    """Whether numbers have booleans among them, which `array`, made of `value`, has as 1 and 0."""
+    if not ((array == 0) | (array == 1)).any():
+        return False
+    leaves: Iterable[Any] = [value]
+    for _ in array.shape:
+        leaves = chain.from_iterable(leaves)
+    return bool in map(type, leaves)
+
+
+def _doubles(value: Any, dtype: int) -> NDArray[np.float64]:
+    """Numbers of whatever size as doubles; raises ServingError."""
+    for leaf in _leaves(value, 0, _leading_shape(value)):
+        _check_leaf(leaf, dtype)
+    try:
+        return np.array(value, dtype=np.float64)
+    except OverflowError:
+        raise invalid("JSON Parse error: Number too big to be stored in double.") from None
 
 
 def _leading_shape(value: Any) -> tuple[int, ...]:

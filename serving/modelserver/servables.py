@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tensorflow_serving.apis import model_pb2
 
     from serving.modelserver.model_config import ModelConfig
-    from serving.modelserver.versions import VersionWatcher
+    from serving.modelserver.versions import VersionStatus, VersionWatcher
 
 log = get_log(__name__)
 
@@ -44,6 +44,8 @@ class Servables:
         labels_for_unavailable_models: whether a new label may name a version that is not available.
         """
         self.watchers: Mapping[str, VersionWatcher] = {}
+        self._past: dict[str, list[VersionWatcher]] = {}
+        """Of models that are offered no longer."""
         self._watch = watch
         self._changed = changed
         self._may_wait = labels_for_unavailable_models
@@ -122,6 +124,12 @@ class Servables:
                     self._labels.setdefault(name, {})[label] = labels.pop(label)
         self._changed()
 
+    def statuses(self, model: str) -> list[VersionStatus]:
+        """The status of each version of a model, the newest first, even if the model is no longer offered."""
+        now = [self.watchers[model]] if model in self.watchers else []
+        known = {each.version: each for watcher in [*self._past.get(model, []), *now] for each in watcher.statuses()}
+        return [known[version] for version in sorted(known, reverse=True)]
+
     def watcher(self, spec: model_pb2.ModelSpec) -> VersionWatcher:
         """The watcher of the model that `spec` names; raises ServingError without one."""
         if not spec.name:
@@ -165,6 +173,7 @@ class Servables:
         names = {model.name for model in models}
         for name in self.watchers.keys() - names:
             log.info("model no longer offered", model=name)
+            self._past.setdefault(name, []).append(self.watchers[name])
             # A load under way is not waited for.
             threading.Thread(target=self.watchers[name].stop, name=f"unload-{name}").start()
         kept = {name: watcher for name, watcher in self.watchers.items() if name in names}

@@ -66,7 +66,13 @@ class ModelServer:
             labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
         )
         self._runner = _runner(settings)
-        self._inference = Inference(self._servables, self._runner, self.metrics, settings.max_bytes)
+        self._inference = Inference(
+            self._servables,
+            self._runner,
+            self.metrics,
+            settings.max_bytes,
+            check_methods=settings.enable_signature_method_name_check,
+        )
         self._health = health.HealthServicer()
         self._grpc = self._grpc_server()
         self._rest = RestApi(

@@ -28,34 +28,40 @@ REGRESS = "tensorflow/serving/regress"
 def signature_to_predict(
     signatures: Mapping[str, meta_graph_pb2.SignatureDef], name: str
 ) -> tuple[str, meta_graph_pb2.SignatureDef]:
-    """Name and signature of the one named so (empty: the default); raises ServingError where Predict cannot call it."""
+    """Name and signature of the one named so (empty: the default); raises ServingError without it."""
     name = name or DEFAULT_SIGNATURE
     if name not in signatures:
         known = ", ".join(sorted(each for each, signature in signatures.items() if signature.method_name))
         raise failed_precondition(f'Serving signature key "{name}" not found; the model has {known}.')
-    if signatures[name].method_name not in {PREDICT, CLASSIFY, REGRESS}:
+    return name, signatures[name]
+
+
+def require_predict_method(signature: meta_graph_pb2.SignatureDef) -> None:
+    """Raise ServingError where a signature says that it is for something else than Predict."""
+    if signature.method_name not in {PREDICT, CLASSIFY, REGRESS}:
         raise ServingError(
             grpc.StatusCode.INTERNAL,
             f"Expected prediction signature method_name to be one of {{{PREDICT}, {CLASSIFY}, {REGRESS}}}. "
-            f"Was: {signatures[name].method_name}",
+            f"Was: {signature.method_name}",
         )
-    return name, signatures[name]
 
 
 def decode_inputs(
     signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, tensor_pb2.TensorProto], max_bytes: int
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of `inputs` by name.
+    """The arrays of `inputs` by name, and the signature's own of those that have a default and were not sent.
 
-    Raises ServingError (INVALID_ARGUMENT) where names, types or shapes are not the signature's, or a tensor is broken.
+    Shapes are the engine's to judge. Raises ServingError (INVALID_ARGUMENT) where names or
+    types are not the signature's, or a tensor is broken.
     """
-    _check_names(signature.inputs, inputs)
+    _check_names(signature, inputs)
     arrays = {}
     for name, info in signature.inputs.items():
-        proto = inputs[name]
+        proto = inputs[name] if name in inputs else signature.defaults[name]
         if proto.dtype != info.dtype:
-            raise invalid(f"input {name!r} must be {dtype_name(info.dtype)}, not {dtype_name(proto.dtype)}")
-        check_shape(name, info.tensor_shape, [dim.size for dim in proto.tensor_shape.dim])
+            raise invalid(
+                f"input {name!r} is expected to be {dtype_name(info.dtype)} but {dtype_name(proto.dtype)} is provided"
+            )
         try:
             arrays[name] = to_numpy(proto, max_bytes)
         except InvalidTensor as error:
@@ -90,8 +96,9 @@ def check_shape(name: str, expected: Any, sizes: Sequence[int]) -> None:
         raise invalid(f"input {name!r} must have shape [{shown}], not {list(sizes)}")
 
 
-def _check_names(expected: Collection[str], sent: Collection[str]) -> None:
-    extra, missing = sorted(set(sent) - set(expected)), sorted(set(expected) - set(sent))
+def _check_names(signature: meta_graph_pb2.SignatureDef, sent: Collection[str]) -> None:
+    expected = signature.inputs
+    extra, missing = sorted(set(sent) - set(expected)), sorted(set(expected) - set(sent) - set(signature.defaults))
     if not extra and not missing:
         return
     sets = f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."

@@ -43,7 +43,8 @@ _FIELDS: dict[int, tuple[Any, str]] = {
 }
 """numpy type and typed field of each tensor type."""
 
-_TYPES = {np.dtype(dtype): number for number, (dtype, _) in _FIELDS.items()}
+TYPES = {np.dtype(dtype): number for number, (dtype, _) in _FIELDS.items()}
+"""Tensor type of each of numpy's."""
 
 _STORED_AS: dict[str, Any] = {"half_val": np.uint16, "scomplex_val": np.float32, "dcomplex_val": np.float64}
 """Fields whose values are the bits or the halves of the tensor's, and in what type."""
@@ -70,8 +71,9 @@ def numpy_type(number: int) -> np.dtype[Any]:
 def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
     """The array of `proto`; it shares memory with `tensor_content`, and so cannot be written to.
 
-    A shorter typed field repeats its last value, up to `max_bytes` in all, so that a few bytes cannot ask for a
-    giant array. Raises InvalidTensor where type, shape and values do not fit together.
+    Typed fields are read as TensorFlow reads them: of more values than the shape needs the first ones count, of fewer
+    the last one is repeated, and of none all are 0 or empty; up to `max_bytes` in all, so that a few bytes cannot ask
+    for a giant array. Raises InvalidTensor where type, shape and values do not fit together.
     """
     dtype = numpy_type(proto.dtype)
     _, field = _FIELDS[proto.dtype]
@@ -81,7 +83,7 @@ def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
         raise InvalidTensor(f"shape {list(shape)} needs more than the {max_bytes} bytes that a request may have")
     if proto.tensor_content:
         if dtype == np.object_:
-            raise InvalidTensor("strings belong into string_val, not into tensor_content")
+            return _packed_strings(proto.tensor_content, count).reshape(shape)
         if len(proto.tensor_content) != count * dtype.itemsize:
             raise InvalidTensor(
                 f"tensor_content has {len(proto.tensor_content)} bytes, "
@@ -89,21 +91,21 @@ def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
             )
         return np.frombuffer(proto.tensor_content, dtype=dtype).reshape(shape)
     values = _values(getattr(proto, field), field, dtype)
-    if len(values) > count or (count and not len(values)):
-        raise InvalidTensor(f"{field} has {len(values)} values, shape {list(shape)} needs {count}")
+    if not len(values):
+        return np.full(shape, b"", object) if dtype == np.object_ else np.zeros(shape, dtype)
     if len(values) < count:
         if dtype == np.object_ and len(values[-1]) * (count - len(values)) > max_bytes:
             raise InvalidTensor(
                 f"{field} repeats its last value to more than the {max_bytes} bytes that a request may have"
             )
         values = np.concatenate([values, np.repeat(values[-1:], count - len(values))])
-    return values.reshape(shape)
+    return values[:count].reshape(shape)
 
 
 def from_numpy(array: NDArray[Any], proto: tensor_pb2.TensorProto) -> None:
     """Fill an empty TensorProto with `array`, its values in the typed field."""
     dtype = array.dtype
-    number = _TYPES[dtype]
+    number = TYPES[dtype]
     _, field = _FIELDS[number]
     proto.dtype = number
     for size in array.shape:
@@ -119,6 +121,36 @@ def _shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
     if len(sizes) > MOST_DIMENSIONS:
         raise InvalidTensor(f"{len(sizes)} dimensions are more than the {MOST_DIMENSIONS} that a tensor may have")
     return sizes
+
+
+def _packed_strings(content: bytes, count: int) -> NDArray[Any]:
+    """Strings that lie behind one another, and before them the length of each as a varint, as C++ clients pack them."""
+    lengths, at = [], 0
+    for _ in range(count):
+        length, at = _varint(content, at)
+        lengths.append(length)
+    if at + sum(lengths) != len(content):
+        raise InvalidTensor(
+            f"tensor_content has {len(content) - at} bytes of strings, their lengths need {sum(lengths)}"
+        )
+    strings = np.empty(count, object)
+    for number, length in enumerate(lengths):
+        strings[number] = content[at : at + length]
+        at += length
+    return strings
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """The number that is written at `at`, seven bits a byte, and where the next one is."""
+    number = 0
+    for shift in range(0, 35, 7):
+        if at >= len(content):
+            break
+        number |= (content[at] & 0x7F) << shift
+        at += 1
+        if content[at - 1] < 0x80:
+            return number, at
+    raise InvalidTensor("tensor_content does not begin with the lengths of its strings")
 
 
 def _values(field: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:

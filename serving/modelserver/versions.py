@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+import grpc
+
 from earshot.logs import get_log
 from serving.layout import MOST_VERSION, SAVED_MODEL_FILE, version_folders
 from serving.modelserver.loaded import Loaded
@@ -54,6 +56,8 @@ class VersionStatus:
     state: State
     error: str = ""
     """Why it could not be loaded."""
+    code: int = 0
+    """Of that error, by gRPC's numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +153,14 @@ class VersionWatcher:
             self._retire(loaded)
 
     def statuses(self) -> list[VersionStatus]:
-        """The status of each version that was found, the newest first."""
+        """The status of each version that was ever found whole, or is there, the newest first."""
         return sorted(self._statuses.copy().values(), key=lambda status: -status.version)
 
     def poll(self) -> None:
         """Look once at the base path and bring `loaded` up to what stands there."""
         folders = self._folders()
         for gone in self._statuses.keys() - folders.keys() - self.loaded.keys():
-            if self._statuses[gone].state is not State.UNLOADING:
-                self._forget(gone)
+            self._vanished(gone)
         candidates = self.policy.candidates(folders)
         self._tell_missing(set(self.policy.specific) - folders.keys())
         served: list[int] = []
@@ -184,7 +187,7 @@ class VersionWatcher:
         """Wait no longer until these are whole: newer ones are served."""
         for version in versions:
             if version in self._statuses and self._statuses[version].state is State.START:
-                self._forget(version)
+                self._vanished(version)
 
     def _watch(self) -> None:
         while not self._stop.is_set():
@@ -261,7 +264,8 @@ class VersionWatcher:
         if again:
             self._log.warning("version could not be loaded, trying again", version=version, error=message[:500])
         else:
-            self._set(version, State.END, message)
+            # TensorFlow's errors have a code.
+            self._set(version, State.END, message, getattr(error, "error_code", grpc.StatusCode.UNKNOWN.value[0]))
             self._log.warning("version is broken and is not served", version=version, error=message[:500])
 
     def _unload(self, versions: set[int]) -> None:
@@ -281,12 +285,15 @@ class VersionWatcher:
 
         loaded.retire(closed)
 
-    def _set(self, version: int, state: State, error: str = "") -> None:
-        self._statuses[version] = VersionStatus(version, state, error)
+    def _set(self, version: int, state: State, error: str = "", code: int = 0) -> None:
+        self._statuses[version] = VersionStatus(version, state, error, code)
 
-    def _forget(self, version: int) -> None:
-        for table in (self._statuses, self._seen, self._failed):
-            table.pop(version, None)
+    def _vanished(self, version: int) -> None:
+        """Begin anew with a version should it be there again; that it was served, or broken, is still said of it."""
+        self._seen.pop(version, None)
+        self._failed.pop(version, None)
+        if self._statuses[version].state in {State.START, State.LOADING}:
+            del self._statuses[version]
 
 
 def _fingerprint(folder: Path) -> tuple[Fingerprint, float]:

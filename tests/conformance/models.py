@@ -27,6 +27,7 @@ model_config_list {{
     version_labels {{ key: "canary" value: 3 }}
   }}
   config {{ name: "mixed" base_path: "{folder}/mixed" model_platform: "tensorflow" }}
+  config {{ name: "doubled" base_path: "{folder}/doubled" model_platform: "tensorflow" }}
 }}
 """
 
@@ -34,11 +35,13 @@ model_config_list {{
 def write_models(folder: Path) -> Path:
     """Write all models and `models.config` below `folder`; returns the path of the latter.
 
-    `half` version 2 answers x / 2 + 2, version 3 x / 2 + 3: as TF1 wrote models, with a session. `mixed` is TF2's.
+    `half` version 2 answers x / 2 + 2, version 3 x / 2 + 3: as TF1 wrote models, with a session. `mixed` and `doubled`
+    are TF2's; the latter takes examples.
     """
     for version in (2, 3):
         write_half_plus(folder / "half" / str(version), float(version))
     write_mixed(folder / "mixed" / "1")
+    write_doubled(folder / "doubled" / "1")
     config = folder / "models.config"
     config.write_text(CONFIG.format(folder=folder.absolute()))
     return config
@@ -73,6 +76,7 @@ def write_half_plus(path: Path, plus: float) -> None:
             ["serve"],
             {
                 "serving_default": signature("predict", info(x=plain_x), info(y=plain_y)),
+                "column": signature("predict", info(x=x), info(y=y)),
                 "two": signature("predict", info(x=plain_x), info(y=plain_y, doubled=doubled)),
                 "classify": signature("classify", examples, info(classes=labels, scores=y)),
                 "scores": signature("classify", examples, info(scores=y)),
@@ -111,6 +115,10 @@ class _Mixed(tf.Module):  # type: ignore[misc]
     def inverted(self, values: Any) -> dict[str, Any]:
         return {"inverted": 255 - values}
 
+    @tf.function(input_signature=[])  # type: ignore[untyped-decorator]
+    def seven(self) -> dict[str, Any]:
+        return {"seven": tf.constant(7)}
+
     @tf.function(input_signature=[tf.TensorSpec([], tf.float32, name="value")])  # type: ignore[untyped-decorator]
     def root(self, value: Any) -> dict[str, Any]:
         return {"root": tf.sqrt(value)}
@@ -119,8 +127,34 @@ class _Mixed(tf.Module):  # type: ignore[misc]
 def write_mixed(path: Path) -> None:
     """A TF2 SavedModel with a variable, and several inputs and outputs."""
     module = _Mixed()
-    signatures = {"serving_default": module.__call__, "inverted": module.inverted, "root": module.root}
+    signatures = {
+        "serving_default": module.__call__,
+        "inverted": module.inverted,
+        "root": module.root,
+        "seven": module.seven,
+    }
     tf.saved_model.save(module, str(path), signatures=signatures)
+
+
+class _Doubled(tf.Module):  # type: ignore[misc]
+    """Examples in, as TF2 writes it: each signature says that it is for Predict."""
+
+    def x(self, serialized: Any) -> Any:
+        return tf.io.parse_example(serialized, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"]
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])  # type: ignore[untyped-decorator]
+    def __call__(self, inputs: Any) -> dict[str, Any]:
+        return {"outputs": 2.0 * self.x(inputs)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])  # type: ignore[untyped-decorator]
+    def scores(self, inputs: Any) -> dict[str, Any]:
+        return {"scores": tf.concat([self.x(inputs), 2.0 * self.x(inputs)], axis=1)}
+
+
+def write_doubled(path: Path) -> None:
+    """A TF2 SavedModel that regresses and classifies."""
+    module = _Doubled()
+    tf.saved_model.save(module, str(path), signatures={"serving_default": module.__call__, "scores": module.scores})
 
 
 if __name__ == "__main__":

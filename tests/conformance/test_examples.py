@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from tests.conformance.conftest import Server
 
 
-def classify(server: Server, signature: str, sent: input_pb2.Input) -> Any:
-    request = classification_pb2.ClassificationRequest(model_spec=spec(signature=signature), input=sent)
+def classify(server: Server, signature: str, sent: input_pb2.Input, model: str = "half") -> Any:
+    request = classification_pb2.ClassificationRequest(model_spec=spec(model, signature=signature), input=sent)
     return server.predictions.Classify(request, timeout=30)
 
 
-def regress(server: Server, signature: str, sent: input_pb2.Input) -> Any:
-    request = regression_pb2.RegressionRequest(model_spec=spec(signature=signature), input=sent)
+def regress(server: Server, signature: str, sent: input_pb2.Input, model: str = "half") -> Any:
+    request = regression_pb2.RegressionRequest(model_spec=spec(model, signature=signature), input=sent)
     return server.predictions.Regress(request, timeout=30)
 
 
@@ -52,6 +52,18 @@ def test_regress_gives_the_value_of_each_example(server: Server) -> None:
     assert answer.model_spec == spec(version=3, signature="regress")
 
 
+def test_signatures_of_tf2_answer_although_they_say_that_they_are_for_predict(server: Server) -> None:
+    assert [each.value for each in regress(server, "", examples(2, 4), "doubled").result.regressions] == [4.0, 8.0]
+    (found,) = classify(server, "scores", examples(2), "doubled").result.classifications
+    assert [each.score for each in found.classes] == [2.0, 4.0]
+
+
+def test_a_signature_that_takes_no_examples_is_told_their_type(server: Server) -> None:
+    code, details = refused(lambda: regress(server, "other_input", examples(1)))
+    assert code is INVALID
+    assert "string" in details
+
+
 def test_a_context_is_part_of_each_example_and_the_examples_own_features_win(server: Server) -> None:
     both = input_pb2.Input(
         example_list_with_context=input_pb2.ExampleListWithContext(
@@ -66,8 +78,8 @@ def test_a_context_is_part_of_each_example_and_the_examples_own_features_win(ser
     ("signature", "sent", "words"),
     [
         ("no", examples(1), "No signature was found with the name: no"),
-        ("serving_default", examples(1), "signature method_name to be tensorflow/serving/"),
-        ("", examples(1), "signature method_name to be tensorflow/serving/"),
+        ("serving_default", examples(1), "inputs found in SignatureDef"),
+        ("", examples(1), "inputs found in SignatureDef"),
     ],
 )
 def test_classify_and_regress_refuse_other_signatures(
@@ -114,6 +126,12 @@ def test_multi_inference_answers_each_task(server: Server) -> None:
     ]
 
 
+def test_multi_inference_says_which_signature_is_the_default_one(server: Server) -> None:
+    (result,) = multi(server, examples(2), ("doubled", "", "regress")).results
+    assert result.model_spec == spec("doubled", version=1, signature="serving_default")
+    assert [each.value for each in result.regression_result.regressions] == [4.0]
+
+
 @pytest.mark.parametrize(
     ("tasks", "code", "words"),
     [
@@ -125,7 +143,7 @@ def test_multi_inference_answers_each_task(server: Server) -> None:
         ),
         ([("half", "no", "regress")], INVALID, "Requested signature not found in model graph: no"),
         ([("half", "regress", "predict")], grpc.StatusCode.UNIMPLEMENTED, "Unsupported signature method_name"),
-        ([("half", "regress", "classify")], INVALID, "Expected classification signature method_name"),
+        ([("half", "regress", "classify")], INVALID, "Expected classification signature outputs to contain"),
         (
             [("half", "regress", "regress"), ("half", "other_input", "regress")],
             INVALID,

@@ -148,6 +148,26 @@ def test_a_truncated_tensor_is_a_parsing_error(server: Server) -> None:
     assert "tensor parsing error: x" in details
 
 
+@pytest.mark.parametrize("x", [floats(2, 4), np.float32(2), np.array([[2, 4], [6, 8]], np.float32)])
+def test_shapes_that_the_graph_can_do_with_are_answered_whatever_the_signature_says(server: Server, x: Any) -> None:
+    answer = predict(server, spec(signature="column"), x=x).outputs["y"]
+    np.testing.assert_array_equal(tf.make_ndarray(answer), np.asarray(x) / 2 + 3)
+
+
+def test_a_shape_that_the_graph_cannot_do_with_is_invalid(server: Server) -> None:
+    wrong = np.zeros((2, 3, 1), np.float32)
+    sent = {"floats": wrong, "ints": np.zeros(2, np.int64), "text": np.array([b"", b""])}
+    code, details = refused(lambda: predict(server, spec("mixed"), **sent))
+    assert code is INVALID
+    assert "floats" in details or "shape" in details.lower()
+
+
+def test_no_values_are_zeros_and_more_values_than_the_shape_needs_are_left_out(server: Server) -> None:
+    assert list(predict(server, spec(), x=shaped(2)).outputs["y"].float_val) == [3.0, 3.0]
+    sent = shaped(2, float_val=[2.0, 4.0, 6.0])
+    assert list(predict(server, spec(), x=sent).outputs["y"].float_val) == [4.0, 5.0]
+
+
 def test_predict_without_a_spec_is_invalid(server: Server) -> None:
     code, _ = refused(lambda: server.predictions.Predict(predict_pb2.PredictRequest(), timeout=30))
     assert code is INVALID

@@ -144,8 +144,12 @@ def test_many_threads_at_once_each_get_their_own_answer(quantised: Path, own: Te
 
 def test_what_the_network_cannot_take_is_refused_and_the_engine_goes_on(quantised: Path, cache: Path) -> None:
     engine = OpenVinoEngine(quantised, Precision.F32, cache)
+    wrong = np.zeros((5, 64, 301, 3), np.uint8)
+    with pytest.raises(ServingError, match="must have shape") as failure:
+        engine.run("serving_default", {"spectrogram": wrong}, ["scores"])
+    assert failure.value.code is grpc.StatusCode.INVALID_ARGUMENT
     with pytest.raises(ServingError, match="OpenVINO cannot run") as failure:
-        engine.run("serving_default", {"spectrogram": np.zeros((5, 64, 301, 3), np.uint8)}, ["scores"])
+        engine._network.compute(wrong)
     assert failure.value.code is grpc.StatusCode.INVALID_ARGUMENT
     assert len(engine.run("serving_default", asked("serving_default", 5), ["scores"])["scores"]) == 5
 

@@ -70,14 +70,36 @@ def test_a_shorter_field_repeats_its_last_value() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "sizes"),
+    [
+        ({"dtype": types_pb2.DT_FLOAT}, [3]),
+        ({"dtype": types_pb2.DT_INT64}, []),
+        ({"dtype": types_pb2.DT_STRING}, [2]),
+        ({"dtype": types_pb2.DT_FLOAT, "float_val": [1.0, 2.0, 3.0]}, [2]),
+        ({"dtype": types_pb2.DT_STRING, "string_val": [b"a", b"b"]}, [1]),
+        ({"dtype": types_pb2.DT_STRING, "tensor_content": b"\x01\x00\x81\x01a" + b"b" * 129}, [3]),
+        ({"dtype": types_pb2.DT_STRING, "tensor_content": b"\x02ab"}, []),
+    ],
+)
+def test_fields_are_read_as_tensorflow_reads_them(fields: dict[str, Any], sizes: list[int]) -> None:
+    proto = tensor_pb2.TensorProto(**fields)
+    for size in sizes:
+        proto.tensor_shape.dim.add(size=size)
+    expected = tf.io.parse_tensor(proto.SerializeToString(), fields["dtype"]).numpy()
+    read = to_numpy(proto, 1 << 20)
+    assert read.shape == np.shape(expected)
+    assert read.tolist() == (expected if isinstance(expected, bytes) else expected.tolist())
+
+
+@pytest.mark.parametrize(
     ("fields", "sizes", "message"),
     [
         ({"dtype": types_pb2.DT_FLOAT, "float_val": [1.0]}, [1 << 40], "needs more than"),
-        ({"dtype": types_pb2.DT_FLOAT, "float_val": [1.0, 2.0]}, [1], "has 2 values"),
-        ({"dtype": types_pb2.DT_FLOAT}, [1], "has 0 values"),
         ({"dtype": types_pb2.DT_FLOAT, "tensor_content": b"123"}, [1], "has 3 bytes"),
         ({"dtype": types_pb2.DT_UINT8, "int_val": [256]}, [1], "int_val"),
-        ({"dtype": types_pb2.DT_STRING, "tensor_content": b"abc"}, [1], "string_val"),
+        ({"dtype": types_pb2.DT_STRING, "tensor_content": b"\x05abc"}, [1], "has 3 bytes of strings, .* need 5"),
+        ({"dtype": types_pb2.DT_STRING, "tensor_content": b"\x01"}, [2], "does not begin with the lengths"),
+        ({"dtype": types_pb2.DT_STRING, "tensor_content": b"\xff" * 9}, [1], "does not begin with the lengths"),
         ({"dtype": types_pb2.DT_RESOURCE}, [1], "resource are not supported"),
         ({"dtype": 9999}, [1], "type 9999"),
         ({"dtype": types_pb2.DT_FLOAT, "float_val": [1.0]}, [-1], "not fully known"),

@@ -132,7 +132,7 @@ def test_a_vanished_version_gives_way_to_the_one_before_and_then_to_none(base_pa
         shutil.rmtree(base_path / "2")
         server.wait_until_available(1)
         shutil.rmtree(base_path / "1")
-        wait_for(lambda: not server.states(), 10, "everything to be unloaded")
+        wait_for(lambda: server.states() == {1: "END", 2: "END"}, 10, "everything to be unloaded")
         with pytest.raises(grpc.RpcError) as caught:
             server.predict(spectrogram=IMAGE)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND

@@ -56,6 +56,13 @@ def test_a_versions_own_requests_are_run_and_nothing_else(version: Path) -> None
     np.testing.assert_array_equal(ran[0][1]["pcm"], PCM)
 
 
+def test_without_requests_of_its_own_nothing_of_a_version_is_run(tmp_path: Path) -> None:
+    write_half_plus(tmp_path / "1", 1.0)
+    ran.clear()
+    warm_up(Recorded(tmp_path / "1"), tmp_path / "1")
+    assert ran == []
+
+
 def test_a_request_for_a_signature_that_is_not_there_breaks_the_version(version: Path) -> None:
     write_warmup(version, {"mp3": {"mp3": PCM}})
     with pytest.raises(BrokenModel, match='"mp3" not found'):
@@ -105,7 +112,7 @@ def test_a_request_for_examples_of_another_signature_breaks_the_version(tmp_path
     (tmp_path / "1" / "assets.extra").mkdir()
     records = [log.SerializeToString() for log in logs_of_each_kind("classify")]
     write_records(tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests", records)
-    with pytest.raises(BrokenModel, match="Expected regression signature"):
+    with pytest.raises(BrokenModel, match="Expected one output Tensor"):
         warm_up(Recorded(tmp_path / "1"), tmp_path / "1")
 
 
