@@ -77,7 +77,9 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
     )
     enable_model_warmup: bool = Field(True, description="Run a version's warm-up requests before it is served.")
     enable_signature_method_name_check: bool = Field(
-        False, description="Signatures have to say that they are for classify or regress requests to answer those."
+        False,
+        description="Refuse requests that are not of the method that a signature says it is for (those of TensorFlow 2 "
+        "all say predict).",
     )
     saved_model_tags: str = Field(
         "serve", min_length=1, description="Tags of the SavedModel's graph that is served, with commas between."

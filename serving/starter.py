@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ import typer
 
 from earshot.command import fail, needs
 from earshot.folders import cache_folder
+from serving.child import module_command, module_environment
 from serving.failures import ExportError, InvalidModelFile
 from serving.layout import INT8_FILE
 
@@ -65,7 +65,8 @@ def ensure_starter_aside() -> Path:
     version = starter_version()
     if not version.is_dir():
         done = subprocess.run(
-            [sys.executable, "-m", "serving.starter"],
+            module_command("serving.starter"),
+            env=module_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

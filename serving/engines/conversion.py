@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -29,6 +28,7 @@ import numpy as np
 from earshot.folders import cache_folder
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams
+from serving.child import module_command, module_environment
 from serving.failures import CannotLoadNow
 from serving.layout import SAVED_MODEL_FILE, SPECTROGRAM_FILE, VARIABLES_FOLDER
 
@@ -189,10 +189,9 @@ def write_about(
 
 def _run(version_dir: Path, folder: Path, stop: threading.Event) -> None:
     module = "serving.engines.conversion_process"
-    command = [sys.executable, "-m", module, str(version_dir), str(folder), str(os.getpid())]
     with subprocess.Popen(
-        command,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        module_command(module, str(version_dir), str(folder), str(os.getpid())),
+        env=module_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -16,7 +16,7 @@ from serving.modelserver.signatures import check_shape
 from serving.saved_model import SERVE_TAG, read_signatures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -25,6 +25,14 @@ _PASSING = (tf.errors.ResourceExhaustedError, tf.errors.UnavailableError, tf.err
 """What TensorFlow raises for reasons that may pass."""
 MOST_CALLABLES = 64
 """Ways to call a model that are kept: each is a signature, and a choice of its outputs."""
+
+ELEMENTWISE = {
+    *("Identity", "Cast", "AsString", "Neg", "Abs", "Sign", "Square", "Sqrt", "Rsqrt", "Exp", "Log", "Log1p", "Floor"),
+    *("Ceil", "Round", "Relu", "Relu6", "Elu", "Sigmoid", "Tanh", "Softplus", "Sin", "Cos", "LogicalNot"),
+    *("Add", "AddV2", "Sub", "Mul", "Div", "RealDiv", "FloorDiv", "FloorMod", "Maximum", "Minimum", "Pow"),
+    *("Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual", "LogicalAnd", "LogicalOr"),
+}
+"""Operations that take tensors of any shape: where two do not go together they say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +69,32 @@ class TensorFlowEngine:
                 raise CannotLoadNow(str(error)) from error
             raise
         self._call = functools.lru_cache(MOST_CALLABLES)(self._callable)
-        self._infers = functools.lru_cache(MOST_CALLABLES)(self._shapes_fit_graph)
+        self._takes_any_shape = functools.lru_cache(MOST_CALLABLES)(self._element_by_element)
 
     def run(
         self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
         """The outputs asked for, by name; raises ServingError where the model cannot take the inputs."""
-        self._require_shapes(signature, inputs)
-        outputs = sorted(outputs)  # a callable for each set of them, in whatever order clients ask
-        call = self._call(signature, tuple(inputs), tuple(outputs))
+        names = tuple(sorted(outputs))  # a callable for each set of them, in whatever order clients ask
+        self._require_shapes(signature, inputs, names)
+        call = self._call(signature, tuple(inputs), names)
         try:
             answer = call(*inputs.values())
         except tf.errors.OpError as error:
             raise ServingError(status_code(error.error_code), str(error.message)) from error
         except UnicodeDecodeError as error:  # the message quotes bytes of the request, and is no text any more
             raise invalid(error.object.decode(errors="replace")) from error
-        return {name: _array(value) for name, value in zip(outputs, answer, strict=True)}
+        return {name: _array(value) for name, value in zip(names, answer, strict=True)}
 
     def close(self) -> None:
         """Let go of the model's memory."""
         self._call.cache_clear()
-        self._infers.cache_clear()
+        self._takes_any_shape.cache_clear()
         self._session.close()
         del self._session  # so that a collection frees the graph, which refers to itself
 
-    def _require_shapes(self, signature: str, inputs: Mapping[str, NDArray[Any]]) -> None:
-        """Raise ServingError where shapes are not the signature's, unless the graph can do with them.
+    def _require_shapes(self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: tuple[str, ...]) -> None:
+        """Raise ServingError where shapes are not the signature's, unless all that is computed takes any shape.
 
         TensorFlow Serving compares them with nothing, so that models whose signature says [?, 1] are asked for [3]. But
         at some shapes TensorFlow ends the process.
@@ -96,30 +104,23 @@ class TensorFlowEngine:
             for name, array in inputs.items():
                 check_shape(name, known[name].tensor_shape, array.shape)
         except ServingError:
-            if not self._infers(
-                signature, tuple((name, array.shape[1:], array.ndim) for name, array in inputs.items())
-            ):
+            if not self._takes_any_shape(signature, tuple(inputs), outputs):
                 raise
 
-    def _shapes_fit_graph(self, signature: str, shapes: tuple[tuple[str, tuple[int, ...], int], ...]) -> bool:
-        """Whether TensorFlow infers the shapes of all that is computed from such inputs, of any number of rows.
-
-        shapes: name, shape of a row, and rank of each. It does not look into functions, which TF2's models are made of.
-        """
-        graph = self._session.graph.as_graph_def()
-        if any(node.op.endswith("PartitionedCall") for node in graph.node):
-            return False
-        known = self.signature_defs[signature].inputs
-        try:
-            with tf.Graph().as_default():
-                fed = {
-                    known[name].name: tf.compat.v1.placeholder(known[name].dtype, [None, *row] if rank else [])
-                    for name, row, rank in shapes
-                }
-                tf.graph_util.import_graph_def(graph, input_map=fed)
-        except (ValueError, tf.errors.OpError):
-            return False
-        return True
+    def _element_by_element(self, signature: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> bool:
+        """Whether elements of these outputs are computed of elements of these inputs, by `ELEMENTWISE` operations."""
+        definition, graph = self.signature_defs[signature], self._session.graph
+        fed = {graph.as_graph_element(definition.inputs[name].name) for name in inputs}
+        wanted = [graph.as_graph_element(definition.outputs[name].name, allow_operation=True) for name in outputs]
+        needed = _reached(
+            [getattr(each, "op", each) for each in wanted],
+            lambda op: [*op.control_inputs, *(tensor.op for tensor in op.inputs if tensor not in fed)],
+        )
+        touched = _reached(
+            [op for tensor in fed for op in tensor.consumers()],
+            lambda op: [user for tensor in op.outputs for user in tensor.consumers()],
+        )
+        return all(op.type in ELEMENTWISE for op in needed & touched)
 
     def _callable(
         self, signature: str, inputs: tuple[str, ...], outputs: tuple[str, ...]
@@ -127,12 +128,24 @@ class TensorFlowEngine:
         definition = self.signature_defs[signature]
         fetches = [definition.outputs[name].name for name in outputs]
         for name, fetched in zip(outputs, fetches, strict=True):
-            if ":" not in fetched:  # what initialises a model stands beside its signatures
+            fetched_op = self._session.graph.as_graph_element(fetched, allow_tensor=":" in fetched)
+            if not getattr(fetched_op, "outputs", True):  # what initialises a model stands beside its signatures
                 raise invalid(f"output {name} of {signature} is an operation, {fetched}, and no tensor")
         options = config_pb2.CallableOptions(feed=[definition.inputs[name].name for name in inputs], fetch=fetches)
         # The public make_callable compares shapes with the graph's first, which TensorFlow Serving does not.
         made: Callable[..., list[NDArray[Any]]] = self._session._make_callable_from_options(options)  # noqa: SLF001
         return made
+
+
+def _reached(first: Iterable[tf.Operation], following: Callable[[tf.Operation], list[tf.Operation]]) -> set[Any]:
+    """Operations that are reached from the `first` ones, these among them."""
+    reached, waiting = set(), list(first)
+    while waiting:
+        op = waiting.pop()
+        if op not in reached:
+            reached.add(op)
+            waiting += following(op)
+    return reached
 
 
 def _array(value: Any) -> NDArray[Any]:

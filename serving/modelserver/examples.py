@@ -51,7 +51,7 @@ class Kind:
     method: str
     """What such a signature says it is for."""
     word: str
-    """For such a method, in errors."""
+    """What errors call it."""
     result: Callable[[Mapping[str, NDArray[Any]], int], Any]
     """The result that a signature's outputs are, for so many examples."""
     field: str

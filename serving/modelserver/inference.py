@@ -104,7 +104,9 @@ class Inference:
 
     async def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         """Outputs of one batch, in typed fields."""
-        packed = all(tensor.tensor_content for tensor in request.inputs.values())
+        # Read in place, unless they are strings.
+        strings = messages.DataType["DT_STRING"]
+        packed = all(tensor.tensor_content and tensor.dtype != strings for tensor in request.inputs.values())
 
         def decode(signature: meta_graph_pb2.SignatureDef) -> dict[str, NDArray[Any]]:
             return decode_inputs(signature, request.inputs, self._max_bytes)

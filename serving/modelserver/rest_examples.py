@@ -71,7 +71,7 @@ def _add_to_feature(value: Any, name: str, feature: example_pb2.Feature) -> None
     elif kind == "int64_list":
         value = int(value)  # a boolean is 1 or 0
     else:
-        require_lossless(value, np.dtype(np.float32))
+        require_lossless([value], np.dtype(np.float32))
     try:
         getattr(feature, kind).value.append(value)
     except (OverflowError, ValueError) as error:

@@ -18,7 +18,7 @@ from serving.modelserver.errors import ServingError, invalid
 from serving.modelserver.tensors import TYPES, dtype_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -114,13 +114,15 @@ def most_whole(dtype: np.dtype[Any]) -> int:
     return int(2 ** (about.nmant + 1) - 1)
 
 
-def require_lossless(value: float, dtype: np.dtype[Any]) -> None:
-    """Raise ServingError where a number is too large for a type of floats: a whole one where it might be rounded."""
+def require_lossless(values: Iterable[float], dtype: np.dtype[Any]) -> None:
+    """Raise ServingError where one is too large for a type of floats: a whole number where it might be rounded."""
     about: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
-    most = most_whole(dtype) if isinstance(value, int) and abs(value) < 1 << 64 else float(about.max)
-    if abs(value) > most and not math.isinf(value):
-        name = dtype_name(TYPES[dtype])
-        raise invalid(f"Cannot convert JSON value: {shown(value)} to {name} without loss of precision.")
+    whole, most = most_whole(dtype), float(about.max)
+    for value in values:
+        limit = whole if isinstance(value, int) and abs(value) < 1 << 64 else most
+        if abs(value) > limit and not math.isinf(value):
+            name = dtype_name(TYPES[dtype])
+            raise invalid(f"Cannot convert JSON value: {shown(value)} to {name} without loss of precision.")
 
 
 def type_error(value: Any, expected: str) -> ServingError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
-from itertools import chain
+from itertools import chain, compress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -156,9 +156,9 @@ def _tensor(value: Any, dtype: int) -> NDArray[Any]:
         bounds = np.iinfo(target)
         if array.min() < bounds.min or array.max() > bounds.max:
             _explain(value, dtype)
-    elif target.kind in "fV" and array.size and np.abs(array, dtype=np.float64).max() > most_whole(target):
-        for leaf in _leaves(value, 0, array.shape):
-            require_lossless(leaf, target)
+    elif target.kind in "fV":
+        large = np.abs(array, dtype=np.float64) > most_whole(target)
+        require_lossless(compress(_flat(value, array.ndim), large.ravel().tolist() if large.any() else ()), target)
     return array.astype(target)
 
 
@@ -181,10 +181,15 @@ def _has_booleans(value: Any, array: NDArray[Any]) -> bool:
     """Whether numbers have booleans among them, which `array`, made of `value`, has as 1 and 0."""
     if not ((array == 0) | (array == 1)).any():
         return False
+    return bool in map(type, _flat(value, array.ndim))
+
+
+def _flat(value: Any, rank: int) -> Iterable[Any]:
+    """What lists hold that are nested so deep, in order."""
     leaves: Iterable[Any] = [value]
-    for _ in array.shape:
+    for _ in range(rank):
         leaves = chain.from_iterable(leaves)
-    return bool in map(type, leaves)
+    return leaves
 
 
 def _doubles(value: Any, dtype: int) -> NDArray[np.float64]:

@@ -44,8 +44,8 @@ class Servables:
         labels_for_unavailable_models: whether a new label may name a version that is not available.
         """
         self.watchers: Mapping[str, VersionWatcher] = {}
-        self._past: dict[str, list[VersionWatcher]] = {}
-        """Of models that are offered no longer."""
+        self._past: dict[str, VersionWatcher] = {}
+        """Of models that are offered no longer, where a version of theirs was served."""
         self._watch = watch
         self._changed = changed
         self._may_wait = labels_for_unavailable_models
@@ -126,9 +126,8 @@ class Servables:
 
     def statuses(self, model: str) -> list[VersionStatus]:
         """The status of each version of a model, the newest first, even if the model is no longer offered."""
-        now = [self.watchers[model]] if model in self.watchers else []
-        known = {each.version: each for watcher in [*self._past.get(model, []), *now] for each in watcher.statuses()}
-        return [known[version] for version in sorted(known, reverse=True)]
+        watcher = self.watchers.get(model) or self._past.get(model)
+        return watcher.statuses() if watcher else []
 
     def watcher(self, spec: model_pb2.ModelSpec) -> VersionWatcher:
         """The watcher of the model that `spec` names; raises ServingError without one."""
@@ -171,9 +170,10 @@ class Servables:
 
     def _follow(self, models: Sequence[ModelConfig]) -> None:
         names = {model.name for model in models}
+        self._past = {name: watcher for name, watcher in self._past.items() if watcher.statuses()}
         for name in self.watchers.keys() - names:
             log.info("model no longer offered", model=name)
-            self._past.setdefault(name, []).append(self.watchers[name])
+            self._past[name] = self.watchers[name]
             # A load under way is not waited for.
             threading.Thread(target=self.watchers[name].stop, name=f"unload-{name}").start()
         kept = {name: watcher for name, watcher in self.watchers.items() if name in names}
@@ -183,8 +183,10 @@ class Servables:
                 if (watcher.base_path, watcher.policy) != (model.base_path, model.policy) or not watcher.loaded:
                     watcher.follow(model.base_path, model.policy)
             else:
-                kept[model.name] = self._watch(model, self._versions_changed)
-                kept[model.name].start()
+                watcher = kept[model.name] = self._watch(model, self._versions_changed)
+                if past := self._past.pop(model.name, None):
+                    watcher.remember([each for each in past.statuses() if each.state is State.END])
+                watcher.start()
         self.watchers = kept
         self._labels = {name: labels for name, labels in self._labels.items() if name in names}
 

@@ -31,7 +31,7 @@ def signature_to_predict(
     """Name and signature of the one named so (empty: the default); raises ServingError without it."""
     name = name or DEFAULT_SIGNATURE
     if name not in signatures:
-        known = ", ".join(sorted(each for each, signature in signatures.items() if signature.method_name))
+        known = ", ".join(sorted(each for each, signature in signatures.items() if signature.method_name)) or "none"
         raise failed_precondition(f'Serving signature key "{name}" not found; the model has {known}.')
     return name, signatures[name]
 

@@ -23,7 +23,7 @@ from serving.modelserver.loaded import Loaded
 from serving.modelserver.version_policy import VersionPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from serving.engines.engine import Engine
@@ -148,12 +148,19 @@ class VersionWatcher:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
+        for version, status in self._statuses.copy().items():
+            if status.state in {State.START, State.LOADING}:
+                self._vanished(version)
         before, self.loaded = self.loaded, {}
         for loaded in before.values():
             self._retire(loaded)
 
+    def remember(self, unloaded: Sequence[VersionStatus]) -> None:
+        """Go on saying of versions that were unloaded before this watcher starts that they were."""
+        self._statuses = {each.version: each for each in unloaded}
+
     def statuses(self) -> list[VersionStatus]:
-        """The status of each version that was ever found whole, or is there, the newest first."""
+        """The status of each version that is there, or was served before, the newest first."""
         return sorted(self._statuses.copy().values(), key=lambda status: -status.version)
 
     def poll(self) -> None:
@@ -289,10 +296,11 @@ class VersionWatcher:
         self._statuses[version] = VersionStatus(version, state, error, code)
 
     def _vanished(self, version: int) -> None:
-        """Begin anew with a version should it be there again; that it was served, or broken, is still said of it."""
+        """Begin anew with a version should it be there again; that it was served is still said of it."""
         self._seen.pop(version, None)
         self._failed.pop(version, None)
-        if self._statuses[version].state in {State.START, State.LOADING}:
+        status = self._statuses[version]
+        if status.error or status.state in {State.START, State.LOADING}:
             del self._statuses[version]
 
 

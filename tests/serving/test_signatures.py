@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -22,7 +22,7 @@ from tests.serving.conftest import Served, predict_request, serve
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 INIT = "__saved_model_init_op"
@@ -84,6 +84,47 @@ def test_an_input_that_has_a_default_need_not_be_sent() -> None:
     assert decode_inputs(signature, {"x": x, "times": times}, 1 << 20)["times"] == 7.0
     with pytest.raises(ServingError, match=r"Missing but required: \{x\}"):
         decode_inputs(signature, {"times": times}, 1 << 20)
+
+
+def graph_of(path: Path, sizes: list[int | None], made: Callable[[Any], Any]) -> TensorFlowEngine:
+    """A model as TensorFlow 1 wrote them, of what is made of an input of these sizes."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, sizes, name="x")
+        v1.saved_model.simple_save(session, str(path), {"x": x}, {"y": made(x)})
+    return TensorFlowEngine(path)
+
+
+def convolved(x: Any) -> Any:
+    return tf.nn.conv2d(x, np.ones((2, 2, 3, 1), np.float32), 1, "SAME")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "made", "sent"),
+    [
+        ([None, 8, 8, 3], convolved, (3,)),
+        ([None, 8, 8, 3], lambda x: tf.cond(tf.size(x) > 0, lambda: convolved(x), lambda: x), (3,)),
+        ([2, 8, 8, 3], lambda x: convolved(tf.squeeze(x)), (1, 8, 8, 3)),
+        ([None, 1], lambda x: tf.reshape(x, [-1, 1]), (3,)),
+    ],
+)
+def test_shapes_are_the_signatures_where_what_is_computed_depends_on_them(
+    tmp_path: Path, sizes: list[int | None], made: Callable[[Any], Any], sent: tuple[int, ...]
+) -> None:
+    engine = graph_of(tmp_path / "1", sizes, made)
+    with pytest.raises(ServingError, match="must have shape"):
+        engine.run("serving_default", {"x": np.ones(sent, np.float32)}, ["y"])
+    assert engine.run("serving_default", {"x": np.ones([size or 2 for size in sizes], np.float32)}, ["y"])
+    engine.close()
+
+
+def test_shapes_are_anything_where_each_element_is_computed_by_itself(tmp_path: Path) -> None:
+    engine = graph_of(tmp_path / "1", [None, 1], lambda x: tf.maximum(x * 2.0, 3.0))
+    for sent in (np.full((), 2, np.float32), np.ones(3, np.float32), np.ones((2, 2), np.float32)):
+        np.testing.assert_array_equal(
+            engine.run("serving_default", {"x": sent}, ["y"])["y"], np.maximum(sent * np.float32(2), 3)
+        )
+    engine.close()
 
 
 def test_what_initialises_a_model_is_no_answer(tmp_path: Path) -> None:

@@ -29,13 +29,14 @@ class FusedNorm(keras.layers.BatchNormalization):  # type: ignore[misc]
 
 
 def with_fused_norms(network: Any) -> Any:
-    """`network`, on TensorFlow a copy of it whose batch normalisations are fused."""
+    """`network`, on TensorFlow a copy of it whose batch normalisations without gamma are fused."""
     if keras.backend.backend() != "tensorflow":  # whose compilers do as much by themselves
         return network
 
     def copied(layer: Any) -> Any:
-        kind = FusedNorm if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
-        return kind.from_config(layer.get_config())
+        norm = isinstance(layer, keras.layers.BatchNormalization)
+        fused = norm and layer.center and not layer.scale and layer.axis in {-1, 3}
+        return (FusedNorm if fused else type(layer)).from_config(layer.get_config())
 
     copy = keras.models.clone_model(network, clone_function=copied, recursive=True)
     copy.set_weights(network.get_weights())
