@@ -76,7 +76,9 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
         description="A new label may name a version that is not available yet.",
     )
     enable_model_warmup: bool = Field(True, description="Run a version's warm-up requests before it is served.")
-    enable_signature_method_name_check: bool = Field(
+    enable_signature_method_name_check: bool = renamed(
+        "enable_signature_method_name_check",
+        "EARSHOT_SERVING_CHECK_METHOD_NAMES",
         False,
         description="Refuse requests that are not of the method that a signature says it is for (those of TensorFlow 2 "
         "all say predict).",
