@@ -22,7 +22,9 @@ class Engine(Protocol):
     def run(
         self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
-        """The outputs asked for, by name, of checked inputs by name; called by several threads at once.
+        """The outputs asked for, by name, of inputs by name; called by several threads at once.
+
+        Names and types of the inputs have been checked, their shapes are for the engine to judge.
 
         Raises ServingError where the model cannot take the inputs.
         """

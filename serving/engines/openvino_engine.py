@@ -101,9 +101,9 @@ class OpenVinoEngine:
     def run(
         self, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
-        """The outputs asked for, by name, of checked inputs by name; several threads may call it at once.
+        """The outputs asked for, by name, of inputs by name; several threads may call it at once.
 
-        Raises ServingError where the network cannot take the inputs, or fails: see `CompiledNetwork.compute`.
+        Raises ServingError where shapes are not the signature's, or the network fails: see `CompiledNetwork.compute`.
         """
         if signature not in self._converted.signatures:  # what initialises a model stands beside them
             raise invalid(f"{signature} is none of the signatures that OpenVINO runs")

@@ -25,9 +25,10 @@ from serving.modelserver.signatures import (
     chosen_outputs,
     decode_inputs,
     require_predict_method,
+    require_type,
     signature_to_predict,
 )
-from serving.modelserver.tensors import dtype_name, from_numpy
+from serving.modelserver.tensors import from_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -203,9 +204,7 @@ class Inference:
         examples: NDArray[Any],
     ) -> Any:
         """What a signature says of examples, as a message."""
-        taken = signature.definition.inputs[INPUTS].dtype
-        if taken != messages.DataType["DT_STRING"]:
-            raise invalid(f"input {INPUTS!r} is expected to be {dtype_name(taken)} but string is provided")
+        require_type(INPUTS, signature.definition.inputs[INPUTS].dtype, messages.DataType["DT_STRING"])
         outputs = await self._run(model, method, loaded, signature.name, {INPUTS: examples}, signature.outputs)
         count = len(examples)
         return await self.do(lambda: kind.result(outputs, count), heavy=count > LIGHT_EXAMPLES)

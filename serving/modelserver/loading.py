@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from earshot.logs import get_log
 from serving.failures import BrokenModel, CannotLoadNow
 from serving.modelserver.errors import ServingError
 from serving.modelserver.examples import CLASSIFIERS, INPUTS, REGRESSORS, kind_of_task, serialized_examples
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from serving.modelserver.examples import ExampleSignature
     from serving.modelserver.metrics import ServingMetrics
     from serving.settings import ServerSettings
-
-log = get_log(__name__)
 
 _NO_LIMIT = 1 << 62
 _PASSING = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}

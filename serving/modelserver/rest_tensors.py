@@ -114,7 +114,7 @@ def _stacked(values: list[Any], dtype: int, name: str) -> NDArray[Any]:
         for position, value in enumerate(values):
             try:
                 each = _tensor(value, dtype)
-                if shape is not None and math.prod(each.shape) != math.prod(shape):
+                if shape is not None and each.size != math.prod(shape):
                     raise invalid(f"Expecting tensor size: {math.prod(shape)} but got: {each.size}")
                 if shape is not None and each.shape != shape:
                     raise invalid(f"Expecting shape {_listed(shape)} but got: {_listed(each.shape)}")

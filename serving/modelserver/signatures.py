@@ -58,10 +58,7 @@ def decode_inputs(
     arrays = {}
     for name, info in signature.inputs.items():
         proto = inputs[name] if name in inputs else signature.defaults[name]
-        if proto.dtype != info.dtype:
-            raise invalid(
-                f"input {name!r} is expected to be {dtype_name(info.dtype)} but {dtype_name(proto.dtype)} is provided"
-            )
+        require_type(name, info.dtype, proto.dtype)
         try:
             arrays[name] = to_numpy(proto, max_bytes)
         except InvalidTensor as error:
@@ -84,6 +81,12 @@ def chosen_outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Sequen
         if name in output_filter[:position]:
             raise invalid(f"duplicate output tensor alias: {name}")
     return list(output_filter) or known
+
+
+def require_type(name: str, expected: int, sent: int) -> None:
+    """Raise ServingError (INVALID_ARGUMENT) where an input is of another tensor type than the signature's."""
+    if sent != expected:
+        raise invalid(f"input {name!r} is expected to be {dtype_name(expected)} but {dtype_name(sent)} is provided")
 
 
 def check_shape(name: str, expected: Any, sizes: Sequence[int]) -> None:

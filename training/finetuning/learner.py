@@ -204,7 +204,8 @@ class _Learner:
         seed: int,
         params: SpectrogramParams,
     ) -> None:
-        self.features = with_fused_norms(feature_network(architecture, blocks, params))
+        features = feature_network(architecture, blocks, params)
+        self.features = with_fused_norms(features) if pace.norms else features
         self.steps = pace.steps(lesson.examples)
         self._lesson, self._pace = lesson, pace
         run = {
