@@ -79,6 +79,12 @@ def test_versions_are_listed_and_rolled_back_without_any_library(command: str, t
     assert (tmp_path / "3").is_dir() == (command == "rollback")
 
 
+@pytest.mark.parametrize("code", ["import serving.network", "import training.finetuning.learner"])
+def test_keras_computes_with_tensorflow_whatever_it_does_elsewhere(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert python("-c", f"{code}, keras\nprint(keras.backend.backend())").splitlines()[-1] == "tensorflow"
+
+
 def test_the_check_sees_what_is_imported() -> None:
     assert brought_in_by("import processors.app") >= {"faust", "aiokafka"}
 

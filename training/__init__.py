@@ -4,3 +4,5 @@ Its commands are here: `retrain`, `evaluate`, `distil`, `spectrograms` and `runs
 what is heard; `heads`, on the features of a frozen network; `finetuning` of the network itself; `teaching` it by sounds
 without labels; `evaluation`, how good a model is; and `release`, how it becomes a version. Each uses those before it.
 """
+
+import serving  # noqa: F401 - before Keras is imported it says what that computes with

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
 from training.finetuning.norms import FusedNorm, with_fused_norms
-
-if TYPE_CHECKING:
-    import pytest
 
 IMAGES = np.random.default_rng(0).normal(2.0, 3.0, (8, 5, 4, 3)).astype(np.float32)
 SAMPLES = IMAGES[..., 0].size
@@ -75,9 +72,3 @@ def test_bfloat16_is_normalised_in_bfloat16() -> None:
     expected = (IMAGES - IMAGES.mean((0, 1, 2))) / np.sqrt(IMAGES.var((0, 1, 2)) + norm.epsilon)
     np.testing.assert_allclose(np.asarray(keras.ops.cast(normalised, "float32")), expected, atol=0.03)
     assert all(array.dtype == np.float32 for array in norm.get_weights())
-
-
-def test_other_backends_keep_keras_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = network()
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    assert with_fused_norms(whole) is whole

@@ -1,7 +1,7 @@
 """How a whole network learns, whatever it is taught: its lower blocks more slowly than its upper ones.
 
 What a run has reached is kept after each epoch, so one that was killed goes on from there and ends with the same
-weights, on TensorFlow, the only backend of Keras's that it was tried on.
+weights.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 import numpy as np
+import tensorflow as tf
 from rich.progress import Progress
 
 from earshot.logs import get_log
@@ -146,10 +147,7 @@ def learn(
     cut_inception(architecture.taps)
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    if keras.backend.backend() == "tensorflow":  # whose threads would add up gradients in another order each time
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_op_determinism()  # else its threads add up gradients in another order each time
     with _precision("mixed_bfloat16" if pace.bfloat16 else "float32"):
         learner = _Learner(lesson, architecture, blocks, pace, seed, params)
     state = Checkpoint(folder / "state.npz", learner.model, learner.run)
@@ -227,9 +225,8 @@ class _Learner:
         optimizer = _Layerwise(self._shares(), weight_decay=pace.weight_decay, global_clipnorm=5.0)
         vectors = [variable for variable in self.model.trainable_variables if len(variable.shape) < 2]
         optimizer.exclude_from_weight_decay(var_list=vectors)
-        # TensorFlow's own compiler takes longer for it on a CPU, and adds up in another order each time.
-        compiled = keras.backend.backend() != "tensorflow"
-        self.model.compile(optimizer, lesson.loss, jit_compile=compiled)
+        # XLA takes longer for it on a CPU, and adds up in another order each time.
+        self.model.compile(optimizer, lesson.loss, jit_compile=False)
         optimizer.build(self.model.trainable_variables)
 
     def _shares(self) -> list[float]:
@@ -287,6 +284,5 @@ class _Layerwise(keras.optimizers.AdamW):  # type: ignore[misc]
         self._shares = shares
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        # Keras tells an optimiser nothing else about a variable that all its backends have.
         share = self._shares[self._get_variable_index(variable)]
         super().update_step(gradient, variable, learning_rate * share)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 
 class FusedNorm(keras.layers.BatchNormalization):  # type: ignore[misc]
@@ -17,8 +18,6 @@ class FusedNorm(keras.layers.BatchNormalization):  # type: ignore[misc]
         """Inputs [batch, rows, columns, channels] normalised; `mask` is Keras's and is none here."""
         if not (training and self.trainable):
             return super().call(inputs, training, mask)
-        import tensorflow as tf
-
         beta = tf.convert_to_tensor(self.beta)
         normalised, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs, tf.ones_like(beta), beta, epsilon=self.epsilon
@@ -29,9 +28,7 @@ class FusedNorm(keras.layers.BatchNormalization):  # type: ignore[misc]
 
 
 def with_fused_norms(network: Any) -> Any:
-    """`network`, on TensorFlow a copy of it whose batch normalisations without gamma are fused."""
-    if keras.backend.backend() != "tensorflow":  # whose compilers do as much by themselves
-        return network
+    """A copy of `network` whose batch normalisations without gamma are fused."""
 
     def copied(layer: Any) -> Any:
         norm = isinstance(layer, keras.layers.BatchNormalization)
