@@ -15,7 +15,7 @@ import typer
 
 from earshot.command import fail, needs
 from earshot.folders import cache_folder
-from serving.child import module_command, module_environment
+from serving.child import module_command, module_environment, signal_name
 from serving.failures import ExportError, InvalidModelFile
 from serving.layout import INT8_FILE
 
@@ -75,8 +75,8 @@ def ensure_starter_aside() -> Path:
         )
         if done.returncode < 0:
             raise CannotExpand(
-                f"the process that expands the starter model was ended by signal {-done.returncode}, as it is where "
-                "memory runs out; it takes 1 GB"
+                f"the process that expands the starter model was ended by {signal_name(-done.returncode)}, as it is "
+                "where memory runs out; it takes 1 GB"
             )
         if done.returncode:
             raise CannotExpand(done.stderr.strip().rpartition("earshot: ")[2] or f"exit status {done.returncode}")

@@ -10,7 +10,6 @@ import importlib.metadata
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import threading
@@ -28,7 +27,7 @@ import numpy as np
 from earshot.folders import cache_folder
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams
-from serving.child import module_command, module_environment
+from serving.child import module_command, module_environment, signal_name
 from serving.failures import CannotLoadNow
 from serving.layout import SAVED_MODEL_FILE, SPECTROGRAM_FILE, VARIABLES_FOLDER
 
@@ -211,7 +210,7 @@ def _run(version_dir: Path, folder: Path, stop: threading.Event) -> None:
         )
     if process.returncode < 0:
         raise CannotLoadNow(
-            f"the conversion of {version_dir} for OpenVINO was ended by {_signal_name(-process.returncode)}, as it is "
+            f"the conversion of {version_dir} for OpenVINO was ended by {signal_name(-process.returncode)}, as it is "
             f"where memory runs out; it takes up to 2 GB. It said: {said[-2000:]}"
         )
     if process.returncode:
@@ -229,13 +228,6 @@ def _said(process: subprocess.Popen[str], stop: threading.Event) -> str:
         except subprocess.TimeoutExpired:
             if stop.is_set():
                 raise CannotLoadNow("its conversion for OpenVINO was stopped") from None
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _key(version_dir: Path) -> str:

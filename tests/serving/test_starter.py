@@ -107,7 +107,7 @@ def test_a_process_of_its_own_expands_it_so_that_no_keras_stays_in_memory(
     assert sorted(path.name for path in own.iterdir()) == sorted(path.name for path in version.iterdir())
 
 
-@pytest.mark.parametrize(("end", "words"), [("kill -9 $$", "ended by signal 9"), ("exit 7", "exit status 7")])
+@pytest.mark.parametrize(("end", "words"), [("kill -9 $$", "ended by SIGKILL"), ("exit 7", "exit status 7")])
 def test_a_process_that_fails_to_expand_it_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, words: str
 ) -> None:
