@@ -45,7 +45,7 @@ def main(
 ) -> None:
     """Teach Inception V3 to hear, from sounds without labels.
 
-    Views are made of the sounds: moved in time and pitch, louder and softer, two at once. An audio teacher, a network
+    Views are made of the sounds: moved in time and pitch, two at once, with noise. An audio teacher, a network
     that was trained on millions of sounds, says what it hears in each, and Inception V3 learns to say the same of its
     spectrogram. Weights that were taught before go on learning, of the same block and size unless another is named. A
     run that is killed goes on where it was if it is given the same again.

@@ -100,15 +100,14 @@ def test_pieces_lie_evenly_over_a_recording(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.diff(begins), 0.98 * 2.5 * 10 / 200, atol=0.03)
 
 
-def test_views_are_of_one_length_and_any_level_and_the_same_again_from_the_same_seed(pieces: Pieces) -> None:
+def test_views_are_of_one_length_and_peak_and_the_same_again_from_the_same_seed(pieces: Pieces) -> None:
     def view(seed: int) -> Any:
         return make_view(pieces, [np.arange(len(pieces))], np.random.default_rng(seed), Mixing())
 
     views = [view(seed) for seed in range(60)]
     assert {one.shape for one in views} == {(SEGMENT_SAMPLES,)}
-    peaks = [20 * np.log10(np.abs(one.astype(float)).max() / 32_768) for one in views]
-    assert -22.1 < min(peaks) < -15
-    assert -5 < max(peaks) <= 0
+    peaks = [np.abs(one.astype(int)).max() for one in views]
+    assert min(peaks) >= 32_766
     assert any((one == 0).sum() > 8_000 for one in views)  # a short sound in silence
     np.testing.assert_array_equal(view(7), views[7])
 

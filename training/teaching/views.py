@@ -1,4 +1,4 @@
-"""Sounds as they might be heard somewhere else: moved, faster or slower, louder or softer, two at once.
+"""Sounds as they might be heard somewhere else: moved, faster or slower, brighter or duller, two at once.
 
 A teacher is asked about each as it is, so it may be anything: what counts is that there are many, and that they are
 like what a microphone hears (sounds between others: Tokozume, Ushiku and Harada 2018).
@@ -44,14 +44,14 @@ class Mixing:
     """By which the other sound lies below it."""
     noise_below_db: tuple[float, float] = (5.0, 35.0)
     """By which the noise does."""
-    softest_db: float = 22.0
-    """Peaks lie at most so far below full scale."""
 
 
 def make_view(
     pieces: Pieces, kinds: Sequence[NDArray[np.int64]], rng: np.random.Generator, mixing: Mixing
 ) -> NDArray[np.int16]:
-    """A view, int16 [SEGMENT_SAMPLES], of a piece or of two.
+    """A view, int16 [SEGMENT_SAMPLES], of a piece or of two, as loud as can be.
+
+    A teacher hears how loud a sound is; whoever learns from it does not, as each spectrogram is scaled to its peak.
 
     kinds: numbers of the pieces of each kind of recordings; each kind is heard as often, however many pieces it has.
     """
@@ -67,7 +67,7 @@ def make_view(
     elif kind < mixing.both + mixing.noisy:
         noise = rng.standard_normal(SEGMENT_SAMPLES, dtype=np.float32)
         sound = sound + _gain(-rng.uniform(*mixing.noise_below_db)) * noise
-    return pcm16(sound * (_gain(-rng.uniform(0.0, mixing.softest_db)) / max(float(np.abs(sound).max()), 1e-6)))
+    return pcm16(sound / max(float(np.abs(sound).max()), 1e-6))
 
 
 def _taken(piece: NDArray[np.int16], rng: np.random.Generator, mixing: Mixing) -> NDArray[np.float32]:
