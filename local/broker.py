@@ -23,6 +23,7 @@ from local.locks import exclusive
 from local.ports import HOST, free_ports, port_is_free
 from local.processes import Child
 from local.storage import format_storage, java_environment, usable_folder, without_frames, write_properties
+from serving.child import signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +147,7 @@ class Broker:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while True:
             if (status := child.poll()) is not None:
-                ended = f"exit status {status}" if status >= 0 else f"signal {-status}"
+                ended = f"exit status {status}" if status >= 0 else signal_name(-status)
                 raise BrokerDied(
                     f"Kafka ended while it started ({ended}). If its data in {self.data_dir} is damaged, start with "
                     f"another data folder. Its last log lines:\n{_log_lines(child)}"
