@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from earshot.audio import SAMPLE_RATE_HZ
+from earshot.audio import SAMPLE_RATE_HZ, pcm16, windows
 from earshot.labels import UNKNOWN
 from training.data.background import is_generated
 from training.data.clips import Clip, load_clip
@@ -63,6 +63,8 @@ def test_silence_is_quieter_than_any_hiss_and_a_hum_is_of_the_mains() -> None:
     loud = [20 * np.log10(hiss(draw(part)).std()) for part in range(5)]
     assert -85 < min(quiet) < max(quiet) < -60 < min(loud) < max(loud) < -10
     for part in range(5):
+        whole = windows(pcm16(silence(draw(part))))  # the last three of ten are of a device that is muted
+        assert [bool(window.any()) for window in whole] == [True] * 7 + [False] * 3
         spectrum = np.abs(np.fft.rfft(hum(draw(part))))
         bins_hz = 1 / NOISE_S
         low = [spectrum[round(hz / bins_hz)] for hz in np.arange(45, 65, bins_hz)]

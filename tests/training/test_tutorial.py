@@ -62,10 +62,11 @@ def test_pictures_are_retrained_on_under_the_tutorials_flags(
     (version,) = versions(tmp_path / "models" / "earshot")
     assert version.number == 1
     assert {run.name for run in (tmp_path / "summaries").iterdir()} == {"fold-1", "published-model"}
-    assert set(scalars(tmp_path / "summaries" / "published-model")) == {"chosen/strength", "chosen/inner_accuracy"}
+    chosen = {"chosen/strength", "chosen/blocks", "chosen/inner_accuracy"}
+    assert set(scalars(tmp_path / "summaries" / "published-model")) == chosen
     said = scalars(tmp_path / "summaries" / "fold-1")
     measured = {"unseen/accuracy", "unseen/clip_accuracy", "unseen/calibration_error"}
-    assert set(said) == measured | {"chosen/strength", "chosen/inner_accuracy"}
+    assert set(said) == measured | chosen
     assert said["unseen/accuracy"][0][1] > 0.8
     assert "the clip can no longer be read" not in (tmp_path / "report.html").read_text()
     assert f"{CLIPS} clips of 3 classes: {tmp_path / 'pictures'}" in (tmp_path / "report.html").read_text()

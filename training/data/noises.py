@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 NOISE_S = 30
 """Seconds of each noise: ten segments."""
 _SAMPLES = NOISE_S * SAMPLE_RATE_HZ
+_MUTED = 10 * SAMPLE_RATE_HZ
 _HARMONICS = 20
 
 
@@ -69,8 +70,10 @@ def hum(draw: Draw) -> NDArray[np.float64]:
 
 
 def silence(draw: Draw) -> NDArray[np.float64]:
-    """A quiet room: hardly more than a microphone's own noise."""
-    return _levelled(coloured(draw.rng, draw.between(0.0, 1.0)), draw.between(-82.0, -62.0))
+    """A quiet room, hardly more than a microphone's own noise; at last nothing, as from a device that is muted."""
+    room = _levelled(coloured(draw.rng, draw.between(0.0, 1.0)), draw.between(-82.0, -62.0))
+    room[-_MUTED:] = 0
+    return room
 
 
 KINDS: tuple[Callable[[Draw], NDArray[np.float64]], ...] = (hiss, gusts, hum, silence)

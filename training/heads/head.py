@@ -2,8 +2,8 @@
 
 Each tapped block has a regression of its own, and their logits are averaged (late fusion).
 
-How strongly it is regularised is chosen by cross-validation inside the training clips, whole recordings held out; so
-are the temperature of its scores and the thresholds below which they are not believed.
+How strongly it is regularised, and of how many blocks, is chosen by cross-validation inside the training clips, whole
+recordings held out; so are the temperature of its scores and the thresholds below which they are not believed.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class TrainedHead:
     """Its scores are calibrated."""
     strength: float
     """Inverse strength of the L2 penalty."""
+    blocks: int
+    """Tapped blocks that it goes by, the last ones: what others say is multiplied by 0."""
     accuracy: float
     """Of the cross-validated answers that it was chosen by: what recipes can be compared by without a test fold."""
     temperature: float
@@ -76,35 +78,48 @@ def train_head(
     """
     parts = np.split(features, np.cumsum(widths)[:-1], axis=1)
     inner = GroupKFold(min(INNER_FOLDS, len(set(groups))))
-    logits = np.full((len(STRENGTHS), len(targets), classes), _NEVER, dtype=np.float32)
+    said = np.full((len(parts), len(STRENGTHS), len(targets), classes), _NEVER, dtype=np.float32)
     judged = np.zeros(len(targets), dtype=bool)
     for train, test in inner.split(features, targets, groups):
         known = np.unique(targets[train])
         if known.size < 2:  # nothing to tell apart: the other splits choose
             continue
-        logits[np.ix_(np.arange(len(STRENGTHS)), test, known)] = 0.0
-        for part in parts:
+        for number, part in enumerate(parts):
             project = _Projection(part[train], seed)
             rows, unseen = project(part[train]), project(part[test])
-            for number, strength in enumerate(STRENGTHS):
-                regression = _fitted(rows, targets[train], strength, steps, balance)
-                logits[number][np.ix_(test, known)] += _log_scores(regression, unseen) / len(parts)
+            for own, strength in zip(said[number], STRENGTHS, strict=True):
+                own[np.ix_(test, known)] = _log_scores(_fitted(rows, targets[train], strength, steps, balance), unseen)
         judged[test] = np.isin(targets[test], known)  # of a class that it never saw a model can say nothing
-    hits = (logits.argmax(axis=2) == targets)[:, judged].sum(axis=1)
-    best = int(hits.argmax())
+    fused = np.stack([said[-count:].mean(axis=0) for count in range(len(parts), 0, -1)])
+    hits = (fused.argmax(axis=3) == targets)[:, :, judged]
+    each_best = hits[np.arange(len(parts)), hits.sum(axis=2).argmax(axis=1)]
+    first = _surely_better(each_best, np.array(groups)[judged])
+    best = int(hits[first].sum(axis=1).argmax())
     heads = []
-    for part in parts:
+    for part in parts[first:]:
         project = _Projection(part, seed)
         heads.append(project.fold(_fitted(project(part), targets, STRENGTHS[best], steps, balance), classes))
-    unseen, truth = logits[best][judged], targets[judged]
+    unseen, truth = fused[first, best][judged], targets[judged]
     temperature = fit_temperature(unseen, truth) if judged.any() else 1.0
     return TrainedHead(
-        cooled(_averaged(heads), temperature),
+        cooled(_averaged(heads, sum(part.shape[1] for part in parts[:first])), temperature),
         STRENGTHS[best],
-        float(hits[best] / judged.sum()) if judged.any() else 0.0,
+        len(heads),
+        float(hits[first, best].mean()) if judged.any() else 0.0,
         temperature,
         choose_thresholds(softmax(unseen / temperature, axis=1), truth, precision),
     )
+
+
+def _surely_better(hits: NDArray[np.bool_], groups: NDArray[np.str_]) -> int:
+    """Which row of `hits` [choices, n] has most of them, if the first has fewer by more than a standard error; else 0.
+
+    The error is of sums over whole recordings, as rows of one, of `groups` [n], are right or wrong together.
+    """
+    best = int(hits.sum(axis=1).argmax())
+    gained = hits[best].astype(int) - hits[0]
+    _, recording = np.unique(groups, return_inverse=True)
+    return best if gained.sum() > np.sqrt(np.sum(np.bincount(recording, gained) ** 2)) else 0
 
 
 def never_seen(head: Head) -> NDArray[np.bool_]:
@@ -113,10 +128,14 @@ def never_seen(head: Head) -> NDArray[np.bool_]:
     return np.asarray(bias < _NEVER / 1e3)  # it is divided by a temperature
 
 
-def _averaged(heads: Sequence[Head]) -> Head:
-    """One layer whose logits are the mean of what each head, of one layer, says of its own features."""
+def _averaged(heads: Sequence[Head], before: int) -> Head:
+    """One layer whose logits are the mean of what each head, of one layer, says of its own features.
+
+    So many features come `before` theirs, and count for nothing.
+    """
     kernels, biases = zip(*(head.layers[0] for head in heads), strict=True)
     kernel, bias = np.concatenate(kernels) / len(heads), np.mean(biases, axis=0)
+    kernel = np.pad(kernel, ((before, 0), (0, 0)))
     return Head(((kernel.astype(np.float32), bias.astype(np.float32)),))
 
 
