@@ -92,9 +92,9 @@ def train_head(
         judged[test] = np.isin(targets[test], known)  # of a class that it never saw a model can say nothing
     fused = np.stack([said[-count:].mean(axis=0) for count in range(len(parts), 0, -1)])
     hits = (fused.argmax(axis=3) == targets)[:, :, judged]
-    each_best = hits[np.arange(len(parts)), hits.sum(axis=2).argmax(axis=1)]
-    first = _surely_better(each_best, np.array(groups)[judged])
-    best = int(hits[first].sum(axis=1).argmax())
+    best_of = hits.sum(axis=2).argmax(axis=1)
+    first = _surely_better(hits[np.arange(len(parts)), best_of], np.array(groups)[judged])
+    best = int(best_of[first])
     heads = []
     for part in parts[first:]:
         project = _Projection(part, seed)
@@ -102,7 +102,7 @@ def train_head(
     unseen, truth = fused[first, best][judged], targets[judged]
     temperature = fit_temperature(unseen, truth) if judged.any() else 1.0
     return TrainedHead(
-        cooled(_averaged(heads, sum(part.shape[1] for part in parts[:first])), temperature),
+        cooled(_averaged(heads, features.shape[1]), temperature),
         STRENGTHS[best],
         len(heads),
         float(hits[first, best].mean()) if judged.any() else 0.0,
@@ -128,14 +128,14 @@ def never_seen(head: Head) -> NDArray[np.bool_]:
     return np.asarray(bias < _NEVER / 1e3)  # it is divided by a temperature
 
 
-def _averaged(heads: Sequence[Head], before: int) -> Head:
+def _averaged(heads: Sequence[Head], width: int) -> Head:
     """One layer whose logits are the mean of what each head, of one layer, says of its own features.
 
-    So many features come `before` theirs, and count for nothing.
+    Theirs are the last of `width` features; those before count for nothing.
     """
     kernels, biases = zip(*(head.layers[0] for head in heads), strict=True)
     kernel, bias = np.concatenate(kernels) / len(heads), np.mean(biases, axis=0)
-    kernel = np.pad(kernel, ((before, 0), (0, 0)))
+    kernel = np.pad(kernel, ((width - len(kernel), 0), (0, 0)))
     return Head(((kernel.astype(np.float32), bias.astype(np.float32)),))
 
 
