@@ -111,6 +111,13 @@ def write_views(
     return Views(StoredImages(stored.open("rb"), count, shape), np.load(said), validation, digest, (stored, said))
 
 
+def as_learnt(answers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What is learnt of a teacher's answers [sounds, outputs]: the logits of probabilities; others as they are."""
+    if answers.min() >= 0 and answers.max() <= 1:  # next to all of a probability's information is near 0
+        return np.asarray(logit(answers.clip(_LEAST, 1 - _LEAST)), dtype=np.float32)
+    return answers
+
+
 def _kept_out(pieces: Pieces, seed: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
     """Numbers of the pieces of each kind that validation is made of, and of those that learning is."""
     shuffled = np.random.default_rng(seed).permutation(len(pieces))
@@ -124,10 +131,7 @@ def _kept_out(pieces: Pieces, seed: int) -> tuple[list[NDArray[np.int64]], list[
 
 
 class Taught:
-    """Views and a teacher's answers (a `Lesson`): each number that it says, as far as it differs between sounds.
-
-    Probabilities are learnt as their logits.
-    """
+    """Views and a teacher's answers (a `Lesson`): each number that it says, as far as it differs between sounds."""
 
     def __init__(
         self,
@@ -148,9 +152,7 @@ class Taught:
             "start": digest_of((), b"", *self.start.layers[0]) if self.start else None,
         }
         self._views, self._batch, self._seed, self._params = views, pace.batch, seed, params
-        answers = views.answers
-        if answers.min() >= 0 and answers.max() <= 1:  # next to all of a probability's information is near 0
-            answers = logit(answers.clip(_LEAST, 1 - _LEAST))
+        answers = as_learnt(views.answers)
         learnt = answers[views.validation :]
         spread = learnt.std(axis=0) + np.float32(1e-6)
         self._targets = ((answers - learnt.mean(axis=0)) / spread).clip(-_FARTHEST, _FARTHEST).astype(np.float32)
