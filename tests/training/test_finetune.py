@@ -63,7 +63,7 @@ def tune(
     validation: Examples | None = None,
     head: Head = HEAD,
 ) -> Learnt:
-    return finetune(examples, validation, head, ARCHITECTURE, weights.blocks, schedule, seed, folder, PARAMS)
+    return finetune(examples, validation, head, ARCHITECTURE, weights.blocks, schedule, seed, folder, "tuning", PARAMS)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from training.data.datasets import find_clips
 from training.data.noises import make_noises
 from training.finetuning.augment import PLAIN, Augmentation
 from training.finetuning.finetune import Schedule
-from training.finetuning.tuning import TuningRecipe, _parts
+from training.finetuning.learner import Learnt
+from training.finetuning.tuning import PARTS, TuningRecipe, _parts
 from training.heads.frozen import FrozenRecipe
 from training.recipes import recipe_of
 from training.settings import RetrainSettings
@@ -25,65 +26,47 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_recordings_that_calibrate_are_not_learnt_from_and_every_class_is_learnt() -> None:
+def test_each_recording_is_of_one_part_and_without_any_part_every_class_is_learnt() -> None:
     classes = np.repeat([0, 1, 2], [40, 20, 3])
     sources = [f"{number // 2}" for number in range(60)] + ["only"] * 3
-    learnt, kept_out = _parts(classes, sources, seed=0)
-    assert sorted([*learnt, *kept_out]) == list(range(63))
-    assert not {sources[number] for number in learnt} & {sources[number] for number in kept_out}
-    assert set(classes[learnt]) == {0, 1, 2}
-    assert 4 <= len(kept_out) <= 12  # about an eighth, however few recordings a class has
+    parts = _parts(classes, sources, seed=0)
+    assert len(parts) == PARTS
+    for learnt, kept_out in parts:
+        assert sorted([*learnt, *kept_out]) == list(range(63))
+        assert not {sources[number] for number in learnt} & {sources[number] for number in kept_out}
+        assert set(classes[learnt]) == {0, 1, 2}
+        assert 10 <= len(kept_out) <= 20
+    assert sorted(number for _, kept_out in parts for number in kept_out) == list(range(60))
 
 
-def test_an_eighth_of_many_recordings_calibrates() -> None:
+def test_parts_have_as_many_recordings_of_each_class() -> None:
     classes = np.tile([0, 1], 80)
-    learnt, kept_out = _parts(classes, [str(number) for number in range(160)], seed=0)
-    assert (len(learnt), len(kept_out)) == (140, 20)
-    assert np.bincount(classes[kept_out]).tolist() == [10, 10]
-
-
-def test_with_two_recordings_nothing_is_kept_out_that_is_needed() -> None:
-    learnt, kept_out = _parts(np.array([0, 0, 1, 1]), ["a", "a", "b", "b"], seed=0)
-    assert (learnt.tolist(), kept_out.tolist()) == ([0, 1, 2, 3], [])
-
-
-def test_two_recordings_with_a_clip_each_are_both_learnt_from() -> None:
-    learnt, kept_out = _parts(np.array([0, 1]), ["a", "b"], seed=0)
-    assert (learnt.tolist(), kept_out.tolist()) == ([0, 1], [])
+    parts = _parts(classes, [str(number) for number in range(160)], seed=0)
+    assert [np.bincount(classes[kept_out]).tolist() for _, kept_out in parts] == [[20, 20]] * PARTS
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_nothing_calibrates_where_one_recording_would_be_left_to_learn_from(seed: int) -> None:
-    learnt, kept_out = _parts(np.array([0, 1, 0]), ["a", "a", "b"], seed)
-    assert (learnt.tolist(), kept_out.tolist()) == ([0, 1, 2], [])
+@pytest.mark.parametrize(
+    ("classes", "sources"), [([0, 0, 1, 1], "aabb"), ([0, 1], "ab"), ([0, 1, 0], "aab"), ([0, 1], "aa")]
+)
+def test_there_are_no_parts_where_too_little_would_be_left_to_learn_from(
+    classes: list[int], sources: str, seed: int
+) -> None:
+    assert _parts(np.array(classes), list(sources), seed) == []
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_recording_of_two_classes_is_on_one_side(seed: int) -> None:
     classes, sources = np.array([0, 0, 1, 2, 0, 0, 1, 1]), list("abccdefg")
-    learnt, kept_out = _parts(classes, sources, seed)
-    assert not {sources[number] for number in learnt} & {sources[number] for number in kept_out}
-    assert set(classes[learnt]) == {0, 1, 2}
+    for learnt, kept_out in _parts(classes, sources, seed):
+        assert not {sources[number] for number in learnt} & {sources[number] for number in kept_out}
+        assert set(classes[learnt]) == {0, 1, 2}
 
 
-class _Enough(Exception):
-    """What was to be seen has been seen."""
-
-
-def test_what_is_kept_out_is_of_the_training_clips_and_no_noise_is_of_it(
-    data: Path, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: list[Any] = []
-    started: list[Any] = []
-
-    def recording(*arguments: Any) -> Any:
-        given.extend(arguments)
-        raise _Enough
-
-    monkeypatch.setattr("training.finetuning.tuning.finetune", recording)
-    clips = [*find_clips(data), *make_noises(20, [1, 2, 3], 0, tmp_path)]
-    frozen = FrozenRecipe(
-        clips,
+@pytest.fixture
+def frozen(data: Path, weights_file: Path, tmp_path: Path) -> FrozenRecipe:
+    return FrozenRecipe(
+        [*find_clips(data), *make_noises(20, [1, 2, 3], 0, tmp_path)],
         load_weights(str(weights_file)),
         Architecture(("mixed0",), 1),
         folder=tmp_path,
@@ -93,29 +76,73 @@ def test_what_is_kept_out_is_of_the_training_clips_and_no_noise_is_of_it(
         balance=False,
         seed=0,
     )
+
+
+@pytest.fixture
+def tunings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What is given to fine-tuning, which gives back what it is given, as if three epochs had changed nothing."""
+    given: list[tuple[Any, ...]] = []
+
+    def unchanged(*arguments: Any) -> Learnt:
+        given.append(arguments)
+        _, validation, head, _, blocks, *_ = arguments
+        history = [{"epoch": epoch, "loss": 1.0, "val_loss": len(given) / epoch} for epoch in (1, 2, 3)]
+        return Learnt(blocks, head, tuple(history), 2 if validation else 0)
+
+    monkeypatch.setattr("training.finetuning.tuning.finetune", unchanged)
+    return given
+
+
+def test_parts_are_of_the_training_clips_and_none_is_learnt_from_where_it_answers(
+    frozen: FrozenRecipe, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
     train = frozen.train
 
     def begun(clips: Any, names: Any) -> Any:
-        started.append((clips, train(clips, names)))
+        started.append((set(clips), train(clips, names)))
         return started[-1][1]
 
     monkeypatch.setattr(frozen, "train", begun)
-    recipe = TuningRecipe(frozen, Schedule(epochs=1), folder=tmp_path, precision=0.5, steps=0, seed=0)
-    with pytest.raises(_Enough):
-        recipe.train([clip for clip in recipe.clips if clip.fold != 1], ["hiss", "hum", UNKNOWN, "whistle"])
+    recipe = TuningRecipe(frozen, Schedule(epochs=3), folder=tmp_path, precision=0.5, steps=0, seed=0)
+    others = [clip for clip in recipe.clips if clip.fold != 1]
+    recipe.train(others, ["hiss", "hum", UNKNOWN, "whistle"])
     rows = {row: clip for clip, own in recipe._windows.rows.items() for row in own.trained}
-    learnt, kept_out = ({rows[row] for own in examples.groups for row in own} for examples in given[:2])
-    noises = {rows[row] for row in given[0].noises}
-    assert kept_out
-    assert not learnt & kept_out
-    ((clips_of_head, trained),) = started
-    assert learnt == set(clips_of_head)  # the head that it begins with has learnt nothing else
-    assert given[2] is trained.head
-    assert not {clip.source for clip in learnt} & {clip.source for clip in kept_out}
-    assert 1 not in {clip.fold for clip in learnt | kept_out | noises}
-    assert noises
-    assert {clip.label for clip in noises} == {UNKNOWN}
-    assert not noises & kept_out
+    assert len(tunings) > 2
+    for (examples, validation, head, *_), (clips_of_head, trained) in zip(tunings, started, strict=True):
+        learnt, noises = {rows[row] for own in examples.groups for row in own}, {rows[row] for row in examples.noises}
+        kept_out = {rows[row] for own in validation.groups for row in own} if validation else set()
+        assert learnt | kept_out == set(others)
+        assert learnt == clips_of_head  # the head that it begins with has learnt nothing else
+        assert head is trained.head
+        assert not {clip.source for clip in learnt} & {clip.source for clip in kept_out}
+        assert noises == {clip for clip in learnt if clip.label == UNKNOWN}
+    assert [bool(validation) for _, validation, *_ in tunings] == [True] * (len(tunings) - 1) + [False]
+
+
+def test_what_parts_say_is_calibrated_and_counted_and_their_validation_is_in_the_history(
+    frozen: FrozenRecipe, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.finetuning.tuning.LEAST_CALIBRATING", 1)  # there are few recordings here
+    recipe = TuningRecipe(frozen, Schedule(epochs=3), folder=tmp_path, precision=0.5, steps=0, seed=0)
+    trained = recipe.train(recipe.clips, ["hiss", "hum", UNKNOWN, "whistle"])
+    parts = len(tunings) - 1
+    assert trained.temperature != 1.0
+    assert set(trained.chosen) == {"inner_accuracy"}
+    assert 0.5 < trained.chosen["inner_accuracy"] <= 1.0
+    losses = [one["val_loss"] for one in trained.history]
+    assert losses == pytest.approx([(1 + parts) / 2 / epoch for epoch in (1, 2, 3)])
+    assert not [one for one in trained.notes if "not calibrated" in one]
+
+
+def test_with_patience_all_clips_are_learnt_from_for_as_long_as_was_best_without_a_part(
+    frozen: FrozenRecipe, tunings: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    recipe = TuningRecipe(frozen, Schedule(epochs=9, patience=1), folder=tmp_path, precision=0.5, steps=0, seed=0)
+    trained = recipe.train(recipe.clips, ["hiss", "hum", UNKNOWN, "whistle"])
+    schedules = [schedule.epochs for *_, schedule, _, _, _ in tunings]
+    assert schedules == [9] * (len(tunings) - 1) + [2]
+    assert trained.chosen["epochs"] == 2
 
 
 def test_without_augmentation_clips_are_heard_as_they_are_but_with_other_sounds_where_asked_for(
@@ -133,9 +160,10 @@ def test_without_augmentation_clips_are_heard_as_they_are_but_with_other_sounds_
         assert recipe._schedule.augmentation == expected
 
 
-def test_with_few_recordings_kept_out_nothing_is_calibrated_by_them(
-    data: Path, weights_file: Path, tmp_path: Path
+def test_where_few_recordings_are_answered_for_nothing_is_calibrated_by_them(
+    data: Path, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("training.finetuning.tuning.LEAST_CALIBRATING", 100)
     asked = {"method": "finetune", "taps": "mixed0", "bands": 1, "epochs": 1, "cache": tmp_path}
     long = [Clip(tone(tmp_path / f"{label}.wav", 4.0), label, 1, label) for label in ("hum", UNKNOWN)]
     clips = [*find_clips(data), *long]
@@ -143,7 +171,7 @@ def test_with_few_recordings_kept_out_nothing_is_calibrated_by_them(
     names = sorted({clip.label for clip in recipe.clips})
     with capture_logs() as lines:
         trained = recipe.train(recipe.clips, names)
-    assert [line["recordings"] < 10 for line in lines if "not calibrated" in line["event"]] == [True]
+    assert [0 < line["recordings"] < 100 for line in lines if "not calibrated" in line["event"]] == [True]
     assert (trained.temperature, trained.thresholds) == (1.0, (0.0,) * len(names))
     (note,) = trained.notes
     assert note.startswith("Scores are not calibrated")

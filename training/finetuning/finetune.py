@@ -74,6 +74,7 @@ def finetune(
     schedule: Schedule,
     seed: int,
     folder: Path,
+    title: str = "fine-tuning",
     params: SpectrogramParams = DEFAULT_PARAMS,
 ) -> Learnt:
     """Train `blocks` and a `head`, of one layer, on `examples`.
@@ -82,10 +83,10 @@ def finetune(
     finds its way (linear probing, then fine-tuning: Kumar et al. 2022). validation: what is not learnt from, and tells
     after each epoch how far learning has come. folder: keeps the state after each epoch; where it has one of this very
     run, the run goes on from it. Which head that run began with does not count: its last bits may be others on another
-    machine, so it has to follow from all else.
+    machine, so it has to follow from all else. title: of the progress bar and of the log's lines.
     """
     lesson = _Labelled(examples, validation, head, schedule, seed, params)
-    return learn(lesson, architecture, blocks, schedule, seed, folder, "fine-tuning", params)
+    return learn(lesson, architecture, blocks, schedule, seed, folder, title, params)
 
 
 class _Labelled:

@@ -148,6 +148,7 @@ def learn(
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()  # else its threads add up gradients in another order each time
+    tf.get_logger().setLevel("ERROR")  # it warns that each network is traced anew
     with _precision("mixed_bfloat16" if pace.bfloat16 else "float32"):
         learner = _Learner(lesson, architecture, blocks, pace, seed, params)
     state = Checkpoint(folder / "state.npz", learner.model, learner.run)

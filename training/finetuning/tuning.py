@@ -1,10 +1,10 @@
 """The recipe that trains the whole network further, from the head that the other recipe trains on it as it is.
 
-Some recordings of the training clips are kept out of it. They tell after each epoch how far learning has come, by which
-it may end early, and in the end temperature and thresholds. One part serves both: a second one would take more
-recordings from learning, or halve the few there are, and an epoch is a choice among a few dozen that differ little.
-What it costs is that thresholds are a little kind, for the epoch was chosen to do well on the same clips. No figure of
-a report is of these.
+The recordings of the training clips are dealt into parts, and before the network that is published, which learns from
+all of them, one is trained without each part. What these say of the parts that they have not heard tells how sure the
+scores may be, below which they are not believed, and how good the recipe is, without a test fold; and, where training
+may end early, after how many epochs. So thresholds are a little kind there, as the epochs were chosen by the same
+clips. No figure of a report is of these.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
-KEPT_OUT_PARTS = 8
-"""One part of so many of the recordings is not trained on, but tells when to end, temperature and thresholds."""
+PARTS = 4
+"""So many parts the recordings are dealt into, each class evenly; fewer where no class has as many recordings."""
 LEAST_CALIBRATING = 10
-"""Recordings that are kept out below which temperature and thresholds would be chance: then there are none."""
+"""Recordings that are answered for below which temperature and thresholds would be chance: then there are none."""
 _BATCH = 64
 
 
@@ -85,41 +85,70 @@ class TuningRecipe:
         self.unreadable = frozen.unreadable + self._windows.unreadable
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
-        """A network trained on `clips`, but for those that are kept out."""
+        """A network trained on `clips`, calibrated by others that were trained without a part of them each."""
         classes = np.array([class_names.index(clip.label) for clip in clips])
-        learnt, kept_out = _parts(classes, [clip.source for clip in clips], self._seed)
+        parts = _parts(classes, [clip.source for clip in clips], self._seed)
+        said = [np.empty((0, len(class_names)), dtype=np.float32)]
+        truths = [np.empty(0, dtype=np.int64)]
+        trials = []
+        for number, (learnt, kept_out) in enumerate(parts, start=1):
+            title = f"fine-tuning without part {number} of {len(parts)}"
+            tuned = self._tuned(clips, learnt, kept_out, class_names, self._schedule, title)
+            groups, labels = self._groups([clips[clip] for clip in kept_out], class_names)
+            said.append(self._answer(tuned, tuned.head, [row for own in groups for row in own]))
+            truths.append(np.repeat(labels, [len(own) for own in groups]))
+            trials.append(tuned)
+        schedule, chosen = self._schedule, {}
+        if schedule.patience and trials:
+            epochs = max(1, round(float(np.mean([tuned.best or len(tuned.history) for tuned in trials]))))
+            schedule, chosen = replace(schedule, epochs=epochs), {"epochs": float(epochs)}
+        everything = np.arange(len(clips))
+        tuned = self._tuned(clips, everything, everything[:0], class_names, schedule, "fine-tuning")
+        history = _with_validation(tuned.history, [trial.history for trial in trials])
+        recordings = len({clips[clip].source for _, kept_out in parts for clip in kept_out})
+        if recordings < LEAST_CALIBRATING:
+            log.warning("scores are not calibrated: there are too few recordings", recordings=recordings)
+            note = f"Scores are not calibrated, and have no thresholds: {recordings} recordings could tell of them."
+            return Trained(tuned.blocks, tuned.head, 1.0, (0.0,) * len(class_names), chosen, history, (note,))
+        logits = np.log(np.maximum(np.concatenate(said), np.finfo(np.float32).tiny))
+        targets = np.concatenate(truths)
+        temperature = fit_temperature(logits, targets)
+        thresholds = choose_thresholds(softmax(logits / temperature, axis=1), targets, self._precision)
+        chosen["inner_accuracy"] = round(float((logits.argmax(axis=1) == targets).mean()), 4)
+        return Trained(tuned.blocks, cooled(tuned.head, temperature), temperature, thresholds, chosen, history)
+
+    def _tuned(
+        self,
+        clips: Sequence[Clip],
+        learnt: NDArray[np.int64],
+        kept_out: NDArray[np.int64],
+        class_names: Sequence[str],
+        schedule: Schedule,
+        title: str,
+    ) -> Learnt:
+        """A network trained on those of `clips` that are `learnt` from, validated on those that are `kept_out`."""
         rows = self._windows.rows
         groups, labels = self._groups([clips[number] for number in learnt], class_names)
         noises = [row for number in learnt if clips[number].label == UNKNOWN for row in rows[clips[number]].trained]
-        examples = Examples(self._windows.images, tuple(groups), labels, tuple(noises))
         kept, truths = self._groups([clips[number] for number in kept_out], class_names)
-        validation = Examples(self._windows.images, tuple(kept), truths) if kept else None
-        schedule = self._schedule
         if self._steps:
             schedule = replace(schedule, epochs=math.ceil(self._steps / schedule.steps(len(groups))))
         about = [
             *(self._frozen.weights.digest, self._windows.digest, self.architecture.to_json(), asdict(schedule)),
-            *(self._seed, [[one.label, one.source, rows[one].trained] for one in clips]),
+            *(self._seed, learnt.tolist(), [[one.label, one.source, rows[one].trained] for one in clips]),
         ]
         self._kept.append(self._folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16])
-        start = self._frozen.train([clips[number] for number in learnt], class_names)
-        tuned = finetune(
-            examples,
-            validation,
-            start.head,
+        return finetune(
+            Examples(self._windows.images, tuple(groups), labels, tuple(noises)),
+            Examples(self._windows.images, tuple(kept), truths) if kept else None,
+            self._frozen.train([clips[number] for number in learnt], class_names).head,
             self.architecture,
             self._frozen.weights.blocks,
             schedule,
             self._seed,
             self._kept[-1],
+            title,
         )
-        recordings = len({clips[number].source for number in kept_out})
-        if recordings >= LEAST_CALIBRATING:
-            return self._calibrated(tuned, kept, truths)
-        log.warning("scores are not calibrated: too few recordings were kept out", recordings=recordings)
-        note = f"Scores are not calibrated, and have no thresholds: {recordings} recordings were kept out for it."
-        thresholds = (0.0,) * tuned.head.classes
-        return Trained(tuned.blocks, tuned.head, 1.0, thresholds, _chosen(tuned), tuned.history, (note,))
 
     def _groups(
         self, clips: Sequence[Clip], class_names: Sequence[str]
@@ -134,15 +163,6 @@ class TuningRecipe:
             groups += own
             classes += [class_names.index(clip.label)] * len(own)
         return groups, np.array(classes, dtype=np.int64)
-
-    def _calibrated(self, tuned: Learnt, groups: list[tuple[int, ...]], classes: NDArray[np.int64]) -> Trained:
-        scores = self._answer(tuned, tuned.head, [row for own in groups for row in own])
-        logits = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
-        targets = np.repeat(classes, [len(own) for own in groups])
-        temperature = fit_temperature(logits, targets)
-        thresholds = choose_thresholds(softmax(logits / temperature, axis=1), targets, self._precision)
-        head = cooled(tuned.head, temperature)
-        return Trained(tuned.blocks, head, temperature, thresholds, _chosen(tuned), tuned.history)
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         """Scores of each clip's windows."""
@@ -168,29 +188,38 @@ class TuningRecipe:
         )
 
 
-def _chosen(tuned: Learnt) -> dict[str, float]:
-    return {"best_epoch": tuned.best} if tuned.best else {}
+def _with_validation(
+    history: Sequence[dict[str, float]], trials: Sequence[Sequence[dict[str, float]]]
+) -> tuple[dict[str, float], ...]:
+    """Each epoch of `history`, with the means of what the trials that came so far say of their validation."""
+    merged = []
+    for number, own in enumerate(history):
+        others = [trial[number] for trial in trials if number < len(trial)]
+        names = [name for name in (others[0] if others else {}) if name.startswith("val_")]
+        merged.append(own | {name: float(np.mean([other[name] for other in others])) for name in names})
+    return tuple(merged)
 
 
 def _parts(
     classes: NDArray[np.int64], sources: Sequence[str], seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which clips are learnt from and which calibrate, by their recordings; each class is learnt from.
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """For each part of the recordings, which clips are learnt from without it, and which are its own.
 
-    None calibrate where too few recordings would be left to train a head on.
+    A recording that has the only clips of a class stays with those that are learnt from. There are no parts where too
+    few recordings would be left to train a head on.
     """
-    everything = np.arange(len(classes))
     recordings: dict[int, set[str]] = {}
     for number, source in zip(classes.tolist(), sources, strict=True):
         recordings.setdefault(number, set()).add(source)
-    count = min(KEPT_OUT_PARTS, max(len(own) for own in recordings.values()))
+    count = min(PARTS, max(len(own) for own in recordings.values()))
     if count < 2:
-        return everything, everything[:0]
+        return []
+    parts = []
     split = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # that a class has fewer clips than parts
-        learnt, kept_out = next(split.split(classes, classes, sources))
-    needed = {sources[number] for number in kept_out[~np.isin(classes[kept_out], classes[learnt])]}
-    calibrates = np.isin(everything, kept_out) & ~np.isin(sources, list(needed))
-    if len(set(np.array(sources)[~calibrates])) < LEAST_LEARNT:
-        return everything, everything[:0]
-    return everything[~calibrates], everything[calibrates]
+        for learnt, kept_out in split.split(classes, classes, sources):
+            needed = {sources[number] for number in kept_out[~np.isin(classes[kept_out], classes[learnt])]}
+            own = np.isin(np.arange(len(classes)), kept_out) & ~np.isin(sources, list(needed))
+            if own.any() and len(set(np.array(sources)[~own])) >= LEAST_LEARNT:
+                parts.append((np.flatnonzero(~own), np.flatnonzero(own)))
+    return parts
