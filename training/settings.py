@@ -138,8 +138,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         0,
         ge=0,
         le=1000,
-        description="Epochs of fine-tuning without a lower loss on recordings that are kept out of the training clips, "
-        "after which it ends with the weights of the best epoch; 0: it takes all epochs.",
+        description="Epochs of fine-tuning without a lower loss on a part that is not learnt from, after which it ends "
+        "there; all recordings are then learnt from for as many epochs as were best. 0: it takes all epochs.",
     )
     augment: bool = Field(
         True,

@@ -135,10 +135,12 @@ def test_what_parts_say_is_calibrated_and_counted_and_their_validation_is_in_the
     assert not [one for one in trained.notes if "not calibrated" in one]
 
 
+@pytest.mark.parametrize("asked", [{"epochs": 9, "steps": 0}, {"epochs": 1, "steps": 9}])  # an epoch has one step
 def test_with_patience_all_clips_are_learnt_from_for_as_long_as_was_best_without_a_part(
-    frozen: FrozenRecipe, tunings: list[tuple[Any, ...]], tmp_path: Path
+    frozen: FrozenRecipe, tunings: list[tuple[Any, ...]], tmp_path: Path, asked: dict[str, int]
 ) -> None:
-    recipe = TuningRecipe(frozen, Schedule(epochs=9, patience=1), folder=tmp_path, precision=0.5, steps=0, seed=0)
+    schedule = Schedule(asked["epochs"], batch=64, patience=1)
+    recipe = TuningRecipe(frozen, schedule, folder=tmp_path, precision=0.5, steps=asked["steps"], seed=0)
     trained = recipe.train(recipe.clips, ["hiss", "hum", UNKNOWN, "whistle"])
     schedules = [schedule.epochs for *_, schedule, _, _, _ in tunings]
     assert schedules == [9] * (len(tunings) - 1) + [2]

@@ -93,17 +93,16 @@ class TuningRecipe:
         trials = []
         for number, (learnt, kept_out) in enumerate(parts, start=1):
             title = f"fine-tuning without part {number} of {len(parts)}"
-            tuned = self._tuned(clips, learnt, kept_out, class_names, self._schedule, title)
+            tuned = self._tuned(clips, learnt, kept_out, class_names, title)
             groups, labels = self._groups([clips[clip] for clip in kept_out], class_names)
             said.append(self._answer(tuned, tuned.head, [row for own in groups for row in own]))
             truths.append(np.repeat(labels, [len(own) for own in groups]))
             trials.append(tuned)
-        schedule, chosen = self._schedule, {}
-        if schedule.patience and trials:
-            epochs = max(1, round(float(np.mean([tuned.best or len(tuned.history) for tuned in trials]))))
-            schedule, chosen = replace(schedule, epochs=epochs), {"epochs": float(epochs)}
+        chosen: dict[str, float] = {}
+        if self._schedule.patience and trials:
+            chosen["epochs"] = round(float(np.mean([tuned.best or len(tuned.history) for tuned in trials])))
         everything = np.arange(len(clips))
-        tuned = self._tuned(clips, everything, everything[:0], class_names, schedule, "fine-tuning")
+        tuned = self._tuned(clips, everything, everything[:0], class_names, "fine-tuning", int(chosen.get("epochs", 0)))
         history = _with_validation(tuned.history, [trial.history for trial in trials])
         recordings = len({clips[clip].source for _, kept_out in parts for clip in kept_out})
         if recordings < LEAST_CALIBRATING:
@@ -123,16 +122,19 @@ class TuningRecipe:
         learnt: NDArray[np.int64],
         kept_out: NDArray[np.int64],
         class_names: Sequence[str],
-        schedule: Schedule,
         title: str,
+        epochs: int = 0,
     ) -> Learnt:
-        """A network trained on those of `clips` that are `learnt` from, validated on those that are `kept_out`."""
+        """A network trained on those of `clips` that are `learnt` from, validated on those that are `kept_out`.
+
+        epochs: 0 are as many as the schedule's, or as the steps call for.
+        """
         rows = self._windows.rows
         groups, labels = self._groups([clips[number] for number in learnt], class_names)
         noises = [row for number in learnt if clips[number].label == UNKNOWN for row in rows[clips[number]].trained]
         kept, truths = self._groups([clips[number] for number in kept_out], class_names)
-        if self._steps:
-            schedule = replace(schedule, epochs=math.ceil(self._steps / schedule.steps(len(groups))))
+        asked = math.ceil(self._steps / self._schedule.steps(len(groups))) if self._steps else self._schedule.epochs
+        schedule = replace(self._schedule, epochs=epochs or asked)
         about = [
             *(self._frozen.weights.digest, self._windows.digest, self.architecture.to_json(), asdict(schedule)),
             *(self._seed, learnt.tolist(), [[one.label, one.source, rows[one].trained] for one in clips]),
