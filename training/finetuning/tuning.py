@@ -4,7 +4,8 @@ The recordings of the training clips are dealt into parts, and before the networ
 all of them, one is trained without each part. What these say of the parts that they have not heard tells how sure the
 scores may be, below which they are not believed, and how good the recipe is, without a test fold; and, where training
 may end early, after how many epochs. So thresholds are a little kind there, as the epochs were chosen by the same
-clips. No figure of a report is of these.
+clips. No figure of a report but `inner_accuracy` is of these. The network of all recordings then takes a whole schedule
+of so many epochs, where those without a part were stopped in a longer one.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ log = get_log(__name__)
 PARTS = 4
 """So many parts the recordings are dealt into, each class evenly; fewer where no class has as many recordings."""
 LEAST_CALIBRATING = 10
-"""Recordings that are answered for below which temperature and thresholds would be chance: then there are none."""
+"""Recordings of classes that must be answered for: by fewer, temperature and thresholds would be chance."""
 _BATCH = 64
 
 
@@ -104,7 +105,8 @@ class TuningRecipe:
         everything = np.arange(len(clips))
         tuned = self._tuned(clips, everything, everything[:0], class_names, "fine-tuning", int(chosen.get("epochs", 0)))
         history = _with_validation(tuned.history, [trial.history for trial in trials])
-        recordings = len({clips[clip].source for _, kept_out in parts for clip in kept_out})
+        answered = [clips[number] for _, kept_out in parts for number in kept_out]
+        recordings = len({clip.source for clip in answered if clip.label != UNKNOWN})
         if recordings < LEAST_CALIBRATING:
             log.warning("scores are not calibrated: there are too few recordings", recordings=recordings)
             note = f"Scores are not calibrated, and have no thresholds: {recordings} recordings could tell of them."
@@ -134,7 +136,7 @@ class TuningRecipe:
         noises = [row for number in learnt if clips[number].label == UNKNOWN for row in rows[clips[number]].trained]
         kept, truths = self._groups([clips[number] for number in kept_out], class_names)
         asked = math.ceil(self._steps / self._schedule.steps(len(groups))) if self._steps else self._schedule.epochs
-        schedule = replace(self._schedule, epochs=epochs or asked)
+        schedule = replace(self._schedule, epochs=min(epochs or asked, asked))
         about = [
             *(self._frozen.weights.digest, self._windows.digest, self.architecture.to_json(), asdict(schedule)),
             *(self._seed, learnt.tolist(), [[one.label, one.source, rows[one].trained] for one in clips]),
