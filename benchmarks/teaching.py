@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from earshot.audio import fit_segment, pcm16
+from earshot.audio import fit_segment
 from earshot.spectrogram import DEFAULT_PARAMS, spectrogram
 from serving.network import feature_network
 from training.data.clips import load_clip
@@ -25,6 +25,7 @@ from training.data.hearing import each_heard
 from training.settings import folders_of
 from training.teaching.taught import as_learnt
 from training.teaching.teacher import Teacher
+from training.teaching.views import as_loud_as_can_be
 from training.weights import load_weights
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ def _heard(clips: list[Clip], teacher: Teacher) -> tuple[NDArray[np.uint8], NDAr
     """An image [mels, frames, channels] of each of `clips` that has sound, and what the teacher says of it."""
 
     def one(clip: Clip) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        sound = fit_segment(load_clip(clip.path)).astype(np.float32)
-        pcm = pcm16(sound / max(float(np.abs(sound).max()), 1.0))
+        pcm = as_loud_as_can_be(fit_segment(load_clip(clip.path)).astype(np.float32))
         return spectrogram(pcm, DEFAULT_PARAMS), teacher.answers(pcm[None])[0]
 
     images, answers = zip(*(made for _, made in each_heard(clips, one, [], "recordings")), strict=True)

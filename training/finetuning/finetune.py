@@ -74,7 +74,7 @@ def finetune(
     schedule: Schedule,
     seed: int,
     folder: Path,
-    title: str = "fine-tuning",
+    title: str,
     params: SpectrogramParams = DEFAULT_PARAMS,
 ) -> Learnt:
     """Train `blocks` and a `head`, of one layer, on `examples`.

@@ -89,22 +89,22 @@ class TuningRecipe:
         """A network trained on `clips`, calibrated by others that were trained without a part of them each."""
         classes = np.array([class_names.index(clip.label) for clip in clips])
         parts = _parts(classes, [clip.source for clip in clips], self._seed)
-        said = [np.empty((0, len(class_names)), dtype=np.float32)]
-        truths = [np.empty(0, dtype=np.int64)]
-        trials = []
-        for number, (learnt, kept_out) in enumerate(parts, start=1):
-            title = f"fine-tuning without part {number} of {len(parts)}"
-            tuned = self._tuned(clips, learnt, kept_out, class_names, title)
-            groups, labels = self._groups([clips[clip] for clip in kept_out], class_names)
-            said.append(self._answer(tuned, tuned.head, [row for own in groups for row in own]))
-            truths.append(np.repeat(labels, [len(own) for own in groups]))
-            trials.append(tuned)
-        chosen: dict[str, float] = {}
-        if self._schedule.patience and trials:
-            chosen["epochs"] = round(float(np.mean([tuned.best or len(tuned.history) for tuned in trials])))
-        everything = np.arange(len(clips))
-        tuned = self._tuned(clips, everything, everything[:0], class_names, "fine-tuning", int(chosen.get("epochs", 0)))
-        history = _with_validation(tuned.history, [trial.history for trial in trials])
+        said: list[NDArray[np.float32]] = []
+        truths: list[NDArray[np.int64]] = []
+        best: list[int] = []
+        histories: list[tuple[dict[str, float], ...]] = []
+        for part, (learnt, kept_out) in enumerate(parts, start=1):
+            unseen = self._examples([clips[number] for number in kept_out], class_names)
+            title = f"fine-tuning without part {part} of {len(parts)}"
+            tuned = self._tuned(clips, learnt, unseen, class_names, title)
+            said.append(self._answer(tuned, tuned.head, [row for own in unseen.groups for row in own]))
+            truths.append(np.repeat(unseen.classes, [len(own) for own in unseen.groups]))
+            best.append(tuned.best or len(tuned.history))
+            histories.append(tuned.history)
+        epochs = round(float(np.mean(best))) if self._schedule.patience and best else 0
+        chosen: dict[str, float] = {"epochs": epochs} if epochs else {}
+        tuned = self._tuned(clips, np.arange(len(clips)), None, class_names, "fine-tuning", epochs)
+        history = _with_validation(tuned.history, histories)
         answered = [clips[number] for _, kept_out in parts for number in kept_out]
         recordings = len({clip.source for clip in answered if clip.label != UNKNOWN})
         if recordings < LEAST_CALIBRATING:
@@ -122,20 +122,22 @@ class TuningRecipe:
         self,
         clips: Sequence[Clip],
         learnt: NDArray[np.int64],
-        kept_out: NDArray[np.int64],
+        unseen: Examples | None,
         class_names: Sequence[str],
         title: str,
         epochs: int = 0,
     ) -> Learnt:
-        """A network trained on those of `clips` that are `learnt` from, validated on those that are `kept_out`.
+        """A network trained on those of `clips` that are `learnt` from, validated on what is `unseen`.
 
         epochs: 0 are as many as the schedule's, or as the steps call for.
         """
         rows = self._windows.rows
-        groups, labels = self._groups([clips[number] for number in learnt], class_names)
-        noises = [row for number in learnt if clips[number].label == UNKNOWN for row in rows[clips[number]].trained]
-        kept, truths = self._groups([clips[number] for number in kept_out], class_names)
-        asked = math.ceil(self._steps / self._schedule.steps(len(groups))) if self._steps else self._schedule.epochs
+        examples = self._examples([clips[number] for number in learnt], class_names)
+        asked = (
+            math.ceil(self._steps / self._schedule.steps(len(examples.groups)))
+            if self._steps
+            else self._schedule.epochs
+        )
         schedule = replace(self._schedule, epochs=min(epochs or asked, asked))
         about = [
             *(self._frozen.weights.digest, self._windows.digest, self.architecture.to_json(), asdict(schedule)),
@@ -143,8 +145,8 @@ class TuningRecipe:
         ]
         self._kept.append(self._folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16])
         return finetune(
-            Examples(self._windows.images, tuple(groups), labels, tuple(noises)),
-            Examples(self._windows.images, tuple(kept), truths) if kept else None,
+            examples,
+            unseen,
             self._frozen.train([clips[number] for number in learnt], class_names).head,
             self.architecture,
             self._frozen.weights.blocks,
@@ -154,10 +156,8 @@ class TuningRecipe:
             title,
         )
 
-    def _groups(
-        self, clips: Sequence[Clip], class_names: Sequence[str]
-    ) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
-        """Rows of each clip's windows, and its class; of background each window that is learnt from is a clip."""
+    def _examples(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Examples:
+        """Windows of `clips` and their classes; of background each window that is learnt from is a clip."""
         rows = self._windows.rows
         counts = {clip: rows[clip].roles.whole if clip.label == UNKNOWN else 1 for clip in clips}
         groups: list[tuple[int, ...]] = []
@@ -166,7 +166,8 @@ class TuningRecipe:
             own = [(rows[clip].start + row,) for row in chosen] if clip.label == UNKNOWN else [rows[clip].trained]
             groups += own
             classes += [class_names.index(clip.label)] * len(own)
-        return groups, np.array(classes, dtype=np.int64)
+        noises = tuple(row for clip in clips if clip.label == UNKNOWN for row in rows[clip].trained)
+        return Examples(self._windows.images, tuple(groups), np.array(classes, dtype=np.int64), noises)
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         """Scores of each clip's windows."""

@@ -67,6 +67,11 @@ def make_view(
     elif kind < mixing.both + mixing.noisy:
         noise = rng.standard_normal(SEGMENT_SAMPLES, dtype=np.float32)
         sound = sound + _gain(-rng.uniform(*mixing.noise_below_db)) * noise
+    return as_loud_as_can_be(sound)
+
+
+def as_loud_as_can_be(sound: NDArray[np.float32]) -> NDArray[np.int16]:
+    """`sound` float32 [n], of any scale, with its peak at full scale; silence stays silence."""
     return pcm16(sound / max(float(np.abs(sound).max()), 1e-6))
 
 
