@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from training.data.clips import Clip
 
 BATCH = 64
+LEAST = 10
+"""Recordings of a folder: a share of variance of fewer is chance, and of one it is not defined."""
 
 
 def main() -> None:
@@ -73,7 +75,10 @@ def _heard(clips: list[Clip], teacher: Teacher) -> tuple[NDArray[np.uint8], NDAr
         pcm = as_loud_as_can_be(fit_segment(load_clip(clip.path)).astype(np.float32))
         return spectrogram(pcm, DEFAULT_PARAMS), teacher.answers(pcm[None])[0]
 
-    images, answers = zip(*(made for _, made in each_heard(clips, one, [], "recordings")), strict=True)
+    made = [own for _, own in each_heard(clips, one, [], "recordings")]
+    if len(made) < LEAST:
+        raise SystemExit(f"{len(made)} recordings with sound say nothing; name folders with {LEAST} or more of them")
+    images, answers = zip(*made, strict=True)
     return np.stack(images), as_learnt(np.stack(answers))
 
 

@@ -77,3 +77,9 @@ def test_a_class_that_never_reaches_it_is_believed_where_it_is_best() -> None:
 def test_too_few_answers_choose_nothing() -> None:
     scores, targets = answers(0, 9, best=np.full(9, 0.9))
     assert choose_thresholds(scores, targets, precision=0.8) == (0.0, 0.0)
+
+
+def test_a_class_that_no_sound_is_of_has_no_threshold() -> None:
+    """As the class of a single recording, which a model that is to answer for it cannot have learnt."""
+    scores, targets = answers(0, 40, best=np.linspace(0.99, 0.6, 40))
+    assert choose_thresholds(scores, targets, precision=0.8)[0] == 0.0

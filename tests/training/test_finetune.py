@@ -175,6 +175,33 @@ def test_a_run_that_is_cut_off_ends_with_the_same_weights(
         np.testing.assert_array_equal(one, other)
 
 
+def test_of_a_run_that_is_over_what_it_came_to_is_kept_and_no_more(
+    whole: Learnt,
+    examples: Examples,
+    unseen: Examples,
+    weights: Weights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state, sizes = tmp_path / "state.npz", []
+    keep = Checkpoint.keep
+
+    def sized(self: Checkpoint, done: int, history: list[dict[str, float]]) -> None:
+        keep(self, done, history)
+        sizes.append(state.stat().st_size)
+
+    monkeypatch.setattr(Checkpoint, "keep", sized)
+    first = tune(examples, weights, tmp_path, validation=unseen)
+    assert len(sizes) == SCHEDULE.epochs
+    assert state.stat().st_size < min(sizes) / 4  # weights, where there were also two moments and a double of each
+    monkeypatch.setattr("training.finetuning.finetune.augment", None)  # nothing is learnt from any more
+    again = tune(examples, weights, tmp_path, validation=unseen)
+    assert first.history == again.history == whole.history
+    for one, other, third in zip(values(first), values(again), values(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one, third)
+
+
 def test_the_state_of_another_run_is_not_gone_on_from(examples: Examples, weights: Weights, tmp_path: Path) -> None:
     one = replace(SCHEDULE, epochs=1)
     first = tune(examples, weights, tmp_path, one, seed=1)

@@ -14,6 +14,7 @@ from training.data.clips import Clip
 from training.data.datasets import find_clips
 from training.data.noises import make_noises
 from training.finetuning.augment import PLAIN, Augmentation
+from training.finetuning.checkpoint import Checkpoint
 from training.finetuning.finetune import Schedule
 from training.finetuning.learner import Learnt
 from training.finetuning.tuning import PARTS, TuningRecipe, _parts
@@ -145,6 +146,42 @@ def test_with_patience_all_clips_are_learnt_from_for_as_long_as_was_best_without
     schedules = [schedule.epochs for *_, schedule, _, _, _ in tunings]
     assert schedules == [9] * (len(tunings) - 1) + [2]
     assert trained.chosen["epochs"] == 2
+
+
+@pytest.mark.parametrize("finished", [1, 3])
+def test_a_run_that_is_cut_off_between_two_networks_ends_with_the_same_model(
+    frozen: FrozenRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int
+) -> None:
+    monkeypatch.setattr("training.finetuning.tuning.LEAST_CALIBRATING", 1)
+    names = ["hiss", "hum", UNKNOWN, "whistle"]
+
+    def recipe(folder: str) -> TuningRecipe:
+        schedule = Schedule(epochs=1, batch=16)
+        return TuningRecipe(frozen, schedule, folder=tmp_path / folder, precision=0.5, steps=0, seed=0)
+
+    whole = recipe("whole").train(frozen.clips, names)
+    over: list[Checkpoint] = []
+    finish = Checkpoint.finish
+
+    def cut_off(self: Checkpoint, history: list[dict[str, float]]) -> None:
+        finish(self, history)
+        over.append(self)
+        if len(over) == finished:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "finish", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        recipe("cut").train(frozen.clips, names)
+    again = recipe("cut").train(frozen.clips, names)
+    networks = len(list((tmp_path / "whole").glob("*/state.npz")))
+    assert networks > finished + 1
+    assert len(over) == networks  # none was trained twice
+    assert (again.temperature, again.thresholds) == (whole.temperature, whole.thresholds)
+    assert (again.chosen, again.history) == (whole.chosen, whole.history)
+    for block, same in zip(again.blocks, whole.blocks, strict=True):
+        np.testing.assert_array_equal(block.kernel, same.kernel)
+    for values, alike in zip(again.head.layers[0], whole.head.layers[0], strict=True):
+        np.testing.assert_array_equal(values, alike)
 
 
 def test_without_augmentation_clips_are_heard_as_they_are_but_with_other_sounds_where_asked_for(

@@ -32,6 +32,8 @@ class Checkpoint:
         self._run = run
         self._sums: list[NDArray[np.float64]] = [np.zeros(one.shape) for one in model.trainable_variables]
         self._averaged = 0
+        self.finished = False
+        """Nothing is left to do: the model is what the run came to."""
         self._best: list[NDArray[Any]] = []
 
     def average(self) -> None:
@@ -59,13 +61,16 @@ class Checkpoint:
         arrays = {f"variable_{number}": np.asarray(one) for number, one in enumerate(self._variables())}
         arrays |= {f"sum_{number}": one for number, one in enumerate(self._sums)}
         arrays |= {f"best_{number}": one for number, one in enumerate(self._best)}
-        about = {
-            "run": self._run,
-            "epochs": epochs,
-            "averaged": self._averaged,
-            "best": len(self._best),
-            "history": history,
-        }
+        self._write(arrays, {"epochs": epochs, "averaged": self._averaged, "best": len(self._best), "history": history})
+
+    def finish(self, history: list[dict[str, float]]) -> None:
+        """Write the model as it is now in the place of the state: it is what the run came to."""
+        self.finished = True
+        arrays = {f"variable_{number}": np.asarray(one) for number, one in enumerate(self._variables())}
+        self._write(arrays, {"epochs": len(history), "averaged": 0, "best": 0, "history": history})
+
+    def _write(self, arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> None:
+        about |= {"run": self._run, "finished": self.finished}
         arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(self._path) as file:
@@ -79,8 +84,9 @@ class Checkpoint:
                 if about["run"] != self._run:
                     log.warning("the state kept here is another run's, starting anew", path=str(self._path))
                     return 0, []
+                self.finished = about["finished"]
                 values = [arrays[f"variable_{number}"] for number in range(len(self._variables()))]
-                sums = [arrays[f"sum_{number}"] for number in range(len(self._sums))]
+                sums = [] if self.finished else [arrays[f"sum_{number}"] for number in range(len(self._sums))]
                 best = [arrays[f"best_{number}"] for number in range(about["best"])]
         except FileNotFoundError:
             return 0, []
@@ -94,5 +100,9 @@ class Checkpoint:
         return about["epochs"], about["history"]
 
     def _variables(self) -> list[Any]:
-        """Everything that the next step depends on, the state of random generators too, in a fixed order."""
-        return [*self._model.variables, *self._model.optimizer.variables]
+        """Everything that is still needed, in a fixed order.
+
+        Of a run that goes on it is all that the next step depends on, the optimiser and the state of random generators
+        too.
+        """
+        return [*self._model.variables, *([] if self.finished else self._model.optimizer.variables)]

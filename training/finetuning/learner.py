@@ -29,6 +29,7 @@ from training.finetuning.norms import with_fused_norms
 from training.weights import digest_of
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
@@ -148,7 +149,7 @@ def learn(
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()  # else its threads add up gradients in another order each time
-    tf.get_logger().setLevel("ERROR")  # it warns that each network is traced anew
+    tf.get_logger().addFilter(_not_of_retracing)
     with _precision("mixed_bfloat16" if pace.bfloat16 else "float32"):
         learner = _Learner(lesson, architecture, blocks, pace, seed, params)
     state = Checkpoint(folder / "state.npz", learner.model, learner.run)
@@ -169,15 +170,22 @@ def learn(
             figures = {name: float(f"{value:.4g}") for name, value in history[-1].items()}
             log.info(title, **figures | {"epoch": epoch + 1})
     stopped = len(history) < pace.epochs
-    if stopped:
-        state.use_best()
-    else:
-        state.use_average()
-        if pace.norms:
-            learner.settle_norms()
+    if not state.finished:
+        if stopped:
+            state.use_best()
+        else:
+            state.use_average()
+            if pace.norms:
+                learner.settle_norms()
+        state.finish(history)
     kernel, bias = learner.model.get_layer("outputs").get_weights()
     best = best_epoch(history) if stopped else 0
     return Learnt(blocks_of(learner.features), Head(((kernel, bias),)), tuple(history), best)
+
+
+def _not_of_retracing(line: logging.LogRecord) -> bool:
+    """TensorFlow warns that functions are traced again and again; here each network is a new one."""
+    return "tf.function retracing" not in line.getMessage()
 
 
 @contextmanager

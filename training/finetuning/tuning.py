@@ -89,6 +89,13 @@ class TuningRecipe:
         """A network trained on `clips`, calibrated by others that were trained without a part of them each."""
         classes = np.array([class_names.index(clip.label) for clip in clips])
         parts = _parts(classes, [clip.source for clip in clips], self._seed)
+        answered = [clips[number] for _, kept_out in parts for number in kept_out]
+        recordings = len({clip.source for clip in answered if clip.label != UNKNOWN})
+        if recordings < LEAST_CALIBRATING:
+            log.warning("scores are not calibrated: there are too few recordings", recordings=recordings)
+            note = f"Scores are not calibrated, and have no thresholds: {recordings} recordings could tell of them."
+            tuned = self._tuned(clips, np.arange(len(clips)), None, class_names, "fine-tuning")
+            return Trained(tuned.blocks, tuned.head, 1.0, (0.0,) * len(class_names), {}, tuned.history, (note,))
         said: list[NDArray[np.float32]] = []
         truths: list[NDArray[np.int64]] = []
         best: list[int] = []
@@ -101,16 +108,10 @@ class TuningRecipe:
             truths.append(np.repeat(unseen.classes, [len(own) for own in unseen.groups]))
             best.append(tuned.best or len(tuned.history))
             histories.append(tuned.history)
-        epochs = round(float(np.mean(best))) if self._schedule.patience and best else 0
+        epochs = round(float(np.mean(best))) if self._schedule.patience else 0
         chosen: dict[str, float] = {"epochs": epochs} if epochs else {}
         tuned = self._tuned(clips, np.arange(len(clips)), None, class_names, "fine-tuning", epochs)
         history = _with_validation(tuned.history, histories)
-        answered = [clips[number] for _, kept_out in parts for number in kept_out]
-        recordings = len({clip.source for clip in answered if clip.label != UNKNOWN})
-        if recordings < LEAST_CALIBRATING:
-            log.warning("scores are not calibrated: there are too few recordings", recordings=recordings)
-            note = f"Scores are not calibrated, and have no thresholds: {recordings} recordings could tell of them."
-            return Trained(tuned.blocks, tuned.head, 1.0, (0.0,) * len(class_names), chosen, history, (note,))
         logits = np.log(np.maximum(np.concatenate(said), np.finfo(np.float32).tiny))
         targets = np.concatenate(truths)
         temperature = fit_temperature(logits, targets)
@@ -210,8 +211,9 @@ def _parts(
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """For each part of the recordings, which clips are learnt from without it, and which are its own.
 
-    A recording that has the only clips of a class stays with those that are learnt from. There are no parts where too
-    few recordings would be left to train a head on.
+    A recording that has the only clips of a class stays with those that are learnt from, as does any that shares a
+    part with all others of one of its classes. There are no parts where too few recordings would be left to train a
+    head on.
     """
     recordings: dict[int, set[str]] = {}
     for number, source in zip(classes.tolist(), sources, strict=True):

@@ -47,13 +47,14 @@ def choose_thresholds(
     """Of each class, the least score from which on at least a share `precision` of its answers are right.
 
     `scores` are [n, classes], `targets` [n] their classes, -1 for a sound of none. A class that reaches that share
-    nowhere gets the score at which it comes closest; one that is answered too rarely to tell gets 0.
+    nowhere gets the score at which it comes closest; one that is answered too rarely to tell, or that none of the
+    sounds is of, so that each answer is wrong whatever its score, gets 0.
     """
     answers, best = scores.argmax(axis=1), scores.max(axis=1, initial=0.0)
     thresholds = []
     for number in range(scores.shape[1]):
         own = np.flatnonzero(answers == number)
-        if own.size < LEAST_ANSWERS:
+        if own.size < LEAST_ANSWERS or number not in targets:
             thresholds.append(0.0)
             continue
         order = own[np.argsort(-best[own], kind="stable")]
