@@ -10,7 +10,7 @@ from serving.catalogue import next_version
 from serving.layout import version_folders
 from training.data.datasets import DataError
 from training.evaluation.report import report_files
-from training.heads.head import LEAST_LEARNT
+from training.heads.parts import LEAST_LEARNT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

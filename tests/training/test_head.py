@@ -66,6 +66,16 @@ def test_few_recordings_are_enough_to_train_on(groups: list[str]) -> None:
     assert (head.scores(features).argmax(axis=1) == targets).all()
 
 
+def test_of_few_features_that_tell_the_classes_apart_next_to_all_is_learnt() -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 2, 400)
+    features = random.normal(size=(400, 6)).astype(np.float32)
+    features[:, 0] += 3 * targets  # 93 % can be told apart
+    trained = train_head(features[:200], targets[:200], [str(number) for number in range(200)], 2)
+    assert (trained.head.scores(features[200:]).argmax(axis=1) == targets[200:]).mean() > 0.9
+    assert trained.accuracy > 0.9
+
+
 def noisy(temperature_of: float = 1.0) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Two classes that overlap, a row a recording."""
     random = np.random.default_rng(0)

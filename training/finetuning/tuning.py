@@ -14,13 +14,11 @@ import hashlib
 import json
 import math
 import shutil
-import warnings
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.model_selection import StratifiedGroupKFold
 
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
@@ -30,7 +28,7 @@ from training.data.hearing import judged_windows
 from training.data.windows import write_windows
 from training.finetuning.finetune import Examples, Schedule, finetune
 from training.heads.calibration import choose_thresholds, cooled, fit_temperature
-from training.heads.head import LEAST_LEARNT
+from training.heads.parts import parts_of
 from training.recipe import Trained
 
 if TYPE_CHECKING:
@@ -46,8 +44,6 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
-PARTS = 4
-"""So many parts the recordings are dealt into, each class evenly; fewer where no class has as many recordings."""
 LEAST_CALIBRATING = 10
 """Recordings of classes that must be answered for: by fewer, temperature and thresholds would be chance."""
 _BATCH = 64
@@ -88,7 +84,7 @@ class TuningRecipe:
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A network trained on `clips`, calibrated by others that were trained without a part of them each."""
         classes = np.array([class_names.index(clip.label) for clip in clips])
-        parts = _parts(classes, [clip.source for clip in clips], self._seed)
+        parts = parts_of(classes, [clip.source for clip in clips], self._seed)
         answered = [clips[number] for _, kept_out in parts for number in kept_out]
         recordings = len({clip.source for clip in answered if clip.label != UNKNOWN})
         if recordings < LEAST_CALIBRATING:
@@ -204,29 +200,3 @@ def _with_validation(
         names = [name for name in (others[0] if others else {}) if name.startswith("val_")]
         merged.append(own | {name: float(np.mean([other[name] for other in others])) for name in names})
     return tuple(merged)
-
-
-def _parts(
-    classes: NDArray[np.int64], sources: Sequence[str], seed: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """For each part of the recordings, which clips are learnt from without it, and which are its own.
-
-    A recording that has the only clips of a class stays with those that are learnt from, as does any that shares a
-    part with all others of one of its classes. There are no parts where too few recordings would be left to train a
-    head on.
-    """
-    recordings: dict[int, set[str]] = {}
-    for number, source in zip(classes.tolist(), sources, strict=True):
-        recordings.setdefault(number, set()).add(source)
-    count = min(PARTS, max(len(own) for own in recordings.values()))
-    if count < 2:
-        return []
-    parts = []
-    split = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that a class has fewer clips than parts
-        for learnt, kept_out in split.split(classes, classes, sources):
-            needed = {sources[number] for number in kept_out[~np.isin(classes[kept_out], classes[learnt])]}
-            own = np.isin(np.arange(len(classes)), kept_out) & ~np.isin(sources, list(needed))
-            if own.any() and len(set(np.array(sources)[~own])) >= LEAST_LEARNT:
-                parts.append((np.flatnonzero(~own), np.flatnonzero(own)))
-    return parts

@@ -1,9 +1,11 @@
-"""The head: multinomial logistic regression on standardised principal components, folded into one dense layer.
+"""The head: multinomial logistic regression on standardised features, folded into one dense layer.
 
 Each tapped block has a regression of its own, and their logits are averaged (late fusion).
 
 How strongly it is regularised, and of how many blocks, is chosen by cross-validation inside the training clips, whole
-recordings held out; so are the temperature of its scores and the thresholds below which they are not believed.
+recordings held out; so are the temperature of its scores and the thresholds below which they are not believed. It is
+done several times, each with other parts of the recordings: by one time alone, which recordings happen to be in which
+part would decide about as much as what they sound like.
 """
 
 from __future__ import annotations
@@ -13,31 +15,29 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import log_softmax, softmax
-from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from serving.network import Head
 from training.heads.balance import class_weights
-from training.heads.calibration import choose_thresholds, cooled, fit_temperature
+from training.heads.calibration import LEAST_ANSWERS, choose_thresholds, cooled, fit_temperature
+from training.heads.parts import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3)
-"""Inverse strengths of the L2 penalty that are tried."""
+STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+"""Inverse strengths of the L2 penalty that are tried, rising: thousands of features of few recordings call for low
+ones, few features for high ones."""
 
 _NEVER = -1e9
 """Logit of a class that training never saw."""
-LEAST_LEARNT = 2
-"""Recordings, and classes, that a head needs: with fewer there is nothing to tell apart."""
 
-COMPONENTS = 512
 STEPS = 1000
-INNER_FOLDS = 4
+REPEATS = 3
+"""Times that the recordings are dealt into parts anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,38 +76,36 @@ def train_head(
     solver takes. balance: have each class count alike in the loss, however many rows it has. widths: features of each
     tapped block, in order; none are one block.
     """
-    parts = np.split(features, np.cumsum(widths)[:-1], axis=1)
-    inner = GroupKFold(min(INNER_FOLDS, len(set(groups))))
-    said = np.full((len(parts), len(STRENGTHS), len(targets), classes), _NEVER, dtype=np.float32)
-    judged = np.zeros(len(targets), dtype=bool)
-    for train, test in inner.split(features, targets, groups):
-        known = np.unique(targets[train])
-        if known.size < 2:  # nothing to tell apart: the other splits choose
-            continue
-        for number, part in enumerate(parts):
-            project = _Projection(part[train], seed)
-            rows, unseen = project(part[train]), project(part[test])
-            for own, strength in zip(said[number], STRENGTHS, strict=True):
-                own[np.ix_(test, known)] = _log_scores(_fitted(rows, targets[train], strength, steps, balance), unseen)
-        judged[test] = np.isin(targets[test], known)  # of a class that it never saw a model can say nothing
-    fused = np.stack([said[-count:].mean(axis=0) for count in range(len(parts), 0, -1)])
-    hits = (fused.argmax(axis=3) == targets)[:, :, judged]
+    blocks = np.split(features, np.cumsum(widths)[:-1], axis=1)
+    parts = [part for repeat in range(REPEATS) for part in parts_of(targets, groups, seed * REPEATS + repeat)]
+    said = [np.zeros((len(blocks), len(STRENGTHS), 0, classes), dtype=np.float32)]
+    for learnt, kept_out in parts:
+        own = [
+            [
+                _log_scores(head, block[kept_out])
+                for head in _path(block[learnt], targets[learnt], classes, STRENGTHS, steps, balance)
+            ]
+            for block in blocks
+        ]
+        said.append(np.array(own))
+    answered = np.concatenate([np.zeros(0, dtype=np.int64), *(kept_out for _, kept_out in parts)])
+    scores = np.concatenate(said, axis=2)
+    fused = np.stack([scores[-count:].mean(axis=0) for count in range(len(blocks), 0, -1)])
+    truth = targets[answered]
+    hits = fused.argmax(axis=3) == truth
     best_of = hits.sum(axis=2).argmax(axis=1)
-    first = _surely_better(hits[np.arange(len(parts)), best_of], np.array(groups)[judged])
+    first = _surely_better(hits[np.arange(len(blocks)), best_of], np.array(groups)[answered])
     best = int(best_of[first])
-    heads = []
-    for part in parts[first:]:
-        project = _Projection(part, seed)
-        heads.append(project.fold(_fitted(project(part), targets, STRENGTHS[best], steps, balance), classes))
-    unseen, truth = fused[first, best][judged], targets[judged]
-    temperature = fit_temperature(unseen, truth) if judged.any() else 1.0
+    heads = [_path(block, targets, classes, STRENGTHS[: best + 1], steps, balance)[-1] for block in blocks[first:]]
+    logits = fused[first, best]
+    temperature = fit_temperature(logits, truth) if answered.size else 1.0
     return TrainedHead(
         cooled(_averaged(heads, features.shape[1]), temperature),
         STRENGTHS[best],
         len(heads),
-        float(hits[first, best].mean()) if judged.any() else 0.0,
+        float(hits[first, best].mean()) if answered.size else 0.0,
         temperature,
-        choose_thresholds(softmax(unseen / temperature, axis=1), truth, precision),
+        choose_thresholds(softmax(logits / temperature, axis=1), truth, precision, LEAST_ANSWERS * REPEATS),
     )
 
 
@@ -139,44 +137,38 @@ def _averaged(heads: Sequence[Head], width: int) -> Head:
     return Head(((kernel.astype(np.float32), bias.astype(np.float32)),))
 
 
-def _fitted(
-    rows: NDArray[np.float32], targets: NDArray[np.int64], strength: float, steps: int, balance: bool
-) -> LogisticRegression:
-    weights = class_weights(targets, int(targets.max()) + 1)[targets] if balance else None
-    return LogisticRegression(C=strength, tol=1e-3, max_iter=steps).fit(rows, targets, weights)
+def _path(
+    rows: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    classes: int,
+    strengths: Sequence[float],
+    steps: int,
+    balance: bool,
+) -> list[Head]:
+    """A head for each of the rising `strengths`, of one layer that standardises and does what a regression does.
 
-
-def _log_scores(regression: LogisticRegression, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logarithms of its scores [rows, classes]; scikit-learn's own are infinite where a score is too small a float."""
-    logits = regression.decision_function(rows)
-    if logits.ndim == 1:  # two classes: the log odds of the second
-        logits = np.stack([np.zeros_like(logits), logits], axis=1)
-    return np.asarray(log_softmax(logits, axis=1), dtype=np.float32)
-
-
-class _Projection:
-    """Standardisation, then principal components."""
-
-    def __init__(self, features: NDArray[np.float32], seed: int) -> None:
-        self._scaler = StandardScaler().fit(features)
-        components = min(COMPONENTS, *features.shape)
-        self._pca = PCA(components, random_state=seed, svd_solver="randomized").fit(self._scaler.transform(features))
-
-    def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self._pca.transform(self._scaler.transform(features)), dtype=np.float32)
-
-    def fold(self, regression: LogisticRegression, classes: int) -> Head:
-        """The one layer that does what scaling, projection and regression do."""
+    Each regression begins with what the one before came to, which spares half of the work.
+    """
+    weights = class_weights(targets, classes)[targets] if balance else None
+    scaler = StandardScaler()
+    standardised = scaler.fit_transform(rows)
+    regression = LogisticRegression(tol=1e-3, max_iter=steps, warm_start=True)
+    heads = []
+    for strength in strengths:
+        regression.set_params(C=strength).fit(standardised, targets, weights)
         coefficients, intercepts = regression.coef_, regression.intercept_
         if len(regression.classes_) == 2:  # scikit-learn then has one row, of the log odds
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
             intercepts = np.concatenate([-intercepts, intercepts]) / 2
-        kernel = self._pca.components_.T @ coefficients.T
-        bias = intercepts - self._pca.mean_ @ kernel
-        kernel = kernel / self._scaler.scale_[:, None]
-        bias = bias - self._scaler.mean_ @ kernel
-        whole_kernel = np.zeros((kernel.shape[0], classes), dtype=np.float32)
-        whole_bias = np.full(classes, _NEVER, dtype=np.float32)
-        whole_kernel[:, regression.classes_] = kernel
-        whole_bias[regression.classes_] = bias
-        return Head(((whole_kernel, whole_bias),))
+        kernel = np.zeros((rows.shape[1], classes), dtype=np.float32)
+        bias = np.full(classes, _NEVER, dtype=np.float32)
+        kernel[:, regression.classes_] = own = coefficients.T / scaler.scale_[:, None]
+        bias[regression.classes_] = intercepts - scaler.mean_ @ own
+        heads.append(Head(((kernel, bias),)))
+    return heads
+
+
+def _log_scores(head: Head, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logarithms of what a head of one layer says of `rows`, [rows, classes]."""
+    kernel, bias = head.layers[0]
+    return np.asarray(log_softmax(rows @ kernel + bias, axis=1), dtype=np.float32)

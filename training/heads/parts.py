@@ -1,0 +1,45 @@
+"""Cross-validation by recordings: parts of the training clips that a model is trained without, to ask it about them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+PARTS = 4
+"""So many parts the recordings are dealt into, each class evenly; fewer where no class has as many recordings."""
+LEAST_LEARNT = 2
+"""Recordings, and classes, that a model needs: with fewer there is nothing to tell apart."""
+
+
+def parts_of(
+    classes: NDArray[np.int64], sources: Sequence[str], seed: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """For each part of the recordings, numbers of the rows that are learnt from without it, and of its own.
+
+    classes, sources: of each row its class and its recording. A recording stays with those that are learnt from where
+    the part has all recordings of one of its classes, so whoever is asked about a class has learnt it. There are no
+    parts where too few recordings would be left to train on.
+    """
+    recordings: dict[int, set[str]] = {}
+    for number, source in zip(classes.tolist(), sources, strict=True):
+        recordings.setdefault(number, set()).add(source)
+    count = min(PARTS, max(len(own) for own in recordings.values()))
+    if count < 2:
+        return []
+    parts = []
+    split = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that a class has fewer clips than parts
+        for learnt, kept_out in split.split(classes, classes, sources):
+            needed = {sources[number] for number in kept_out[~np.isin(classes[kept_out], classes[learnt])]}
+            own = np.isin(np.arange(len(classes)), kept_out) & ~np.isin(sources, list(needed))
+            if own.any() and len(set(np.array(sources)[~own])) >= LEAST_LEARNT:
+                parts.append((np.flatnonzero(~own), np.flatnonzero(own)))
+    return parts
