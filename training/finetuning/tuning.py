@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
+PARTS = 4
+"""That the recordings are dealt into."""
 LEAST_CALIBRATING = 10
 """Recordings of classes that must be answered for: by fewer, temperature and thresholds would be chance."""
 _BATCH = 64
@@ -84,7 +86,7 @@ class TuningRecipe:
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A network trained on `clips`, calibrated by others that were trained without a part of them each."""
         classes = np.array([class_names.index(clip.label) for clip in clips])
-        parts = parts_of(classes, [clip.source for clip in clips], self._seed)
+        parts = parts_of(classes, [clip.source for clip in clips], PARTS, self._seed)
         answered = [clips[number] for _, kept_out in parts for number in kept_out]
         recordings = len({clip.source for clip in answered if clip.label != UNKNOWN})
         if recordings < LEAST_CALIBRATING:

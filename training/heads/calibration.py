@@ -42,25 +42,24 @@ def cooled(head: Head, temperature: float) -> Head:
 
 
 def choose_thresholds(
-    scores: NDArray[np.floating], targets: NDArray[np.integer], precision: float, least: int = LEAST_ANSWERS
+    scores: NDArray[np.floating], targets: NDArray[np.integer], precision: float
 ) -> tuple[float, ...]:
     """Of each class, the least score from which on at least a share `precision` of its answers are right.
 
     `scores` are [n, classes], `targets` [n] their classes, -1 for a sound of none. A class that reaches that share
     nowhere gets the score at which it comes closest; one that is answered too rarely to tell, or that none of the
-    sounds is of, so that each answer is wrong whatever its score, gets 0. least: answers that tell; more of them where
-    each sound is in `scores` more than once.
+    sounds is of, so that each answer is wrong whatever its score, gets 0.
     """
     answers, best = scores.argmax(axis=1), scores.max(axis=1, initial=0.0)
     thresholds = []
     for number in range(scores.shape[1]):
         own = np.flatnonzero(answers == number)
-        if own.size < least or number not in targets:
+        if own.size < LEAST_ANSWERS or number not in targets:
             thresholds.append(0.0)
             continue
         order = own[np.argsort(-best[own], kind="stable")]
         right = np.cumsum(targets[order] == number) / np.arange(1, own.size + 1)
-        counted = np.arange(own.size) >= least - 1
+        counted = np.arange(own.size) >= LEAST_ANSWERS - 1
         enough = np.flatnonzero(counted & (right >= precision))
         last = enough[-1] if enough.size else np.flatnonzero(counted)[right[counted].argmax()]
         thresholds.append(0.0 if last == own.size - 1 else float(best[order[last]]))

@@ -3,9 +3,7 @@
 Each tapped block has a regression of its own, and their logits are averaged (late fusion).
 
 How strongly it is regularised, and of how many blocks, is chosen by cross-validation inside the training clips, whole
-recordings held out; so are the temperature of its scores and the thresholds below which they are not believed. It is
-done several times, each with other parts of the recordings: by one time alone, which recordings happen to be in which
-part would decide about as much as what they sound like.
+recordings held out; so are the temperature of its scores and the thresholds below which they are not believed.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from serving.network import Head
 from training.heads.balance import class_weights
-from training.heads.calibration import LEAST_ANSWERS, choose_thresholds, cooled, fit_temperature
+from training.heads.calibration import choose_thresholds, cooled, fit_temperature
 from training.heads.parts import parts_of
 
 if TYPE_CHECKING:
@@ -36,8 +34,9 @@ _NEVER = -1e9
 """Logit of a class that training never saw."""
 
 STEPS = 1000
-REPEATS = 3
-"""Times that the recordings are dealt into parts anew."""
+PARTS = 10
+"""That the recordings are dealt into for it. By fewer, which of them happen to be in one part decides a good deal: by
+four the temperature of the same clips was 0.79 to 0.99, by ten 0.87 to 0.90."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def train_head(
     tapped block, in order; none are one block.
     """
     blocks = np.split(features, np.cumsum(widths)[:-1], axis=1)
-    parts = [part for repeat in range(REPEATS) for part in parts_of(targets, groups, seed * REPEATS + repeat)]
+    parts = parts_of(targets, groups, PARTS, seed)
     said = [np.zeros((len(blocks), len(STRENGTHS), 0, classes), dtype=np.float32)]
     for learnt, kept_out in parts:
         own = [
@@ -105,7 +104,7 @@ def train_head(
         len(heads),
         float(hits[first, best].mean()) if answered.size else 0.0,
         temperature,
-        choose_thresholds(softmax(logits / temperature, axis=1), truth, precision, LEAST_ANSWERS * REPEATS),
+        choose_thresholds(softmax(logits / temperature, axis=1), truth, precision),
     )
 
 

@@ -13,25 +13,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-PARTS = 4
-"""So many parts the recordings are dealt into, each class evenly; fewer where no class has as many recordings."""
 LEAST_LEARNT = 2
 """Recordings, and classes, that a model needs: with fewer there is nothing to tell apart."""
 
 
 def parts_of(
-    classes: NDArray[np.int64], sources: Sequence[str], seed: int
+    classes: NDArray[np.int64], sources: Sequence[str], most: int, seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """For each part of the recordings, numbers of the rows that are learnt from without it, and of its own.
 
-    classes, sources: of each row its class and its recording. A recording stays with those that are learnt from where
-    the part has all recordings of one of its classes, so whoever is asked about a class has learnt it. There are no
-    parts where too few recordings would be left to train on.
+    classes, sources: of each row its class and its recording. most: parts, each class dealt evenly into them; they are
+    fewer where no class has as many recordings. A recording stays with those that are learnt from where the part has
+    all recordings of one of its classes, so whoever is asked about a class has learnt it. There are no parts where too
+    few recordings would be left to train on.
     """
     recordings: dict[int, set[str]] = {}
     for number, source in zip(classes.tolist(), sources, strict=True):
         recordings.setdefault(number, set()).add(source)
-    count = min(PARTS, max(len(own) for own in recordings.values()))
+    count = min(most, max(len(own) for own in recordings.values()))
     if count < 2:
         return []
     parts = []
