@@ -46,7 +46,12 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="ONNX network that takes sound at 16 kHz")
     options = parser.parse_args()
     teacher = Teacher(options.teacher)
-    heard = {folder: _heard(find_background([folder]), teacher) for folder in folders_of(options.sounds)}
+    heard = {}
+    for folder in folders_of(options.sounds):
+        images, answers = _heard(find_background([folder]), teacher)
+        if len(images) < LEAST:
+            parser.error(f"{folder} has {len(images)} recordings with sound; name folders with {LEAST} or more of them")
+        heard[folder] = images, answers
     for name in options.weights:
         taught = load_weights(name)
         if taught.readout is None or taught.architecture is None:
@@ -76,10 +81,8 @@ def _heard(clips: list[Clip], teacher: Teacher) -> tuple[NDArray[np.uint8], NDAr
         return spectrogram(pcm, DEFAULT_PARAMS), teacher.answers(pcm[None])[0]
 
     made = [own for _, own in each_heard(clips, one, [], "recordings")]
-    if len(made) < LEAST:
-        raise SystemExit(f"{len(made)} recordings with sound say nothing; name folders with {LEAST} or more of them")
-    images, answers = zip(*made, strict=True)
-    return np.stack(images), as_learnt(np.stack(answers))
+    answers = np.array([answer for _, answer in made], dtype=np.float32)
+    return np.array([image for image, _ in made]), as_learnt(answers) if made else answers
 
 
 if __name__ == "__main__":

@@ -156,8 +156,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     how_many_training_steps: int = Field(
         0,
         ge=0,
-        description="Most steps of the head's solver, 0: 1000; batches of fine-tuning, to a whole epoch, instead of "
-        "--epochs.",
+        description="Most steps of the head's solver for each strength of regularisation, 0: 1000; batches of "
+        "fine-tuning, to a whole epoch, instead of --epochs.",
     )
     learning_rate: float = Field(4e-4, gt=0, le=1, description="Highest learning rate of fine-tuning.")
     bfloat16: bool = Field(

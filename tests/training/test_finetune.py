@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from structlog.testing import capture_logs
 
 from earshot.spectrogram import SpectrogramParams
@@ -175,13 +177,14 @@ def test_a_run_that_is_cut_off_ends_with_the_same_weights(
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("schedule", [SCHEDULE, replace(SCHEDULE, norms=True), PATIENT], ids=str)
 def test_of_a_run_that_is_over_what_it_came_to_is_kept_and_no_more(
-    whole: Learnt,
     examples: Examples,
-    unseen: Examples,
+    contrary: Examples,
     weights: Weights,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    schedule: Schedule,
 ) -> None:
     state, sizes = tmp_path / "state.npz", []
     keep = Checkpoint.keep
@@ -191,15 +194,14 @@ def test_of_a_run_that_is_over_what_it_came_to_is_kept_and_no_more(
         sizes.append(state.stat().st_size)
 
     monkeypatch.setattr(Checkpoint, "keep", sized)
-    first = tune(examples, weights, tmp_path, validation=unseen)
-    assert len(sizes) == SCHEDULE.epochs
+    first = tune(examples, weights, tmp_path, schedule, validation=contrary)
+    assert len(sizes) == len(first.history)
     assert state.stat().st_size < min(sizes) / 4  # weights, where there were also two moments and a double of each
     monkeypatch.setattr("training.finetuning.finetune.augment", None)  # nothing is learnt from any more
-    again = tune(examples, weights, tmp_path, validation=unseen)
-    assert first.history == again.history == whole.history
-    for one, other, third in zip(values(first), values(again), values(whole), strict=True):
+    again = tune(examples, weights, tmp_path, schedule, validation=contrary)
+    assert (again.history, again.best) == (first.history, first.best)
+    for one, other in zip(values(first), values(again), strict=True):
         np.testing.assert_array_equal(one, other)
-        np.testing.assert_array_equal(one, third)
 
 
 def test_the_state_of_another_run_is_not_gone_on_from(examples: Examples, weights: Weights, tmp_path: Path) -> None:
@@ -232,6 +234,21 @@ def test_what_batch_normalisation_has_measured_stays_unless_it_is_to_measure_ane
     ]
     assert changed == [measured] * len(changed)
     assert tuned.blocks
+
+
+def test_a_finished_state_that_is_broken_is_begun_anew_and_ends_with_the_same_weights(
+    whole: Learnt, examples: Examples, unseen: Examples, weights: Weights, tmp_path: Path
+) -> None:
+    tune(examples, weights, tmp_path, validation=unseen)
+    state = bytearray((tmp_path / "state.npz").read_bytes())
+    state[len(state) // 4] ^= 0xFF  # within some array of weights
+    (tmp_path / "state.npz").write_bytes(state)
+    with capture_logs() as lines:
+        again = tune(examples, weights, tmp_path, validation=unseen)
+    assert "broken" in lines[0]["event"]
+    assert again.history == whole.history
+    for one, other in zip(values(again), values(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_broken_state_is_begun_anew(examples: Examples, weights: Weights, tmp_path: Path) -> None:
@@ -309,3 +326,22 @@ def test_the_state_of_a_run_from_other_weights_is_not_gone_on_from(
     tune(examples, changed, tmp_path, validation=unseen)
     again = tune(examples, weights, tmp_path, validation=unseen)
     assert all(np.array_equal(one, other) for one, other in zip(values(again), values(whole), strict=True))
+
+
+def test_of_what_tensorflow_says_only_that_networks_are_traced_anew_is_left_out(
+    examples: Examples, weights: Weights, tmp_path: Path
+) -> None:
+    tune(examples, weights, tmp_path, replace(SCHEDULE, epochs=1))
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = tf.get_logger()
+    logger.addHandler(handler)
+    try:
+        traced = tf.function(lambda value: value + 1)
+        for value in range(8):  # TensorFlow warns from the fifth on
+            traced(value)
+        logger.warning("something else")
+    finally:
+        logger.removeHandler(handler)
+    assert said == ["something else"]

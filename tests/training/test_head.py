@@ -123,3 +123,14 @@ def test_balanced_a_rare_class_is_heard_as_often_as_a_common_one() -> None:
     common, rare = recalls(balance=False)
     assert common > 0.95
     assert rare < 0.4
+
+
+def test_noises_alone_tell_nothing_of_the_classes() -> None:
+    """Each class has one recording, so heads can be asked about noises, of the third class, and about nothing else."""
+    random = np.random.default_rng(0)
+    targets = np.repeat([0, 1, 2], [10, 10, 60])
+    features = random.normal(size=(80, 8)).astype(np.float32)
+    features[:, 0] += 6 * targets
+    groups = ["a"] * 10 + ["b"] * 10 + [str(number // 4) for number in range(60)]
+    trained = train_head(features, targets, groups, classes=3, precision=0.9)
+    assert (trained.temperature, trained.accuracy, trained.thresholds) == (1.0, 0.0, (0.0, 0.0, 0.0))

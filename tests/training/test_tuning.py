@@ -162,6 +162,19 @@ def test_without_augmentation_clips_are_heard_as_they_are_but_with_other_sounds_
         assert recipe._schedule.augmentation == expected
 
 
+def test_no_network_is_trained_whose_answers_would_be_too_few_to_calibrate_by(
+    frozen: FrozenRecipe, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.finetuning.tuning.LEAST_CALIBRATING", 100)
+    schedule = Schedule(epochs=9, patience=1)
+    recipe = TuningRecipe(frozen, schedule, folder=tmp_path, precision=0.5, steps=0, seed=0)
+    trained = recipe.train(recipe.clips, ["hiss", "hum", UNKNOWN, "whistle"])
+    ((_, validation, *_, given, _, _, _),) = tunings
+    assert validation is None
+    assert given.epochs == 9
+    assert trained.chosen == {}
+
+
 def test_where_few_recordings_are_answered_for_nothing_is_calibrated_by_them(
     data: Path, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

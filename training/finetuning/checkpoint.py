@@ -22,7 +22,7 @@ log = get_log(__name__)
 class Checkpoint:
     """State of a compiled Keras model in training, its optimiser and random generators.
 
-    Beside it the average of its weights, and the model as it was at its best.
+    Beside it the average of its weights, and the model as it was at its best; of a run that is over, the model alone.
     """
 
     def __init__(self, path: Path, model: Any, run: str) -> None:
@@ -58,7 +58,7 @@ class Checkpoint:
 
     def keep(self, epochs: int, history: list[dict[str, float]]) -> None:
         """Write the state after `epochs` epochs, whole or not at all."""
-        arrays = {f"variable_{number}": np.asarray(one) for number, one in enumerate(self._variables())}
+        arrays = {f"variable_{number}": np.asarray(one) for number, one in enumerate(self._variables(finished=False))}
         arrays |= {f"sum_{number}": one for number, one in enumerate(self._sums)}
         arrays |= {f"best_{number}": one for number, one in enumerate(self._best)}
         self._write(arrays, {"epochs": epochs, "averaged": self._averaged, "best": len(self._best), "history": history})
@@ -66,7 +66,7 @@ class Checkpoint:
     def finish(self, history: list[dict[str, float]]) -> None:
         """Write the model as it is now in the place of the state: it is what the run came to."""
         self.finished = True
-        arrays = {f"variable_{number}": np.asarray(one) for number, one in enumerate(self._variables())}
+        arrays = {f"variable_{number}": np.asarray(one) for number, one in enumerate(self._variables(finished=True))}
         self._write(arrays, {"epochs": len(history), "averaged": 0, "best": 0, "history": history})
 
     def _write(self, arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> None:
@@ -84,25 +84,27 @@ class Checkpoint:
                 if about["run"] != self._run:
                     log.warning("the state kept here is another run's, starting anew", path=str(self._path))
                     return 0, []
-                self.finished = about["finished"]
-                values = [arrays[f"variable_{number}"] for number in range(len(self._variables()))]
-                sums = [] if self.finished else [arrays[f"sum_{number}"] for number in range(len(self._sums))]
+                finished = about["finished"]
+                values = [arrays[f"variable_{number}"] for number in range(len(self._variables(finished)))]
+                sums = [] if finished else [arrays[f"sum_{number}"] for number in range(len(self._sums))]
                 best = [arrays[f"best_{number}"] for number in range(about["best"])]
         except FileNotFoundError:
             return 0, []
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
             log.warning("the state kept here is broken, starting anew", path=str(self._path), error=str(error))
             return 0, []
-        for variable, value in zip(self._variables(), values, strict=True):
+        for variable, value in zip(self._variables(finished), values, strict=True):
             variable.assign(value)
+        self.finished = finished
         self._sums, self._averaged, self._best = sums, about["averaged"], best
-        log.info("goes on from the state kept here", path=str(self._path), epochs=about["epochs"])
+        goes_on = "was finished, and its weights are kept here" if finished else "goes on from the state kept here"
+        log.info(goes_on, path=str(self._path), epochs=about["epochs"])
         return about["epochs"], about["history"]
 
-    def _variables(self) -> list[Any]:
+    def _variables(self, finished: bool) -> list[Any]:
         """Everything that is still needed, in a fixed order.
 
         Of a run that goes on it is all that the next step depends on, the optimiser and the state of random generators
         too.
         """
-        return [*self._model.variables, *([] if self.finished else self._model.optimizer.variables)]
+        return [*self._model.variables, *([] if finished else self._model.optimizer.variables)]

@@ -15,7 +15,7 @@ from training.finetuning.augment import Augmentation, augment
 from training.finetuning.learner import Pace, learn
 from training.heads.balance import class_weights
 from training.heads.calibration import fit_temperature
-from training.heads.head import never_seen
+from training.heads.head import HEADS, never_seen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,6 +110,7 @@ class _Labelled:
             "groups": examples.groups,
             "classes": examples.classes.tolist(),
             "noises": examples.noises,
+            "heads": HEADS,
             "validation": (validation.groups, validation.classes.tolist()) if validation else None,
         }
         self._learnt, self._validation, self._params = examples, validation, params

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 PARTS = 4
-"""That the recordings are dealt into."""
+"""That the recordings are dealt into, at the most."""
 LEAST_CALIBRATING = 10
 """Recordings of classes that must be answered for: by fewer, temperature and thresholds would be chance."""
 _BATCH = 64

@@ -23,9 +23,9 @@ def parts_of(
     """For each part of the recordings, numbers of the rows that are learnt from without it, and of its own.
 
     classes, sources: of each row its class and its recording. most: parts, each class dealt evenly into them; they are
-    fewer where no class has as many recordings. A recording stays with those that are learnt from where the part has
-    all recordings of one of its classes, so whoever is asked about a class has learnt it. There are no parts where too
-    few recordings would be left to train on.
+    fewer where no class has as many recordings. Where a part has all recordings of a class, these stay with those that
+    are learnt from: whoever is asked about a class has learnt it, and nobody is asked about the only recording of one.
+    There are no parts where too few recordings would be left to train on.
     """
     recordings: dict[int, set[str]] = {}
     for number, source in zip(classes.tolist(), sources, strict=True):
