@@ -51,7 +51,7 @@ def main() -> None:
         images, answers = _heard(find_background([folder]), teacher)
         if len(images) < LEAST:
             parser.error(f"{folder} has {len(images)} recordings with sound; name folders with {LEAST} or more of them")
-        heard[folder] = images, answers
+        heard[folder] = images, as_learnt(answers)
     for name in options.weights:
         taught = load_weights(name)
         if taught.readout is None or taught.architecture is None:
@@ -81,8 +81,7 @@ def _heard(clips: list[Clip], teacher: Teacher) -> tuple[NDArray[np.uint8], NDAr
         return spectrogram(pcm, DEFAULT_PARAMS), teacher.answers(pcm[None])[0]
 
     made = [own for _, own in each_heard(clips, one, [], "recordings")]
-    answers = np.array([answer for _, answer in made], dtype=np.float32)
-    return np.array([image for image, _ in made]), as_learnt(answers) if made else answers
+    return np.array([image for image, _ in made]), np.array([answer for _, answer in made])
 
 
 if __name__ == "__main__":

@@ -58,18 +58,17 @@ class Checkpoint:
 
     def keep(self, epochs: int, history: list[dict[str, float]]) -> None:
         """Write the state after `epochs` epochs, whole or not at all."""
-        arrays = {f"variable_{number}": np.asarray(one) for number, one in enumerate(self._variables(finished=False))}
-        arrays |= {f"sum_{number}": one for number, one in enumerate(self._sums)}
+        arrays = {f"sum_{number}": one for number, one in enumerate(self._sums)}
         arrays |= {f"best_{number}": one for number, one in enumerate(self._best)}
         self._write(arrays, {"epochs": epochs, "averaged": self._averaged, "best": len(self._best), "history": history})
 
     def finish(self, history: list[dict[str, float]]) -> None:
         """Write the model as it is now in the place of the state: it is what the run came to."""
         self.finished = True
-        arrays = {f"variable_{number}": np.asarray(one) for number, one in enumerate(self._variables(finished=True))}
-        self._write(arrays, {"epochs": len(history), "averaged": 0, "best": 0, "history": history})
+        self._write({}, {"epochs": len(history), "averaged": 0, "best": 0, "history": history})
 
     def _write(self, arrays: dict[str, NDArray[Any]], about: dict[str, Any]) -> None:
+        arrays |= {f"variable_{number}": np.asarray(one) for number, one in enumerate(self._variables(self.finished))}
         about |= {"run": self._run, "finished": self.finished}
         arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -152,7 +152,7 @@ def _path(
 ) -> list[Head]:
     """A head for each of the rising `strengths`, of one layer that standardises and does what a regression does.
 
-    Each regression begins with what the one before came to, which spares half of the work.
+    Each regression begins with what the one before came to, so that it has less to do.
     """
     weights = class_weights(targets, classes)[targets] if balance else None
     scaler = StandardScaler()
