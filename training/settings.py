@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -120,9 +119,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     )
     taps: str = Field(
         "",
-        description="Blocks of Inception V3 whose features the head is trained on; empty: the last three that its "
-        "weights were taught for sound with, or mixed2,mixed3 of any others; for fine-tuning, the last one that they "
-        "were taught with, or mixed7.",
+        description="Blocks of Inception V3 whose features the head is trained on; empty: the one that its weights "
+        "were taught for sound with; of any others mixed2,mixed3, or mixed7 for fine-tuning.",
     )
     bands: int = Field(
         0, ge=0, le=8, description="Frequency bands that features are pooled in; 0: as with --taps, or 3, or 2."
@@ -186,14 +184,14 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
 
         Raises NetworkError.
         """
-        from serving.network import TAPS, Architecture
+        from serving.network import Architecture
 
-        frozen = self.method == "bottlenecks"
         if taught:
-            last = TAPS.index(taught.taps[-1])
-            default = replace(taught, taps=TAPS[max(0, last - 2 * frozen) : last + 1])
+            default = taught
+        elif self.method == "bottlenecks":
+            default = Architecture(("mixed2", "mixed3"), 3)
         else:
-            default = Architecture(("mixed2", "mixed3"), 3) if frozen else Architecture(("mixed7",), 2, shrink=(1, 2))
+            default = Architecture(("mixed7",), 2, shrink=(1, 2))
         taps = tuple(self.taps.split(",")) if self.taps else default.taps
         return Architecture(taps, self.bands or default.bands, input_range, shrink_of(self.shrink, default.shrink))
 

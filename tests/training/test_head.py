@@ -37,25 +37,6 @@ def test_each_tapped_block_has_a_regression_of_its_own_and_their_logits_are_aver
         np.testing.assert_allclose(own * apart.temperature, before, rtol=1e-3, atol=1e-6)
 
 
-def test_a_block_that_names_recordings_and_not_classes_is_not_gone_by() -> None:
-    random = np.random.default_rng(0)
-    recordings = np.arange(400) // 20
-    targets = (recordings % 2 + (random.random(400) < 0.2)) % 2
-    names = 5 * random.normal(size=(20, 30)).astype(np.float32)[recordings]
-    names += random.normal(size=names.shape).astype(np.float32)
-    tells = random.normal(size=(400, 6)).astype(np.float32)
-    tells[:, 0] += 3 * targets
-    groups = [str(number) for number in recordings]
-    last = train_head(np.concatenate([names, tells], axis=1), targets, groups, 2, widths=(30, 6))
-    ((kernel, bias),) = last.head.layers
-    assert (last.blocks, np.abs(kernel[:30]).max()) == (1, 0)
-    alone = train_head(tells, targets, groups, 2)
-    np.testing.assert_allclose(kernel[30:], alone.head.layers[0][0])
-    np.testing.assert_allclose(bias, alone.head.layers[0][1])
-    assert (last.accuracy, last.temperature, last.thresholds) == (alone.accuracy, alone.temperature, alone.thresholds)
-    assert train_head(np.concatenate([tells, names], axis=1), targets, groups, 2, widths=(6, 30)).blocks == 2
-
-
 @pytest.mark.parametrize("groups", [["a"] * 10 + ["b"] * 10, ["a"] * 10 + ["b"] * 5 + ["c"] * 5])
 def test_few_recordings_are_enough_to_train_on(groups: list[str]) -> None:
     random = np.random.default_rng(0)

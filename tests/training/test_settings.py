@@ -16,9 +16,8 @@ TAUGHT = Architecture(("mixed7",), 1, RANGE, (1, 3))
     [
         ({}, None, Architecture(("mixed2", "mixed3"), 3, RANGE)),
         ({"method": "finetune"}, None, Architecture(("mixed7",), 2, RANGE, (1, 2))),
-        ({}, TAUGHT, Architecture(("mixed5", "mixed6", "mixed7"), 1, RANGE, (1, 3))),
+        ({}, TAUGHT, TAUGHT),
         ({"method": "finetune"}, TAUGHT, TAUGHT),
-        ({}, Architecture(("mixed0",), 1, RANGE), Architecture(("mixed0",), 1, RANGE)),
         ({"taps": "mixed1,mixed4", "bands": 2}, TAUGHT, Architecture(("mixed1", "mixed4"), 2, RANGE, (1, 3))),
         ({"shrink": "2,2"}, None, Architecture(("mixed2", "mixed3"), 3, RANGE, (2, 2))),
     ],

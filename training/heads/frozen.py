@@ -75,7 +75,7 @@ class FrozenRecipe:
             head.head,
             head.temperature,
             head.thresholds,
-            {"strength": head.strength, "blocks": head.blocks, "inner_accuracy": round(head.accuracy, 4)},
+            {"strength": head.strength, "inner_accuracy": round(head.accuracy, 4)},
         )
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:

@@ -2,8 +2,8 @@
 
 Each tapped block has a regression of its own, and their logits are averaged (late fusion).
 
-How strongly it is regularised, and of how many blocks, is chosen by cross-validation inside the training clips, whole
-recordings held out; so are the temperature of its scores and the thresholds below which they are not believed.
+How strongly it is regularised is chosen by cross-validation inside the training clips, whole recordings held out; so
+are the temperature of its scores and the thresholds below which they are not believed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PARTS = 10
 """That the recordings are dealt into for it, at the most. By fewer, which of them happen to be in one part decides a
 good deal: over five seeds the temperature was 0.79 to 0.99 by four, and 0.87 to 0.90 by ten (folds 2 and 3 of
 UrbanSound8K, weights that had not heard fold 1, `mixed7` alone, one strength)."""
-HEADS = 2
+HEADS = 3
 """Counts the ways in which heads were ever trained: raise it where one comes out otherwise of the same clips, so that
 fine-tuning that began with another does not go on."""
 
@@ -51,8 +51,6 @@ class TrainedHead:
     """Its scores are calibrated."""
     strength: float
     """Inverse strength of the L2 penalty."""
-    blocks: int
-    """Tapped blocks that it goes by, the last ones: what others say is multiplied by 0."""
     accuracy: float
     """Of the cross-validated answers that it was chosen by: what recipes can be compared by without a test fold."""
     temperature: float
@@ -83,7 +81,7 @@ def train_head(
     parts = parts_of(targets, groups, PARTS, seed)
     if len({number for _, kept_out in parts for number in targets[kept_out].tolist()}) < LEAST_LEARNT:
         parts = []  # as of noises alone, where each class has one recording: they tell nothing of the classes
-    said = [np.zeros((len(blocks), len(STRENGTHS), 0, classes), dtype=np.float32)]
+    said = [np.zeros((len(STRENGTHS), 0, classes), dtype=np.float32)]
     for learnt, kept_out in parts:
         own = [
             [
@@ -92,37 +90,21 @@ def train_head(
             ]
             for block in blocks
         ]
-        said.append(np.array(own))
+        said.append(np.mean(own, axis=0))
     answered = np.concatenate([np.zeros(0, dtype=np.int64), *(kept_out for _, kept_out in parts)])
-    scores = np.concatenate(said, axis=2)
-    fused = np.stack([scores[-count:].mean(axis=0) for count in range(len(blocks), 0, -1)])
-    truth = targets[answered]
-    hits = fused.argmax(axis=3) == truth
-    best_of = hits.sum(axis=2).argmax(axis=1)
-    first = _surely_better(hits[np.arange(len(blocks)), best_of], np.array(groups)[answered])
-    best = int(best_of[first])
-    heads = [_path(block, targets, classes, STRENGTHS[: best + 1], steps, balance)[-1] for block in blocks[first:]]
-    logits = fused[first, best]
+    scores, truth = np.concatenate(said, axis=1), targets[answered]
+    hits = scores.argmax(axis=2) == truth
+    best = int(hits.sum(axis=1).argmax())
+    heads = [_path(block, targets, classes, STRENGTHS[: best + 1], steps, balance)[-1] for block in blocks]
+    logits = scores[best]
     temperature = fit_temperature(logits, truth) if answered.size else 1.0
     return TrainedHead(
-        cooled(_averaged(heads, features.shape[1]), temperature),
+        cooled(_averaged(heads), temperature),
         STRENGTHS[best],
-        len(heads),
-        float(hits[first, best].mean()) if answered.size else 0.0,
+        float(hits[best].mean()) if answered.size else 0.0,
         temperature,
         choose_thresholds(softmax(logits / temperature, axis=1), truth, precision),
     )
-
-
-def _surely_better(hits: NDArray[np.bool_], groups: NDArray[np.str_]) -> int:
-    """Which row of `hits` [choices, n] has most of them, if the first has fewer by more than a standard error; else 0.
-
-    The error is of sums over whole recordings, as rows of one, of `groups` [n], are right or wrong together.
-    """
-    best = int(hits.sum(axis=1).argmax())
-    gained = hits[best].astype(int) - hits[0]
-    _, recording = np.unique(groups, return_inverse=True)
-    return best if gained.sum() > np.sqrt(np.sum(np.bincount(recording, gained) ** 2)) else 0
 
 
 def never_seen(head: Head) -> NDArray[np.bool_]:
@@ -131,14 +113,10 @@ def never_seen(head: Head) -> NDArray[np.bool_]:
     return np.asarray(bias < _NEVER / 1e3)  # it is divided by a temperature
 
 
-def _averaged(heads: Sequence[Head], width: int) -> Head:
-    """One layer whose logits are the mean of what each head, of one layer, says of its own features.
-
-    Theirs are the last of `width` features; those before count for nothing.
-    """
+def _averaged(heads: Sequence[Head]) -> Head:
+    """One layer whose logits are the mean of what each head, of one layer, says of its own features."""
     kernels, biases = zip(*(head.layers[0] for head in heads), strict=True)
     kernel, bias = np.concatenate(kernels) / len(heads), np.mean(biases, axis=0)
-    kernel = np.pad(kernel, ((width - len(kernel), 0), (0, 0)))
     return Head(((kernel.astype(np.float32), bias.astype(np.float32)),))
 
 
