@@ -86,6 +86,8 @@ class RecordingSource:
         import soundfile
 
         try:
+            if self.path.is_file() and not self.path.stat().st_size:
+                raise RecordingUnreadable(f"{self.path} holds no sound, it is an empty file")
             with soundfile.SoundFile(self.path) as file:
                 # soundfile seeks to where it is after each read, from which libsndfile's MP3 decoder takes damage:
                 # half of all samples were wrong (soundfile 0.14).
@@ -106,5 +108,5 @@ class RecordingSource:
 
 
 def _reason(error: Exception) -> str:
-    """What libsndfile says, without the path that the message has already."""
-    return str(getattr(error, "error_string", "") or error)
+    """What libsndfile says, without the path that the message has already, and without a full stop."""
+    return str(getattr(error, "error_string", "") or error).rstrip(".")

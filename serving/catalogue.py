@@ -156,9 +156,12 @@ def roll_back(base_path: Path, to: int | None = None, reason: str = "") -> Path:
         raise NoSuchVersion(f"version {to} is the newest already; --to names an older one")
     chosen = next((version for version in older if to in {None, version.number}), None)
     if chosen is None:
-        others = ", ".join(str(version.number) for version in older) or "none"
-        wanted = "version before it" if to is None else f"version {to}"
-        raise NoSuchVersion(f"{base_path} holds no {wanted}; the newest is {newest.number}, older ones: {others}")
+        others = ", ".join(str(version.number) for version in older)
+        beside = (
+            f"older ones than {newest.number}, the newest, are {others}" if others else f"only {newest.number} is there"
+        )
+        wanted = "older version" if to is None else f"version {to}"
+        raise NoSuchVersion(f"{base_path} holds no {wanted} to go back to: {beside}")
     at = datetime.now(UTC)
     event = {"event": "rollback", "at": timestamp(at), "again": chosen.number, "after": newest.number, "reason": reason}
     section = f"Version {chosen.number} again, in place of version {newest.number}, since {at:%Y-%m-%d %H:%M} UTC"

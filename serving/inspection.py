@@ -62,9 +62,12 @@ class Version:
 
 
 def recordings_seen(version_dir: Path) -> frozenset[str] | None:
-    """Recordings that a version was trained on; None where it does not say."""
-    recordings = read_json(version_dir / TRAINING_FILE).get("recordings")
-    return frozenset(map(str, recordings)) if isinstance(recordings, list) else None
+    """Recordings that a version was trained on, or its weights taught by without labels; None where it does not say."""
+    training = read_json(version_dir / TRAINING_FILE)
+    recordings, heard = training.get("recordings"), training.get("heard", [])
+    if not isinstance(recordings, list) or not isinstance(heard, list):
+        return None
+    return frozenset(map(str, [*recordings, *heard]))
 
 
 def missing_files(version_dir: Path) -> str:

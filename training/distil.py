@@ -58,6 +58,7 @@ def main(
         from serving.network import Architecture, NetworkError, feature_network
         from training.data.datasets import DataError, find_background
         from training.finetuning.learner import Pace, learn
+        from training.teaching.heard import marks
         from training.teaching.pieces import cut_pieces
         from training.teaching.taught import Taught, write_views
         from training.teaching.teacher import Teacher, TeacherError
@@ -77,14 +78,15 @@ def main(
         architecture = Architecture((last or before.taps[-1],), 1, start.input_range, size)
         feature_network(architecture, start.blocks)  # raises NetworkError now, not when all views are made
         listened = Teacher(teacher)
-        pieces, unreadable = cut_pieces([find_background([each]) for each in folders_of(sounds)], folder)
+        kinds = [find_background([each]) for each in folders_of(sounds)]
+        pieces, unreadable = cut_pieces(kinds, folder)
         console.print(f"{len(pieces)} pieces of sound, {pieces.hours:.1f} hours; {len(unreadable)} files hold none")
         made = write_views(pieces, views, listened, seed, folder)
         lesson = Taught(made, pace, seed, start.readout if start.architecture == architecture else None)
         console.print(f"{', '.join(architecture.taps)}, {'as taught before' if lesson.start else 'with a new layer'}")
         kept = folder / made.digest[:16]
         learnt = learn(lesson, architecture, start.blocks, pace, seed, kept, "distilling")
-        save_weights(learnt.blocks, architecture, learnt.head, out)
+        save_weights(learnt.blocks, architecture, learnt.head, out, start.heard.union(*map(marks, kinds)))
     except (DataError, NetworkError, TeacherError, WeightsError) as error:
         raise fail(error) from None
     except OSError as error:

@@ -125,6 +125,8 @@ def _require_common_class(model: Judged, clips: Sequence[Clip]) -> None:
 def _print(console: Console, report: dict[str, Any]) -> None:
     pooled = report["pooled"]
     console.print(report["title"], soft_wrap=True)
+    for note in pooled["notes"]:
+        console.print(note, markup=False, soft_wrap=True)
     table = Table()
     for name in ("class", "clips", "precision", "recall", "F1"):
         table.add_column(name, justify="left" if name == "class" else "right")
@@ -135,8 +137,6 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     if report["unreadable"]:
         where = "they are in the report" if report["settings"]["report"] else "the log names them"
         console.print(f"{len(report['unreadable'])} clips could not be read; {where}")
-    for note in pooled["notes"]:
-        console.print(note, markup=False, soft_wrap=True)
     interval = " to ".join(f"{share:.1%}" for share in pooled["accuracy_95"] or ())
     error = pooled["calibration"]
     console.print(

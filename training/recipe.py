@@ -43,6 +43,8 @@ class Recipe(Protocol):
     """Those that can be read."""
     unreadable: tuple[str, ...]
     """A line for each that cannot."""
+    heard: frozenset[str]
+    """Recordings (`Clip.source`) of these that the network was taught by before, without their labels."""
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A model trained on `clips` and no others; each is of a class of `class_names`."""

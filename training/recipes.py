@@ -43,9 +43,10 @@ def recipe_of(
     from training.finetuning.finetune import Schedule
     from training.finetuning.tuning import TuningRecipe
 
+    usual = Schedule(4, rate=3e-5) if weights.architecture else Schedule()  # what was taught is near its goal already
     schedule = Schedule(
-        settings.epochs,
-        rate=settings.learning_rate,
+        settings.epochs or usual.epochs,
+        rate=settings.learning_rate or usual.rate,
         patience=settings.patience,
         balance=settings.balance,
         bfloat16=settings.bfloat16,

@@ -202,12 +202,13 @@ def _publish(
     report["learning_curves"] += _curves(trained, "published model")
     if settings.summaries_dir:
         write_summary(settings.summaries_dir, "published model", trained, report.get("held_out"))
-    card = model_card(report, held_out, trained.notes)
+    card = model_card(report, held_out, unseen.notes)
     model = CompactModel(
         recipe.architecture, trained.blocks, trained.head, class_names, DEFAULT_PARAMS, card, trained.thresholds
     )
     seen = [clip for clip in recipe.clips if clip.fold not in held_out]
-    version = publish(settings, model, training_record(report, settings, weights, seen, held_out), console)
+    record = training_record(report, settings, weights, trained, seen, held_out, recipe.heard)
+    version = publish(settings, model, record, console)
     report["published"] = str(version) if version else None
 
 
@@ -272,6 +273,8 @@ def _print(console: Console, report: dict[str, Any]) -> None:
             *(f"{one[name]['false_accepts_per_hour']}" if one[name] else "-" for name in heard),
         )
     console.print(table)
+    for note in (report["pooled"] or report["random_split"])["notes"]:
+        console.print(note, markup=False, soft_wrap=True)
     if split:
         console.print(WHY_RANDOM_IS_HIGHER)
 

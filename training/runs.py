@@ -13,7 +13,7 @@ import json
 import shutil
 import uuid
 from itertools import count
-from pathlib import Path  # noqa: TC003 - typer reads the annotation
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,12 +60,12 @@ def compared(reports: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, ..
     """A row for each run by its name: its folds, and the figures of all of these as one.
 
     Figures of other folds than another run's are no comparison. False accepts an hour are of recorded background, then
-    of generated one.
+    of generated one. Last comes the version that it published.
     """
     for run, report in reports.items():
         own = report["pooled"] or report.get("held_out")
         if not own:
-            yield (run, *"------")
+            yield (run, *"------", _version(report))
             continue
         heard = {"recorded": own.get("background"), "generated": own.get("generated_background")}
         false = [f"{one['false_accepts_per_hour']:.0f} {kind}" for kind, one in heard.items() if one]
@@ -73,6 +73,7 @@ def compared(reports: Mapping[str, Mapping[str, Any]]) -> Iterable[tuple[str, ..
             *(run, ",".join(report["folds"]) or "held out", str(own["clips"])),
             *(f"{own['accuracy']:.1%}", f"{own['clip_accuracy']:.1%}", f"{own['calibration']['ece']:.3f}"),
             "\n".join(false) or "-",
+            _version(report),
         )
 
 
@@ -82,6 +83,11 @@ def differing(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     names = sorted({name for own in settings.values() for name in own} - ELSEWHERE)
     differ = [name for name in names if len({json.dumps(own.get(name)) for own in settings.values()}) > 1]
     return {run: ", ".join(f"{name} {_said(own.get(name))}" for name in differ) for run, own in settings.items()}
+
+
+def _version(report: Mapping[str, Any]) -> str:
+    published = report.get("published")
+    return Path(published).name if published else "-"
 
 
 def _said(setting: object) -> str:
@@ -113,7 +119,7 @@ def main(runs: Annotated[Path, typer.Argument(help="Folder that `earshot retrain
         console.print(Text(f"{name} is left out: its report.json is not that of a run"))
     if not reports:
         raise fail(f"{runs} holds no run; `earshot retrain --run-dir {runs}` writes one")
-    names = ("run", "folds", "clips", "3 s", "whole", "ECE", "false/hour")
+    names = ("run", "folds", "clips", "3 s", "whole", "ECE", "false/hour", "version")
     table = Table(
         *(Column(name, no_wrap=True) for name in names), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )

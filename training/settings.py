@@ -131,7 +131,9 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         description="Mel bands and frames of the image that are averaged into one, as 2,2; empty: as with --taps, or "
         "1,1, or 1,2.",
     )
-    epochs: int = Field(30, ge=1, le=1000, description="Epochs of fine-tuning.")
+    epochs: int = Field(
+        0, ge=0, le=1000, description="Epochs of fine-tuning; 0: 30, or 4 of weights that were taught for sound."
+    )
     patience: int = Field(
         0,
         ge=0,
@@ -157,7 +159,13 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         description="Most steps of the head's solver for each strength of regularisation, 0: 1000; batches of "
         "fine-tuning, to a whole epoch, instead of --epochs.",
     )
-    learning_rate: float = Field(4e-4, gt=0, le=1, description="Highest learning rate of fine-tuning.")
+    learning_rate: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Highest learning rate of fine-tuning; 0: 0.0004, or 0.00003 of weights that were taught for "
+        "sound.",
+    )
     bfloat16: bool = Field(
         False, description="Have fine-tuning compute in bfloat16: faster where CPU or GPU has it, a little less exact."
     )

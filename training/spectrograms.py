@@ -40,7 +40,8 @@ def main(
         raise fail(error) from None
     except OSError as error:
         raise fail(f"{error}; name a folder that you may write to, or make room") from None
-    typer.echo(f"{written} pictures of {len(clips)} clips in {out}")
+    others = "; the log names the others" if written < len(clips) else ""
+    typer.echo(f"{written} pictures of {len(clips)} clips in {out}{others}")
 
 
 if __name__ == "__main__":

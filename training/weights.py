@@ -17,14 +17,18 @@ from serving.starter import STARTER
 from serving.wholefile import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
 
 IMAGENET, STARTER_MODEL = "imagenet", "starter"
 """Names of weights that are no file's."""
-_ARCHITECTURE = "architecture"
+_ARCHITECTURE, _HEARD = "architecture", "heard"
+_OF_STARTER = (
+    "The weights are those of Earshot's starter model, which heard clips of UrbanSound8K: figures on such clips are "
+    "too kind, and the licence of that data goes with the model (CC BY-NC 3.0: attribution, no commercial use)."
+)
 
 
 class WeightsError(ValueError):
@@ -46,6 +50,10 @@ class Weights:
     """Of the network that was taught with them, whose features are the ones to use; None where they are of pictures."""
     readout: Head | None = None
     """The one layer that makes the teacher's answers of those features: what teaching goes on from."""
+    heard: frozenset[str] = frozenset()
+    """Marks of the recordings that it was taught by, without labels (`training.teaching.heard`)."""
+    notes: tuple[str, ...] = ()
+    """What whoever uses a model with these weights should know."""
 
 
 def load_weights(name: str) -> Weights:
@@ -59,21 +67,9 @@ def load_weights(name: str) -> Weights:
     path = Path(name)
     if name not in {IMAGENET, STARTER_MODEL} and not path.is_file():
         raise WeightsError(f"{path} is no file; --weights takes {IMAGENET}, {STARTER_MODEL}, or a file of weights")
-    architecture = readout = None
     if name == STARTER_MODEL:
-        try:
-            model = load_compact(STARTER)
-        except InvalidModelFile as error:
-            raise WeightsError(str(error)) from error
-        blocks, architecture = model.blocks, model.architecture
-    elif name == IMAGENET or path.suffix == ".h5":
-        blocks, input_range = _keras(name)
-    else:
-        blocks, input_range, architecture, readout = _file(path)
-    if architecture:
-        input_range = architecture.input_range
-    digest = digest_of(blocks, repr(input_range).encode())
-    return Weights(blocks, input_range, Path(name).name, digest, architecture, readout)
+        return _starter()
+    return _keras(name) if name == IMAGENET or path.suffix == ".h5" else _file(path)
 
 
 def digest_of(blocks: Sequence[ConvBlock], before: bytes = b"", *after: NDArray[Any]) -> str:
@@ -85,17 +81,39 @@ def digest_of(blocks: Sequence[ConvBlock], before: bytes = b"", *after: NDArray[
     return digest.hexdigest()
 
 
-def save_weights(blocks: Sequence[ConvBlock], architecture: Architecture, readout: Head, path: Path) -> None:
-    """Write `blocks`, taught in this architecture together with `readout`, as the file `path`, whole or not at all."""
+def save_weights(
+    blocks: Sequence[ConvBlock],
+    architecture: Architecture,
+    readout: Head,
+    path: Path,
+    heard: Iterable[str] = (),
+) -> None:
+    """Write `blocks`, taught in this architecture together with `readout`, as the file `path`, whole or not at all.
+
+    heard: marks of what they were taught by.
+    """
     arrays = block_arrays(blocks)
-    arrays[_ARCHITECTURE] = np.frombuffer(json.dumps(architecture.to_json()).encode(), dtype=np.uint8)
+    arrays |= {_ARCHITECTURE: _as_array(architecture.to_json()), _HEARD: _as_array(sorted(heard))}
     ((kernel, bias),) = readout.layers
     arrays |= {"readout/weights": kernel.astype(np.float16), "readout/bias": bias.astype(np.float32)}
     with whole_file(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def _keras(weights: str) -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
+def _weights(name: str, blocks: tuple[ConvBlock, ...], input_range: tuple[float, float], **more: Any) -> Weights:
+    return Weights(blocks, input_range, Path(name).name, digest_of(blocks, repr(input_range).encode()), **more)
+
+
+def _starter() -> Weights:
+    try:
+        model = load_compact(STARTER)
+    except InvalidModelFile as error:
+        raise WeightsError(str(error)) from error
+    own = model.architecture
+    return _weights(STARTER_MODEL, model.blocks, own.input_range, architecture=own, notes=(_OF_STARTER,))
+
+
+def _keras(weights: str) -> Weights:
     import keras
 
     try:
@@ -109,23 +127,29 @@ def _keras(weights: str) -> tuple[tuple[ConvBlock, ...], tuple[float, float]]:
     convolutions = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)])
     norms = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)])
     pairs = zip(convolutions, norms, strict=True)
-    return tuple(ConvBlock(one.get_weights()[0], *norm.get_weights()) for one, norm in pairs), (-1.0, 1.0)
+    blocks = tuple(ConvBlock(one.get_weights()[0], *norm.get_weights()) for one, norm in pairs)
+    return _weights(weights, blocks, (-1.0, 1.0))
 
 
-def _file(
-    path: Path,
-) -> tuple[tuple[ConvBlock, ...], tuple[float, float], Architecture | None, Head | None]:
+def _file(path: Path) -> Weights:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if _ARCHITECTURE in arrays:
                 architecture = Architecture.from_json(json.loads(arrays[_ARCHITECTURE].tobytes()))
                 blocks = blocks_from(arrays, blocks_needed(architecture.taps))
                 readout = Head(((arrays["readout/weights"].astype(np.float32), arrays["readout/bias"]),))
-                return blocks, architecture.input_range, architecture, readout
+                heard = frozenset(json.loads(arrays[_HEARD].tobytes())) if _HEARD in arrays else frozenset()
+                own = {"architecture": architecture, "readout": readout, "heard": heard}
+                return _weights(path.name, blocks, architecture.input_range, **own)
             blocks = tuple(_block(arrays, number) for number in range(1, BLOCKS + 1))
     except NOT_WHOLE as error:
         raise WeightsError(f"{path} holds no Inception V3 in 8 bit form ({error})") from error
-    return blocks, (0.0, 1.0), None, None
+    return _weights(path.name, blocks, (0.0, 1.0))
+
+
+def _as_array(value: Any) -> NDArray[np.uint8]:
+    """A value of JSON as an array, as files of arrays keep it."""
+    return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
 
 
 def _block(arrays: Any, number: int) -> ConvBlock:

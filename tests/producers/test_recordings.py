@@ -94,7 +94,7 @@ def write_truncated_flac(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("nothing.wav", b"", "cannot be read"),
+        ("nothing.wav", b"", "empty file"),
         ("text.wav", b"this is no sound" * 100, "cannot be read"),
         ("header.wav", b"RIFF\x24\x00\x00\x00WAVE", "cannot be read"),
         ("noise.mp3", bytes(range(256)) * 40, "cannot be read"),

@@ -144,8 +144,8 @@ def test_a_named_version_is_rolled_back_to_and_its_history_is_kept(tmp_path: Pat
     ("there", "to", "words"),
     [
         ((), None, "holds no version, a folder whose name is a number"),
-        ((3,), None, "holds no version before it; the newest is 3, older ones: none"),
-        ((1, 3), 2, "holds no version 2; the newest is 3, older ones: 1"),
+        ((3,), None, "holds no older version to go back to: only 3 is there"),
+        ((1, 3), 2, "holds no version 2 to go back to: older ones than 3, the newest, are 1"),
         ((1, 3), 3, "version 3 is the newest already"),
     ],
 )

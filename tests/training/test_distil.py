@@ -16,8 +16,9 @@ from earshot.labels import UNKNOWN
 from serving.network import Architecture
 from tests.training.sounds import tone
 from training.data.clips import Clip
-from training.data.datasets import DataError
+from training.data.datasets import DataError, find_background
 from training.distil import app
+from training.teaching.heard import marks
 from training.teaching.pieces import MOST_EACH, PIECE_S, Pieces, cut_pieces
 from training.teaching.taught import write_views
 from training.teaching.teacher import Teacher, TeacherError
@@ -143,6 +144,8 @@ def test_the_command_writes_weights_that_say_what_the_teacher_says(
     taught, before = load_weights(str(out)), load_weights(str(weights_file))
     assert taught.input_range == before.input_range
     assert taught.architecture == Architecture(("mixed0",), 1, before.input_range, (2, 4))
+    assert taught.heard == set(marks(find_background([tmp_path / "sounds"])))
+    assert len(taught.heard) == 4  # of five files, two are alike
     assert taught.readout
     assert (taught.readout.features, taught.readout.classes) == (2 * 256, 3)
     assert len(taught.blocks) == 12  # of the stem and mixed0: the others were not taught
@@ -151,13 +154,14 @@ def test_the_command_writes_weights_that_say_what_the_teacher_says(
     options[options.index(str(weights_file))] = str(out)
     (cache / "distilling").mkdir()
     (cache / "distilling" / "of-another-run.images").touch()
-    ended = CliRunner().invoke(
-        app, [str(tmp_path / "sounds"), *options, "--views", "200", "--epochs", "1", "--learning-rate", "1e-9"]
-    )
+    tone(tmp_path / "more" / "other.wav", 3.0, 8_000)
+    sounds = f"{tmp_path / 'sounds'},{tmp_path / 'more'}"
+    ended = CliRunner().invoke(app, [sounds, *options, "--views", "200", "--epochs", "1", "--learning-rate", "1e-9"])
     assert ended.exit_code == 0, ended.output
     assert "mixed0, as taught before" in ended.output
     again = load_weights(str(out))
     assert (again.architecture, bool(again.readout)) == (taught.architecture, True)
+    assert again.heard == taught.heard | set(marks(find_background([tmp_path / "more"])))
     assert again.readout
     np.testing.assert_allclose(again.readout.layers[0][0], taught.readout.layers[0][0], atol=1e-5)  # not begun anew
     assert [path.name for path in (cache / "distilling").iterdir()] == ["of-another-run.images"]

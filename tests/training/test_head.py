@@ -115,3 +115,21 @@ def test_noises_alone_tell_nothing_of_the_classes() -> None:
     groups = ["a"] * 10 + ["b"] * 10 + [str(number // 4) for number in range(60)]
     trained = train_head(features, targets, groups, classes=3, precision=0.9)
     assert (trained.temperature, trained.accuracy, trained.thresholds) == (1.0, 0.0, (0.0, 0.0, 0.0))
+
+
+def test_a_feature_that_hardly_varies_among_the_clips_does_not_decide_where_it_does() -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 2, 60)
+    features = random.normal(size=(60, 20)).astype(np.float32)
+    features[:, 0] += 4 * targets
+    features[:, 15:] = (targets[:, None] - 0.5) * 1e-4 + random.normal(size=(60, 5)) * 1e-4  # next to silent
+    head = train_head(features, targets, [str(number) for number in range(60)], 2).head
+    louder = features.copy()
+    louder[:, 15:] = -(targets[:, None] - 0.5) * 0.05  # still far below what the others say
+    assert (head.scores(louder).argmax(axis=1) == targets).mean() > 0.9
+
+
+def test_features_that_are_all_alike_can_be_trained_on() -> None:
+    features, targets = np.ones((8, 4), dtype=np.float32), np.repeat([0, 1], 4)
+    head = train_head(features, targets, [str(number) for number in range(8)], 2).head
+    np.testing.assert_allclose(head.scores(features), 0.5, atol=1e-6)

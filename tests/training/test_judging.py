@@ -27,6 +27,7 @@ class Rote:
     about = "rote"
     clips = CLIPS
     unreadable: tuple[str, ...] = ()
+    heard = frozenset({CLIPS[1].source})
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         self.known = set(clips)
@@ -50,7 +51,8 @@ def test_what_is_judged_was_not_trained_on() -> None:
     assert (figures["temperature"], figures["thresholds"]) == (2.0, [0.0, 0.0])
     assert figures["accuracy"] == 0.5
     assert {answer["fold"] for answer in figures["answers"]} == {2}
-    assert figures["notes"][0] == "By rote."
+    assert figures["notes"][1] == "By rote."
+    assert "have heard the recordings of 1 of these 10 clips, without their labels" in figures["notes"][0]
 
 
 def test_scores_before_calibration_are_those_of_the_logits_that_were_not_divided() -> None:
@@ -64,6 +66,9 @@ def test_folds_are_pooled_as_clips_not_as_means() -> None:
     first, second = (judged_without(Rote(), clips, NAMES) for clips in (CLIPS[:1], CLIPS[1:4]))
     assert pooled([first, second])["accuracy"] == 0.5
     assert pooled([first, second])["clips"] == 4
+    heard, by_rote, *_ = pooled([first, second])["notes"]  # once, though both say so
+    assert "have heard the recordings of 1 of these 4 clips" in heard
+    assert by_rote == "By rote."
 
 
 def test_a_random_split_is_a_tenth_and_the_same_each_time() -> None:

@@ -291,6 +291,23 @@ def test_what_a_user_can_mend_is_said_before_any_server_starts(
     assert names(base_path) == ["1"]
 
 
+def test_where_only_clips_that_cannot_be_read_are_new_to_a_candidate_it_says_how_to_have_others(
+    good: Path, bad: Path, data: Path, tmp_path: Path
+) -> None:
+    base_path = base_path_with(bad, tmp_path)
+    seen_all = tmp_path / "3"
+    shutil.copytree(good, seen_all)
+    readable = [clip.source for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN]
+    (seen_all / TRAINING_FILE).write_text(json.dumps({"recordings": readable}))
+    done = promote(seen_all, base_path, data)
+    assert done.exit_code == USAGE
+    assert (
+        f"trained on the recordings of {len(readable)} clips, and the others cannot be read (none of 2" in done.output
+    )
+    assert "train it with --hold-out" in done.output
+    assert names(base_path) == ["1"]
+
+
 def test_killed_in_the_midst_nothing_is_left_that_a_server_takes_and_no_process(
     good: Path, bad: Path, data: Path, tmp_path: Path
 ) -> None:

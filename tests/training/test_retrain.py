@@ -20,12 +20,15 @@ from serving.catalogue import versions
 from serving.compact import load_compact
 from serving.inspection import recordings_seen
 from serving.layout import TRAINING_FILE
+from serving.network import Architecture, Head, blocks_needed
 from tests.training.conftest import BROKEN, CLASSES, CLIPS, QUIET
 from training.data.clips import load_clip
 from training.data.datasets import find_clips
 from training.heads.head import train_head
 from training.retrain import retrain
 from training.settings import RetrainSettings
+from training.teaching.heard import marks
+from training.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from tests.training.conftest import Trained
@@ -139,9 +142,9 @@ def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(traine
     assert {fold: (one["clips"], one["accuracy"]) for fold, one in record["folds"].items()} == figures
     assert record["settings"] == {
         "method": "bottlenecks",
-        "epochs": 30,
+        "epochs": 0,
         "how_many_training_steps": 0,
-        "learning_rate": 4e-4,
+        "learning_rate": 0.0,
         "balance": False,
         "precision": 0.5,
         "batch": 16,
@@ -178,6 +181,34 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
     seen = recordings_seen(version.folder)
     assert seen
     assert not seen & unseen
+
+
+def test_clips_that_the_weights_have_heard_without_labels_are_known_in_the_report_and_to_whoever_judges_the_model(
+    data: Path, weights_file: Path, tmp_path: Path
+) -> None:
+    clips = [clip for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN]
+    fold = clips[0].fold
+    heard = [clip for clip in clips if clip.fold == fold][:2]
+    architecture = Architecture(("mixed0",), 1, shrink=(2, 4))
+    blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
+    readout = Head(((np.zeros((512, 3), np.float32), np.zeros(3, np.float32)),))
+    save_weights(blocks, architecture, readout, tmp_path / "sound.npz", marks(heard))
+    settings = {"data": str(data), "weights": str(tmp_path / "sound.npz"), "evaluate": str(fold), "hold_out": str(fold)}
+    said = io.StringIO()
+    report = retrain(
+        RetrainSettings.read({**settings, "cache": tmp_path / "cache", "model_base_path": tmp_path / "models"}),
+        Console(file=said, width=200),
+    )
+    note = f"The weights have heard the recordings of 2 of these {report['held_out']['clips']} clips"
+    assert [note in one["notes"][0] for one in (report["pooled"], report["held_out"])] == [True, True]
+    assert note in said.getvalue()
+    assert note in (tmp_path / "models" / "1" / "assets.extra" / "card.md").read_text()
+    record = json.loads((tmp_path / "models" / "1" / TRAINING_FILE).read_text())
+    assert record["heard"] == sorted(clip.source for clip in heard)
+    assert record["chosen"]["temperature"] == report["held_out"]["temperature"]
+    assert record["chosen"]["strength"] == report["held_out"]["strength"]
+    seen = recordings_seen(tmp_path / "models" / "1")
+    assert set(seen or ()) == {clip.source for clip in clips if clip.fold != fold or clip in heard}
 
 
 def test_a_run_leaves_its_folder_too(trained: Trained) -> None:
@@ -222,7 +253,7 @@ def test_fine_tuning_is_judged_calibrated_and_published_like_a_head(
     whole = [(model, "fine-tuning", epoch) for model in ("fold 1", "published model") for epoch in (1, 2)]
     assert [one for one in epochs if one[1] == "fine-tuning"] == whole
     assert ("fold 1", "fine-tuning without part 1 of 4", 2) in epochs
-    assert report["recipe"] == "all blocks fine-tuned for 2 steps, to a whole epoch"
+    assert report["recipe"] == "all blocks fine-tuned for 2 steps, to a whole epoch at a rate of 0.001"
     assert list((tmp_path / "cache" / "finetuning").iterdir()) == []
     assert report["architecture"]["shrink"] == (2, 4)
     curves = [(one["epoch"], *sorted(one.keys() - {"epoch"})) for one in report["learning_curves"]]

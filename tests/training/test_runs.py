@@ -80,11 +80,12 @@ def test_a_folder_that_cannot_be_finished_is_not_there(tmp_path: Path, monkeypat
 
 def test_runs_are_compared_by_their_figures_and_by_the_settings_in_which_they_differ() -> None:
     nothing: dict[str, Any] = {"folds": {}, "pooled": None}
-    reports = {"a": report(), "b": report(0.75, seed=4, report="b"), "c": {**report(), **nothing}}
+    published = {**report(0.75, seed=4, report="b"), "published": "models/7"}
+    reports = {"a": report(), "b": published, "c": {**report(), **nothing}}
     assert list(compared(reports)) == [
-        ("a", "1,2", "12", "50.0%", "62.5%", "0.125", "-"),
-        ("b", "1,2", "12", "75.0%", "62.5%", "0.125", "-"),
-        ("c", "-", "-", "-", "-", "-", "-"),
+        ("a", "1,2", "12", "50.0%", "62.5%", "0.125", "-", "-"),
+        ("b", "1,2", "12", "75.0%", "62.5%", "0.125", "-", "7"),
+        ("c", "-", "-", "-", "-", "-", "-", "-"),
     ]
     assert differing(reports) == {"a": "seed 3", "b": "seed 4", "c": "seed 3"}
     both = {"a": report(taps=""), "b": report(taps="mixed3", learning_rate=0.1)}
@@ -97,7 +98,7 @@ def test_runs_are_compared_by_their_false_accepts_of_recorded_and_of_generated_b
     loud["pooled"]["background"] = {"false_accepts_per_hour": 139.6}
     loud["pooled"]["generated_background"] = {"false_accepts_per_hour": 12.2}
     rows = compared({"quiet": quiet, "loud": loud, "neither": report()})
-    assert [row[-1] for row in rows] == ["0 generated", "140 recorded\n12 generated", "-"]
+    assert [row[-2] for row in rows] == ["0 generated", "140 recorded\n12 generated", "-"]
 
 
 def test_a_run_that_only_published_is_compared_by_the_folds_that_its_model_never_saw() -> None:

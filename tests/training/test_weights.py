@@ -84,6 +84,7 @@ def test_imagenet_that_cannot_be_downloaded_says_to_name_a_file(monkeypatch: pyt
 def test_the_starter_models_weights_come_with_the_network_that_they_are_of() -> None:
     model, weights = load_compact(STARTER), load_weights("starter")
     assert (weights.architecture, weights.name) == (model.architecture, "starter")
+    assert [word in weights.notes[0] for word in ("UrbanSound8K", "too kind", "CC BY-NC 3.0")] == [True] * 3
     np.testing.assert_array_equal(weights.blocks[3].kernel, model.blocks[3].kernel)
 
 
@@ -94,8 +95,9 @@ def test_what_was_taught_is_read_back_with_its_network_and_what_is_cut_is_named(
     blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
     kernel = np.arange(8, dtype=np.float32).reshape(4, 2)
     readout = Head(((kernel, np.array([0.5, -1], np.float32)),))
-    save_weights(blocks, architecture, readout, tmp_path / "sound.npz")
+    save_weights(blocks, architecture, readout, tmp_path / "sound.npz", {"freesound:7", "sha256:0123456789abcdef"})
     weights = load_weights(str(tmp_path / "sound.npz"))
+    assert weights.heard == {"freesound:7", "sha256:0123456789abcdef"}
     assert (weights.architecture, weights.input_range, len(weights.blocks)) == (architecture, (-1.0, 1.0), len(blocks))
     step = float(np.ptp(blocks[2].kernel)) / 255
     np.testing.assert_allclose(weights.blocks[2].kernel, blocks[2].kernel, atol=step)

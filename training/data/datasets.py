@@ -87,7 +87,9 @@ def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least
         clips = _mapped(clips, class_map)
     where = ", ".join(str(folder) for folder in folders)
     if not clips:
-        raise DataError(f"{where} holds no clips; name UrbanSound8K's, ESC-50's, or one with a folder for each class")
+        flat = next((folder for folder in folders if next(background_in(folder), None)), None)
+        found = f"the recordings in {flat} are in no folder of a class" if flat else f"{where} holds no clips"
+        raise DataError(f"{found}; name UrbanSound8K's, ESC-50's, or one with a folder for each class")
     if len({clip.label for clip in clips}) < least_classes:
         raise DataError(f"{where} holds {len(clips)} clips; training needs clips of two classes at least")
     return clips
@@ -120,7 +122,8 @@ def chosen_folds(text: str, clips: list[Clip]) -> list[int]:
         raise DataError(f"folds are numbers separated by commas, not {text!r}") from None
     absent = [fold for fold in folds if fold not in present]
     if absent:
-        raise DataError(f"there is no clip in fold {absent[0]}; the folds here are {present}")
+        here = ", ".join(map(str, present)) or "none"
+        raise DataError(f"there is no clip in fold {absent[0]}; the folds here are {here}")
     return sorted(set(folds))
 
 
@@ -136,7 +139,7 @@ def read_class_map(path: Path) -> dict[str, str]:
     except OSError as error:
         raise DataError(f"the class map {path} cannot be read: {error.strerror}") from error
     except (KeyError, AttributeError, UnicodeDecodeError) as error:
-        raise DataError(f"the class map {path} is no CSV table with the columns label and class ({error!r})") from error
+        raise DataError(f"the class map {path} is no CSV table with the columns label and class") from error
     for name in names.values():
         if "/" in name or name in {".", ".."}:
             raise DataError(f"the class map {path} names a class {name!r}; a class is no path")

@@ -55,7 +55,8 @@ def clips_in(folder: Path) -> list[Clip]:
                     return list(layout(folder, csv.DictReader(lines)))
             except (KeyError, ValueError) as error:  # UnicodeDecodeError is one
                 name = "UrbanSound8K" if layout is _urbansound8k else "ESC-50"
-                raise NotThisLayout(f"{folder / table} is not {name}'s table ({error!r}); fetch it again") from error
+                why = f"it has no column {error.args[0]}" if isinstance(error, KeyError) else error
+                raise NotThisLayout(f"{folder / table} is not {name}'s table ({why}); fetch it again") from error
     return list(_folders(folder))
 
 

@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 from training.evaluation.answers import Answers
 from training.evaluation.metrics import calibration, judge, rows
+from training.teaching.heard import too_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +31,13 @@ class Judgement:
     answers: Answers
     before: Answers
     """What it would have answered before it was calibrated."""
+    heard: frozenset[str]
+    """Recordings that its network was taught by before, without their labels."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever reads its figures should know."""
+        return [*too_kind(self.heard, set(self.answers.clips)), *self.trained.notes]
 
     def figures(self) -> dict[str, Any]:
         """All figures, what training chose, and each clip's answer, as JSON values."""
@@ -39,7 +47,7 @@ class Judgement:
             "temperature": round(self.trained.temperature, 3),
             "thresholds": [round(threshold, 4) for threshold in self.trained.thresholds],
             **figures,
-            "notes": [*self.trained.notes, *figures["notes"]],
+            "notes": [*self.notes, *figures["notes"]],
             "answers": rows(self.answers),
         }
 
@@ -53,14 +61,19 @@ def judged_without(recipe: Recipe, unseen: Sequence[Clip], class_names: Sequence
     before = {
         clip: softmax(np.log(np.maximum(one, least)) * trained.temperature, axis=1) for clip, one in scores.items()
     }
-    return Judgement(trained, Answers.of(scores, class_names, trained.thresholds), Answers.of(before, class_names))
+    answers = Answers.of(scores, class_names, trained.thresholds)
+    return Judgement(trained, answers, Answers.of(before, class_names), recipe.heard)
 
 
 def pooled(judgements: Sequence[Judgement]) -> dict[str, Any]:
     """The figures of several, each on its own clips, taken together."""
-    return _figures(
+    figures = _figures(
         Answers.pooled([one.answers for one in judgements]), Answers.pooled([one.before for one in judgements])
     )
+    heard = frozenset[str]().union(*(one.heard for one in judgements))
+    kind = too_kind(heard, {clip for one in judgements for clip in one.answers.clips})
+    of_training = dict.fromkeys(note for one in judgements for note in one.trained.notes)
+    return {**figures, "notes": [*kind, *of_training, *figures["notes"]]}
 
 
 def random_split(clips: Iterable[Clip]) -> list[Clip]:

@@ -71,10 +71,8 @@ class TuningRecipe:
         """
         self.architecture = frozen.architecture
         most = "at most " if schedule.patience else ""
-        self.about = (
-            f"all blocks fine-tuned for {most}"
-            f"{f'{steps} steps, to a whole epoch' if steps else f'{schedule.epochs} epochs'}"
-        )
+        length = f"{steps} steps, to a whole epoch" if steps else f"{schedule.epochs} epochs"
+        self.about = f"all blocks fine-tuned for {most}{length} at a rate of {schedule.rate:g}"
         self._steps = steps
         self._frozen, self._schedule, self._precision, self._seed = frozen, schedule, precision, seed
         self._folder = folder
@@ -82,6 +80,7 @@ class TuningRecipe:
         self._windows = write_windows(frozen.clips, folder)
         self.clips = tuple(self._windows.rows)
         self.unreadable = frozen.unreadable + self._windows.unreadable
+        self.heard = frozen.heard
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A network trained on `clips`, calibrated by others that were trained without a part of them each."""

@@ -12,6 +12,7 @@ from training.data.hearing import judged_windows
 from training.heads.bottlenecks import Bottlenecks
 from training.heads.head import train_head
 from training.recipe import Trained
+from training.teaching.heard import heard_recordings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,6 +49,7 @@ class FrozenRecipe:
         self._balance, self._seed = balance, seed
         self._features, unreadable = Bottlenecks(weights, architecture, folder, batch).of(clips)
         self.clips, self.unreadable = tuple(self._features), tuple(unreadable)
+        self.heard = heard_recordings(weights.heard, self.clips)
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A head trained on the windows of `clips`; of background on no more than of all else."""
@@ -76,6 +78,7 @@ class FrozenRecipe:
             head.temperature,
             head.thresholds,
             {"strength": head.strength, "inner_accuracy": round(head.accuracy, 4)},
+            notes=self.weights.notes,
         )
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:

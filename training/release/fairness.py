@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from training.data.clips import Clip
 
+NEW_CLIPS = "name others with --data, or train it with --hold-out and name those folds with --folds"
+"""How there come to be clips that a candidate was not trained on."""
+
 
 class NotComparable(ValueError):
     """The candidate cannot be compared with the version there; the message says what is missing."""
@@ -51,8 +54,5 @@ def fair_clips(labelled: Sequence[Clip], background: Sequence[Clip], candidate: 
 
     fair = FairClips(unseen(labelled), unseen(background), by_candidate is not None)
     if not fair.labelled.clips:
-        raise NotComparable(
-            f"the candidate was trained on the recordings of all {len(labelled)} clips; name others with --data, "
-            "or train it with --hold-out and name those folds with --folds"
-        )
+        raise NotComparable(f"the candidate was trained on the recordings of all {len(labelled)} clips; {NEW_CLIPS}")
     return fair

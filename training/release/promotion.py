@@ -18,7 +18,7 @@ from training.data.datasets import DataError, chosen_folds, find_background, fin
 from training.evaluation.asking import NoClipReadable, ask
 from training.evaluation.gate import TooFewRecordings, compare
 from training.evaluation.judged import IMAGE_SHAPE, NoModel, served_model
-from training.release.fairness import FairClips, NotComparable, fair_clips
+from training.release.fairness import NEW_CLIPS, FairClips, NotComparable, fair_clips
 from training.release.outcome import Compared, FalseAccepts, NotCompared, reservations
 from training.release.trial import MODEL_NAME, Inputs, NotServable, Trial
 
@@ -182,7 +182,12 @@ def _compare(
     try:
         (ours, our_background), (theirs, their_background) = (_answers(one, fair, console) for one in (trial, current))
         figures = compare(ours.right, theirs.right, [clip.source for clip in ours.clips])
-    except (NoClipReadable, TooFewRecordings) as error:
+    except NoClipReadable as error:
+        if not (seen := fair.labelled.left_out):
+            return _if_forced(error, order)
+        trained_on = f"the candidate was trained on the recordings of {seen} clips, and the others cannot be read"
+        return _if_forced(NotComparable(f"{trained_on} ({error}); {NEW_CLIPS}"), order)
+    except TooFewRecordings as error:
         return _if_forced(error, order)
     found = []
     if lost := sorted(set(theirs.class_names) - set(ours.class_names)):

@@ -15,7 +15,6 @@ from serving.layout import TRAINING_FILE
 from training.data.background import counted
 from training.evaluation.report import run_name
 from training.settings import folders_of
-from training.weights import STARTER_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from training.data.clips import Clip
+    from training.recipe import Trained
     from training.settings import RetrainSettings
     from training.weights import Weights
 
@@ -32,10 +32,6 @@ SAID = {
     *("evaluate", "generated_background", "patience", "augment", "noise", "bfloat16"),
 }
 """Settings that a version tells of its training."""
-_OF_STARTER = (
-    "\nIts weights are those of Earshot's starter model, which heard clips of UrbanSound8K: figures on such clips are "
-    "too kind, and the licence of that data goes with it (CC BY-NC 3.0: attribution, no commercial use).\n"
-)
 
 
 def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, Any], console: Console) -> Path | None:
@@ -65,12 +61,19 @@ def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, An
 
 
 def training_record(
-    report: dict[str, Any], settings: RetrainSettings, weights: Weights, seen: Collection[Clip], held_out: list[int]
+    report: dict[str, Any],
+    settings: RetrainSettings,
+    weights: Weights,
+    trained: Trained,
+    seen: Collection[Clip],
+    held_out: list[int],
+    heard: frozenset[str],
 ) -> dict[str, Any]:
     """What a version was made from, as JSON values: `seen` are the clips that its head was trained on.
 
-    `recordings` are their sources; whoever judges the version leaves these out. `run` is what the folder
-    of its run is called, where there is one.
+    `recordings` are their sources, and `heard` those that its weights were taught by without labels; whoever judges the
+    version leaves both out. `run` is what the folder
+    of its run is called, where there is one. `chosen` is what training chose by those clips.
     """
     figures = ("clips", "accuracy", "clip_accuracy")
     return {
@@ -81,12 +84,14 @@ def training_record(
         "class_map": settings.class_map.name if settings.class_map else None,
         **counted(seen),
         "recordings": sorted({clip.source for clip in seen}),
+        "heard": sorted(heard - {clip.source for clip in seen}),
         "hold_out": held_out,
         "held_out": {name: report["held_out"][name] for name in figures} if held_out else None,
         "folds": {fold: {name: one[name] for name in figures} for fold, one in report["folds"].items()},
         "weights": {"name": weights.name, "digest": weights.digest},
         "architecture": report["architecture"],
         "recipe": report["recipe"],
+        "chosen": {**trained.chosen, "temperature": round(trained.temperature, 3)},
         "settings": settings.model_dump(mode="json", include=SAID),
         "packages": report["packages"],
     }
@@ -114,10 +119,9 @@ def model_card(report: dict[str, Any], held_out: list[int], notes: Sequence[str]
     classes = sum(name != UNKNOWN for name in report["class_names"])
     background = f" and {report['background_clips']} of none" if report["background_clips"] else ""
     network = report["architecture"]
+    bands = f"{network['bands']} frequency band{'s' if network['bands'] > 1 else ''}"
     said = "".join(f"\n{note}\n" for note in notes)
-    of_starter = _OF_STARTER if report["weights"] == STARTER_MODEL else ""
     return (
-        f"# Model card\n\nInception V3 ({report['weights']}), features of {', '.join(network['taps'])} in "
-        f"{network['bands']} frequency bands, {report['recipe']}; {report['clips']} clips of "
-        f"{classes} classes{background}. {left_out}\n\n{figures}{of_starter}{said}"
+        f"# Model card\n\nInception V3 ({report['weights']}), features of {', '.join(network['taps'])} in {bands}, "
+        f"{report['recipe']}; {report['clips']} clips of {classes} classes{background}. {left_out}\n\n{figures}{said}"
     )
