@@ -9,6 +9,7 @@ from earshot.folders import cache_folder
 from training.finetuning.augment import PLAIN, Augmentation
 from training.heads.frozen import FrozenRecipe
 from training.heads.head import STEPS
+from training.weights import calibrating_weights
 
 if TYPE_CHECKING:
     from training.data.clips import Clip
@@ -37,6 +38,7 @@ def recipe_of(
         steps=(settings.how_many_training_steps if bottlenecks else 0) or STEPS,  # fine-tuning counts batches by it
         balance=settings.balance,
         seed=settings.seed,
+        calibrating=calibrating_weights(settings.calibrate_by, weights) if bottlenecks else (),
     )
     if bottlenecks:
         return frozen

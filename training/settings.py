@@ -72,6 +72,11 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         description="Inception V3 to start from: imagenet (Keras downloads it), its .h5 file, starter (that of the "
         "starter model), or a file of 8 bit weights, as `python -m training.distil` writes.",
     )
+    calibrate_by: str = Field(
+        "",
+        description="Weights that were taught like --weights but without some of the recordings, several separated by "
+        "commas: a head is chosen and calibrated by what they have not heard. Empty: by all of the clips.",
+    )
     model_dir: Path | None = Field(
         None, description="Folder that keeps what Keras downloads of Inception V3; none: Keras's own, ~/.keras."
     )

@@ -72,6 +72,19 @@ def load_weights(name: str) -> Weights:
     return _keras(name) if name == IMAGENET or path.suffix == ".h5" else _file(path)
 
 
+def calibrating_weights(names: str, weights: Weights) -> list[Weights]:
+    """The files `names`, separated by commas, of weights that were taught like `weights`; raises WeightsError."""
+    found = [load_weights(name.strip()) for name in names.split(",") if name.strip()]
+    for one in found:
+        if one.architecture != weights.architecture:
+            raise WeightsError(f"{one.name} is of another network than {weights.name}; --calibrate-by takes its like")
+        if not one.heard:
+            raise WeightsError(
+                f"{one.name} does not say what it has heard; --calibrate-by takes what training.distil writes"
+            )
+    return found
+
+
 def digest_of(blocks: Sequence[ConvBlock], before: bytes = b"", *after: NDArray[Any]) -> str:
     """A digest of the values of `blocks`, and of what goes before and after them."""
     digest = hashlib.sha256(before)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.heads.head import train_head
+from training.heads.head import STRENGTHS, Told, cross_validated, train_head
 
 
 def test_the_folded_layer_separates_what_can_be_separated_and_never_names_an_unseen_class() -> None:
@@ -133,3 +133,39 @@ def test_features_that_are_all_alike_can_be_trained_on() -> None:
     features, targets = np.ones((8, 4), dtype=np.float32), np.repeat([0, 1], 4)
     head = train_head(features, targets, [str(number) for number in range(8)], 2).head
     np.testing.assert_allclose(head.scores(features), 0.5, atol=1e-6)
+
+
+def test_those_that_tell_choose_and_calibrate_alone() -> None:
+    """Half of the recordings are easier than any that will come: by them a head would be too sure."""
+    features, targets, groups = noisy()
+    heard = np.arange(600) < 300
+    features[heard, 0] += 4 * (targets[heard] - 0.5)
+    by_all = train_head(features, targets, groups, classes=2)
+    told = cross_validated(features, targets, groups, 2, telling=~heard)
+    by_unheard = train_head(features, targets, groups, classes=2, told=told)
+    assert by_all.accuracy > by_unheard.accuracy + 0.05
+    assert by_all.temperature < by_unheard.temperature
+    scores = by_unheard.head.scores(features[~heard])
+    assert scores.max(axis=1).mean() == pytest.approx(by_unheard.accuracy, abs=0.05)
+    assert told.scores.shape == (len(STRENGTHS), 300, 2)
+    nobody = cross_validated(features, targets, groups, 2, telling=np.zeros(600, dtype=bool))
+    by_nobody = train_head(features, targets, groups, classes=2, told=nobody)
+    assert (by_nobody.temperature, by_nobody.accuracy) == (1.0, 0.0)
+    assert np.array_equal(Told.together([nobody, told, nobody]).scores, told.scores)
+
+
+def test_how_much_background_there_is_does_not_decide_how_sure_a_head_is_of_the_classes() -> None:
+    features, targets, groups = noisy()
+    noises = np.full((600, 10), 20, dtype=np.float32) + np.random.default_rng(1).normal(size=(600, 10))
+    more = np.concatenate([features, noises.astype(np.float32)])
+    labels, sources = (
+        np.concatenate([targets, np.full(600, 2)]),
+        [*groups, *(f"noise {number}" for number in range(600))],
+    )
+    alone = train_head(features, targets, groups, classes=2)
+    beside = train_head(more, labels, sources, classes=3, background=2)
+    assert beside.accuracy == pytest.approx(alone.accuracy, abs=0.02)
+    assert train_head(more, labels, sources, classes=3).accuracy > alone.accuracy + 0.08
+    scores = beside.head.scores(features)
+    right = scores.argmax(axis=1) == targets
+    assert scores.max(axis=1).mean() == pytest.approx(right.mean(), abs=0.03)

@@ -32,6 +32,7 @@ from training.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from tests.training.conftest import Trained
+    from training.data.clips import Clip
 
 
 def test_the_report_names_classes_clips_and_those_that_cannot_be_read(trained: Trained) -> None:
@@ -183,16 +184,39 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
     assert not seen & unseen
 
 
+def write_taught(weights_file: Path, path: Path, heard: list[Clip]) -> None:
+    """The random weights as if they had been taught by the sound of these clips."""
+    architecture = Architecture(("mixed0",), 1, shrink=(2, 4))
+    blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
+    readout = Head(((np.zeros((512, 3), np.float32), np.zeros(3, np.float32)),))
+    save_weights(blocks, architecture, readout, path, marks(heard))
+
+
+def test_a_head_on_weights_that_have_heard_all_clips_is_chosen_by_others_that_have_not(
+    data: Path, weights_file: Path, tmp_path: Path
+) -> None:
+    clips = [clip for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN]
+    write_taught(weights_file, tmp_path / "all.npz", clips)
+    write_taught(weights_file, tmp_path / "some.npz", clips[::6])
+    settings = {"data": str(data), "weights": str(tmp_path / "all.npz"), "cache": tmp_path / "cache"}
+    settings |= {"evaluate": "none", "hold_out": str(clips[0].fold), "compact": tmp_path / "model.npz"}
+    by_heard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
+    settings["calibrate_by"] = f"{tmp_path / 'some.npz'}"
+    by_unheard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
+    assert [any("so these are too sure" in note for note in one["notes"]) for one in (by_heard, by_unheard)] == [
+        True,
+        False,
+    ]
+    assert by_heard["temperature"] != by_unheard["temperature"]
+
+
 def test_clips_that_the_weights_have_heard_without_labels_are_known_in_the_report_and_to_whoever_judges_the_model(
     data: Path, weights_file: Path, tmp_path: Path
 ) -> None:
     clips = [clip for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN]
     fold = clips[0].fold
     heard = [clip for clip in clips if clip.fold == fold][:2]
-    architecture = Architecture(("mixed0",), 1, shrink=(2, 4))
-    blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
-    readout = Head(((np.zeros((512, 3), np.float32), np.zeros(3, np.float32)),))
-    save_weights(blocks, architecture, readout, tmp_path / "sound.npz", marks(heard))
+    write_taught(weights_file, tmp_path / "sound.npz", heard)
     settings = {"data": str(data), "weights": str(tmp_path / "sound.npz"), "evaluate": str(fold), "hold_out": str(fold)}
     said = io.StringIO()
     report = retrain(

@@ -9,7 +9,7 @@ import pytest
 from serving.compact import load_compact
 from serving.network import BLOCKS, Architecture, Head, blocks_needed, creation_order
 from serving.starter import STARTER
-from training.weights import WeightsError, load_weights, save_weights
+from training.weights import WeightsError, calibrating_weights, load_weights, save_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,6 +107,22 @@ def test_what_was_taught_is_read_back_with_its_network_and_what_is_cut_is_named(
     save_weights(blocks[:-1], architecture, readout, tmp_path / "short.npz")
     with pytest.raises(WeightsError, match=r"short\.npz"):
         load_weights(str(tmp_path / "short.npz"))
+
+
+def test_what_calibrates_is_of_the_same_network_and_says_what_it_has_heard(weights_file: Path, tmp_path: Path) -> None:
+    readout = Head(((np.zeros((4, 2), np.float32), np.zeros(2, np.float32)),))
+    for name, bands, heard in (("main", 1, ["a"]), ("part", 1, ["b"]), ("other", 2, ["b"]), ("silent", 1, [])):
+        architecture = Architecture(("mixed0",), bands)
+        blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
+        save_weights(blocks, architecture, readout, tmp_path / f"{name}.npz", heard)
+    main = load_weights(str(tmp_path / "main.npz"))
+    parts = calibrating_weights(f"{tmp_path / 'part.npz'}, {tmp_path / 'part.npz'}", main)
+    assert [one.heard for one in parts] == [{"b"}, {"b"}]
+    assert calibrating_weights("", main) == []
+    with pytest.raises(WeightsError, match=r"other\.npz is of another network than main\.npz"):
+        calibrating_weights(str(tmp_path / "other.npz"), main)
+    with pytest.raises(WeightsError, match=r"silent\.npz does not say what it has heard"):
+        calibrating_weights(str(tmp_path / "silent.npz"), main)
 
 
 def test_a_starter_model_that_is_not_whole_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

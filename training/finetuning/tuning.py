@@ -30,6 +30,7 @@ from training.finetuning.finetune import Examples, Schedule, finetune
 from training.heads.calibration import choose_thresholds, cooled, fit_temperature
 from training.heads.parts import parts_of
 from training.recipe import Trained
+from training.teaching.heard import telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,21 +85,25 @@ class TuningRecipe:
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A network trained on `clips`, calibrated by others that were trained without a part of them each."""
-        classes = np.array([class_names.index(clip.label) for clip in clips])
-        parts = parts_of(classes, [clip.source for clip in clips], PARTS, self._seed)
+        classes, sources = np.array([class_names.index(clip.label) for clip in clips]), [clip.source for clip in clips]
+        parts = parts_of(classes, sources, PARTS, self._seed)
+        (tells,), notes = telling(clips, sources, [self.heard])
+        notes = (*self._frozen.weights.notes, *notes)
         answered = [clips[number] for _, kept_out in parts for number in kept_out]
         recordings = len({clip.source for clip in answered if clip.label != UNKNOWN})
         if recordings < LEAST_CALIBRATING:
             log.warning("scores are not calibrated: there are too few recordings", recordings=recordings)
             note = f"Scores are not calibrated, and have no thresholds: {recordings} recordings could tell of them."
             tuned = self._tuned(clips, np.arange(len(clips)), None, class_names, "fine-tuning")
-            return Trained(tuned.blocks, tuned.head, 1.0, (0.0,) * len(class_names), {}, tuned.history, (note,))
+            never = (0.0,) * len(class_names)
+            return Trained(tuned.blocks, tuned.head, 1.0, never, {}, tuned.history, (*notes, note))
         said: list[NDArray[np.float32]] = []
         truths: list[NDArray[np.int64]] = []
         best: list[int] = []
         histories: list[tuple[dict[str, float], ...]] = []
         for part, (learnt, kept_out) in enumerate(parts, start=1):
-            unseen = self._examples([clips[number] for number in kept_out], class_names)
+            asked = kept_out[tells[kept_out]] if tells[kept_out].any() else kept_out
+            unseen = self._examples([clips[number] for number in asked], class_names)
             title = f"fine-tuning without part {part} of {len(parts)}"
             tuned = self._tuned(clips, learnt, unseen, class_names, title)
             said.append(self._answer(tuned, tuned.head, [row for own in unseen.groups for row in own]))
@@ -114,7 +119,7 @@ class TuningRecipe:
         temperature = fit_temperature(logits, targets)
         thresholds = choose_thresholds(softmax(logits / temperature, axis=1), targets, self._precision)
         chosen["inner_accuracy"] = round(float((logits.argmax(axis=1) == targets).mean()), 4)
-        return Trained(tuned.blocks, cooled(tuned.head, temperature), temperature, thresholds, chosen, history)
+        return Trained(tuned.blocks, cooled(tuned.head, temperature), temperature, thresholds, chosen, history, notes)
 
     def _tuned(
         self,

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from earshot.labels import UNKNOWN
 from training.data.background import no_more_background
 from training.data.hearing import judged_windows
 from training.heads.bottlenecks import Bottlenecks
-from training.heads.head import train_head
+from training.heads.head import Told, cross_validated, train_head
 from training.recipe import Trained
-from training.teaching.heard import heard_recordings
+from training.teaching.heard import heard_recordings, telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from serving.network import Architecture
     from training.data.clips import Clip
+    from training.heads.bottlenecks import Features
     from training.weights import Weights
 
 
@@ -42,35 +44,57 @@ class FrozenRecipe:
         steps: int,
         balance: bool,
         seed: int,
+        calibrating: Sequence[Weights] = (),
     ) -> None:
-        """Compute the features of all `clips`, or read those that are in `folder`."""
+        """Compute the features of all `clips`, or read those that are in `folder`.
+
+        calibrating: weights that were taught like `weights`, but without some of the recordings: by what heads on these
+        say of those, strength, temperature and thresholds are chosen. None are `weights` themselves.
+        """
         self.architecture, self.weights = architecture, weights
         self._precision, self._steps = precision, steps
         self._balance, self._seed = balance, seed
         self._features, unreadable = Bottlenecks(weights, architecture, folder, batch).of(clips)
         self.clips, self.unreadable = tuple(self._features), tuple(unreadable)
         self.heard = heard_recordings(weights.heard, self.clips)
+        self._asked = [(self._features, self.heard)]
+        if calibrating:
+            self._asked = [
+                (
+                    Bottlenecks(one, architecture, folder, batch).of(list(self.clips))[0],
+                    heard_recordings(one.heard, self.clips),
+                )
+                for one in calibrating
+            ]
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A head trained on the windows of `clips`; of background on no more than of all else."""
-        rows, targets, groups = [], [], []
         counts = {clip: len(self._features[clip].roles.trained) for clip in clips}
-        for clip, windows in no_more_background(counts, self._seed).items():
-            own = self._features[clip].trained[windows]
-            rows += list(own)
-            targets += [class_names.index(clip.label)] * len(own)
-            groups += [clip.source] * len(own)
+        windows = no_more_background(counts, self._seed)
+        of_rows = [clip for clip, own in windows.items() for _ in own]
+        targets = np.array([class_names.index(clip.label) for clip in of_rows])
+        groups, classes = [clip.source for clip in of_rows], len(class_names)
+
+        def rows(features: dict[Clip, Features]) -> NDArray[np.float32]:
+            return np.concatenate([features[clip].trained[own] for clip, own in windows.items()])
+
+        tells, notes = telling(clips, groups, [heard for _, heard in self._asked])
+        how = (self._steps, self._balance, self.architecture.widths)
         with threadpool_limits(1):  # two take twice as long, and tens of times where other programs want the cores
+            told = [
+                cross_validated(rows(features), targets, groups, classes, self._seed, *how, own)
+                for (features, _), own in zip(self._asked, tells, strict=True)
+            ]
             head = train_head(
-                np.stack(rows),
-                np.array(targets),
+                rows(self._features),
+                targets,
                 groups,
-                len(class_names),
+                classes,
                 self._seed,
                 self._precision,
-                self._steps,
-                self._balance,
-                self.architecture.widths,
+                *how,
+                Told.together(told),
+                class_names.index(UNKNOWN) if UNKNOWN in class_names else None,
             )
         return Trained(
             self.weights.blocks,
@@ -78,7 +102,7 @@ class FrozenRecipe:
             head.temperature,
             head.thresholds,
             {"strength": head.strength, "inner_accuracy": round(head.accuracy, 4)},
-            notes=self.weights.notes,
+            notes=(*self.weights.notes, *notes),
         )
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:

@@ -43,6 +43,21 @@ fine-tuning that began with another does not go on."""
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What heads said of recordings that they had not seen, in cross-validation."""
+
+    scores: NDArray[np.float32]
+    """Logarithms, of a head of each of `STRENGTHS`: [strengths, rows, classes]."""
+    truth: NDArray[np.int64]
+    """Class of each row, [rows]."""
+
+    @classmethod
+    def together(cls, parts: Sequence[Told]) -> Told:
+        """What several tell."""
+        return cls(np.concatenate([one.scores for one in parts], axis=1), np.concatenate([one.truth for one in parts]))
+
+
+@dataclass(frozen=True, slots=True)
 class TrainedHead:
     """A head, and what was chosen for it."""
 
@@ -68,15 +83,55 @@ def train_head(
     steps: int = STEPS,
     balance: bool = False,
     widths: Sequence[int] = (),
+    told: Told | None = None,
+    background: int | None = None,
 ) -> TrainedHead:
     """Train on features float32 [n, features] with class indices `targets` [n].
 
     groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
     different classes are the least. seed: of the parts that they are dealt into. precision: of the thresholds, see
     `choose_thresholds`. steps: the most that the solver takes for each strength. balance: have each class count alike
-    in the loss, however many rows it has. widths: features of each tapped block, in order; none are one block.
+    in the loss, however many rows it has. widths: features of each tapped block, in order; none are one block. told:
+    what strength, temperature and thresholds are chosen by; None is what cross-validation tells. background: index of
+    the class of sounds of no class: how many of these there are is no sign of how sure a head may be of the others, so
+    only thresholds go by them.
     """
-    blocks = np.split(features, np.cumsum(widths)[:-1], axis=1)
+    if told is None:
+        told = cross_validated(features, targets, groups, classes, seed, steps, balance, widths)
+    of_classes = told.truth != (-1 if background is None else background)
+    truth = told.truth[of_classes]
+    hits = told.scores[:, of_classes].argmax(axis=2) == truth
+    best = int(hits.sum(axis=1).argmax())
+    heads = [
+        _path(block, targets, classes, STRENGTHS[: best + 1], steps, balance)[-1] for block in _split(features, widths)
+    ]
+    logits = told.scores[best]
+    temperature = fit_temperature(logits[of_classes], truth) if truth.size else 1.0
+    return TrainedHead(
+        cooled(_averaged(heads), temperature),
+        STRENGTHS[best],
+        float(hits[best].mean()) if truth.size else 0.0,
+        temperature,
+        choose_thresholds(softmax(logits / temperature, axis=1), told.truth, precision),
+    )
+
+
+def cross_validated(
+    features: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    groups: Sequence[str],
+    classes: int,
+    seed: int = 0,
+    steps: int = STEPS,
+    balance: bool = False,
+    widths: Sequence[int] = (),
+    telling: NDArray[np.bool_] | None = None,
+) -> Told:
+    """What heads that are trained without a part of the recordings, each, say of that part.
+
+    telling: of which rows, [n], it is kept; None are all. The others are as `train_head` has them.
+    """
+    blocks = _split(features, widths)
     parts = parts_of(targets, groups, PARTS, seed)
     if len({number for _, kept_out in parts for number in targets[kept_out].tolist()}) < LEAST_LEARNT:
         parts = []  # as of noises alone, where each class has one recording: they tell nothing of the classes
@@ -91,25 +146,19 @@ def train_head(
         ]
         said.append(np.mean(own, axis=0))
     answered = np.concatenate([np.zeros(0, dtype=np.int64), *(kept_out for _, kept_out in parts)])
-    scores, truth = np.concatenate(said, axis=1), targets[answered]
-    hits = scores.argmax(axis=2) == truth
-    best = int(hits.sum(axis=1).argmax())
-    heads = [_path(block, targets, classes, STRENGTHS[: best + 1], steps, balance)[-1] for block in blocks]
-    logits = scores[best]
-    temperature = fit_temperature(logits, truth) if answered.size else 1.0
-    return TrainedHead(
-        cooled(_averaged(heads), temperature),
-        STRENGTHS[best],
-        float(hits[best].mean()) if answered.size else 0.0,
-        temperature,
-        choose_thresholds(softmax(logits / temperature, axis=1), truth, precision),
-    )
+    kept = np.ones(answered.size, dtype=bool) if telling is None else telling[answered]
+    return Told(np.concatenate(said, axis=1)[:, kept], targets[answered[kept]])
 
 
 def never_seen(head: Head) -> NDArray[np.bool_]:
     """Of which classes a head of one layer, [classes], had no clip to learn from."""
     _, bias = head.layers[0]
     return np.asarray(bias < _NEVER / 1e3)  # it is divided by a temperature
+
+
+def _split(features: NDArray[np.float32], widths: Sequence[int]) -> list[NDArray[np.float32]]:
+    """The features of each tapped block."""
+    return np.split(features, np.cumsum(widths)[:-1], axis=1)
 
 
 def _averaged(heads: Sequence[Head]) -> Head:
