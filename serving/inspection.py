@@ -62,12 +62,15 @@ class Version:
 
 
 def recordings_seen(version_dir: Path) -> frozenset[str] | None:
-    """Recordings that a version was trained on, or its weights taught by without labels; None where it does not say."""
-    training = read_json(version_dir / TRAINING_FILE)
-    recordings, heard = training.get("recordings"), training.get("heard", [])
-    if not isinstance(recordings, list) or not isinstance(heard, list):
-        return None
-    return frozenset(map(str, [*recordings, *heard]))
+    """Recordings that a version was trained on; None where it does not say."""
+    recordings = read_json(version_dir / TRAINING_FILE).get("recordings")
+    return frozenset(map(str, recordings)) if isinstance(recordings, list) else None
+
+
+def sounds_heard(version_dir: Path) -> frozenset[str] | None:
+    """Marks of the sounds that a version's weights were taught by without labels; None where it does not say."""
+    heard = read_json(version_dir / TRAINING_FILE).get("heard")
+    return frozenset(map(str, heard)) if isinstance(heard, list) else None
 
 
 def missing_files(version_dir: Path) -> str:

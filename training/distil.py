@@ -79,6 +79,7 @@ def main(
         feature_network(architecture, start.blocks)  # raises NetworkError now, not when all views are made
         listened = Teacher(teacher)
         kinds = [find_background([each]) for each in folders_of(sounds)]
+        heard = None if start.heard is None else start.heard.union(*map(marks, kinds))
         pieces, unreadable = cut_pieces(kinds, folder)
         console.print(f"{len(pieces)} pieces of sound, {pieces.hours:.1f} hours; {len(unreadable)} files hold none")
         made = write_views(pieces, views, listened, seed, folder)
@@ -86,7 +87,7 @@ def main(
         console.print(f"{', '.join(architecture.taps)}, {'as taught before' if lesson.start else 'with a new layer'}")
         kept = folder / made.digest[:16]
         learnt = learn(lesson, architecture, start.blocks, pace, seed, kept, "distilling")
-        save_weights(learnt.blocks, architecture, learnt.head, out, start.heard.union(*map(marks, kinds)))
+        save_weights(learnt.blocks, architecture, learnt.head, out, heard, start.notes)
     except (DataError, NetworkError, TeacherError, WeightsError) as error:
         raise fail(error) from None
     except OSError as error:

@@ -30,6 +30,7 @@ from training.evaluation.judged import NoModel, saved_model, served_model
 from training.evaluation.metrics import by_chance, judge, rows
 from training.evaluation.report import package_versions, report_files, write_report
 from training.stages import Stages
+from training.teaching.heard import heard_recordings, too_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,8 +81,9 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
     parts = {fold: answers.of_fold(fold) for fold in folds}
     pooled = judge(answers)
     if seen:
-        too_kind = f"The model was trained on the recordings of {seen} of these {len(heard)} clips"
-        pooled["notes"] = [f"{too_kind}: figures are too kind", *pooled["notes"]]
+        trained_on = f"The model was trained on the recordings of {seen} of these {len(heard)} clips"
+        pooled["notes"] = [f"{trained_on}: figures are too kind", *pooled["notes"]]
+    pooled["notes"] = [*too_kind(heard_recordings(model.heard, heard), heard), *pooled["notes"]]
     if settings.background and not len(answers.of_background):
         where = "" if settings.folds == "all" else f" in fold {settings.folds}"
         pooled["notes"] = [

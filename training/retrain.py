@@ -40,10 +40,11 @@ from training.release.publishing import model_card, publish, training_record
 from training.runs import write_run
 from training.settings import OF_FINE_TUNING
 from training.stages import Stages
+from training.teaching.heard import too_kind
 from training.weights import WeightsError, load_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from training.data.clips import Clip
     from training.evaluation.judging import Judgement
@@ -84,6 +85,10 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     idle = [name for name in OF_FINE_TUNING if getattr(settings, name) != type(settings).model_fields[name].default]
     if idle and settings.method == "bottlenecks":
         console.print(f"Without --method finetune these do nothing: {', '.join(map(settings.changing, idle))}")
+    if settings.calibrate_by and settings.method == "finetune":
+        console.print(
+            "With --method finetune --calibrate-by does nothing: networks without a part of the clips calibrate"
+        )
     if not (settings.model_base_path or settings.compact):
         console.print("Nothing will be published: --model-base-path names where the next version goes")
         if not judged and settings.protocol == "folds":
@@ -199,15 +204,17 @@ def _publish(
     if held_out:
         report["held_out"] = unseen.figures()
         console.print(f"published model on folds {settings.hold_out}: {report['held_out']['accuracy']:.1%}")
+        _print_notes(console, unseen.notes)
     report["learning_curves"] += _curves(trained, "published model")
     if settings.summaries_dir:
         write_summary(settings.summaries_dir, "published model", trained, report.get("held_out"))
-    card = model_card(report, held_out, unseen.notes)
+    judged = [clip for clip in recipe.clips if str(clip.fold) in report["folds"]]
+    card = model_card(report, held_out, list(dict.fromkeys([*too_kind(recipe.heard, judged), *unseen.notes])))
     model = CompactModel(
         recipe.architecture, trained.blocks, trained.head, class_names, DEFAULT_PARAMS, card, trained.thresholds
     )
     seen = [clip for clip in recipe.clips if clip.fold not in held_out]
-    record = training_record(report, settings, weights, trained, seen, held_out, recipe.heard)
+    record = training_record(report, settings, weights, trained, seen, held_out)
     version = publish(settings, model, record, console)
     report["published"] = str(version) if version else None
 
@@ -222,6 +229,11 @@ def _curves(trained: Trained, whose: str) -> list[dict[str, float]]:
         {name if name == "epoch" else f"{name}, {whose}": value for name, value in one.items()}
         for one in trained.history
     ]
+
+
+def _print_notes(console: Console, notes: Iterable[str]) -> None:
+    for note in dict.fromkeys(notes):
+        console.print(note, markup=False, soft_wrap=True)
 
 
 def _print_thin(console: Console, thin: dict[str, int], words: str) -> None:
@@ -273,8 +285,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
             *(f"{one[name]['false_accepts_per_hour']}" if one[name] else "-" for name in heard),
         )
     console.print(table)
-    for note in (report["pooled"] or report["random_split"])["notes"]:
-        console.print(note, markup=False, soft_wrap=True)
+    _print_notes(console, [note for one in (report["pooled"], report["random_split"]) if one for note in one["notes"]])
     if split:
         console.print(WHY_RANDOM_IS_HIGHER)
 

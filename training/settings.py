@@ -75,7 +75,7 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     calibrate_by: str = Field(
         "",
         description="Weights that were taught like --weights but without some of the recordings, several separated by "
-        "commas: a head is chosen and calibrated by what they have not heard. Empty: by all of the clips.",
+        "commas: a head is chosen and calibrated by what they have not heard. Empty: by what --weights has not heard.",
     )
     model_dir: Path | None = Field(
         None, description="Folder that keeps what Keras downloads of Inception V3; none: Keras's own, ~/.keras."
@@ -191,6 +191,11 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     def folders(self) -> tuple[Path, ...]:
         """The data sets' folders."""
         return (*super().folders, *([self.image_dir] if self.image_dir else ()))
+
+    @property
+    def calibrating(self) -> tuple[Path, ...]:
+        """The files of weights that calibrate."""
+        return folders_of(self.calibrate_by)
 
     def architecture(self, input_range: tuple[float, float], taught: Architecture | None = None) -> Architecture:
         """The network that these settings ask for, by default the one that the weights were taught in.

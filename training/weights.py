@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 IMAGENET, STARTER_MODEL = "imagenet", "starter"
 """Names of weights that are no file's."""
-_ARCHITECTURE, _HEARD = "architecture", "heard"
+_ARCHITECTURE, _HEARD, _NOTES = "architecture", "heard", "notes"
 _OF_STARTER = (
     "The weights are those of Earshot's starter model, which heard clips of UrbanSound8K: figures on such clips are "
     "too kind, and the licence of that data goes with the model (CC BY-NC 3.0: attribution, no commercial use)."
@@ -50,8 +50,9 @@ class Weights:
     """Of the network that was taught with them, whose features are the ones to use; None where they are of pictures."""
     readout: Head | None = None
     """The one layer that makes the teacher's answers of those features: what teaching goes on from."""
-    heard: frozenset[str] = frozenset()
-    """Marks of the recordings that it was taught by, without labels (`training.teaching.heard`)."""
+    heard: frozenset[str] | None = frozenset()
+    """Marks of the recordings that it was taught by, without labels (`training.teaching.heard`); None where it does not
+    say."""
     notes: tuple[str, ...] = ()
     """What whoever uses a model with these weights should know."""
 
@@ -66,19 +67,19 @@ def load_weights(name: str) -> Weights:
     """
     path = Path(name)
     if name not in {IMAGENET, STARTER_MODEL} and not path.is_file():
-        raise WeightsError(f"{path} is no file; --weights takes {IMAGENET}, {STARTER_MODEL}, or a file of weights")
+        raise WeightsError(f"{path} is no file; weights are {IMAGENET}, {STARTER_MODEL}, or a file of weights")
     if name == STARTER_MODEL:
         return _starter()
     return _keras(name) if name == IMAGENET or path.suffix == ".h5" else _file(path)
 
 
-def calibrating_weights(names: str, weights: Weights) -> list[Weights]:
-    """The files `names`, separated by commas, of weights that were taught like `weights`; raises WeightsError."""
-    found = [load_weights(name.strip()) for name in names.split(",") if name.strip()]
+def calibrating_weights(files: Sequence[Path], weights: Weights) -> list[Weights]:
+    """The `files` of weights that were taught like `weights`; raises WeightsError."""
+    found = [load_weights(str(file)) for file in files]
     for one in found:
         if one.architecture != weights.architecture:
             raise WeightsError(f"{one.name} is of another network than {weights.name}; --calibrate-by takes its like")
-        if not one.heard:
+        if one.heard is None:
             raise WeightsError(
                 f"{one.name} does not say what it has heard; --calibrate-by takes what training.distil writes"
             )
@@ -99,14 +100,17 @@ def save_weights(
     architecture: Architecture,
     readout: Head,
     path: Path,
-    heard: Iterable[str] = (),
+    heard: Iterable[str] | None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write `blocks`, taught in this architecture together with `readout`, as the file `path`, whole or not at all.
 
-    heard: marks of what they were taught by.
+    heard: marks of what they were taught by; None where that is not known. notes: for whoever uses them.
     """
     arrays = block_arrays(blocks)
-    arrays |= {_ARCHITECTURE: _as_array(architecture.to_json()), _HEARD: _as_array(sorted(heard))}
+    arrays |= {_ARCHITECTURE: _as_array(architecture.to_json()), _NOTES: _as_array(list(notes))}
+    if heard is not None:
+        arrays[_HEARD] = _as_array(sorted(heard))
     ((kernel, bias),) = readout.layers
     arrays |= {"readout/weights": kernel.astype(np.float16), "readout/bias": bias.astype(np.float32)}
     with whole_file(path) as file:
@@ -123,7 +127,7 @@ def _starter() -> Weights:
     except InvalidModelFile as error:
         raise WeightsError(str(error)) from error
     own = model.architecture
-    return _weights(STARTER_MODEL, model.blocks, own.input_range, architecture=own, notes=(_OF_STARTER,))
+    return _weights(STARTER_MODEL, model.blocks, own.input_range, architecture=own, heard=None, notes=(_OF_STARTER,))
 
 
 def _keras(weights: str) -> Weights:
@@ -151,9 +155,15 @@ def _file(path: Path) -> Weights:
                 architecture = Architecture.from_json(json.loads(arrays[_ARCHITECTURE].tobytes()))
                 blocks = blocks_from(arrays, blocks_needed(architecture.taps))
                 readout = Head(((arrays["readout/weights"].astype(np.float32), arrays["readout/bias"]),))
-                heard = frozenset(json.loads(arrays[_HEARD].tobytes())) if _HEARD in arrays else frozenset()
-                own = {"architecture": architecture, "readout": readout, "heard": heard}
-                return _weights(path.name, blocks, architecture.input_range, **own)
+                return _weights(
+                    path.name,
+                    blocks,
+                    architecture.input_range,
+                    architecture=architecture,
+                    readout=readout,
+                    heard=frozenset(json.loads(arrays[_HEARD].tobytes())) if _HEARD in arrays else None,
+                    notes=tuple(json.loads(arrays[_NOTES].tobytes())) if _NOTES in arrays else (),
+                )
             blocks = tuple(_block(arrays, number) for number in range(1, BLOCKS + 1))
     except NOT_WHOLE as error:
         raise WeightsError(f"{path} holds no Inception V3 in 8 bit form ({error})") from error

@@ -1,9 +1,20 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from training.heads.head import STRENGTHS, Told, cross_validated, train_head
+from training.heads.head import STRENGTHS, OutOfFold, TrainedHead, cross_validated, train_head
+
+
+def trained_on(
+    features: Any, targets: Any, groups: list[str], classes: int, precision: float = 0.0, **how: Any
+) -> TrainedHead:
+    """A head that is chosen by all of its own rows."""
+    same = {name: value for name, value in how.items() if name != "background"}
+    said = cross_validated(features, targets, groups, classes, **same)
+    return train_head(features, targets, classes, said, precision=precision, **how)
 
 
 def test_the_folded_layer_separates_what_can_be_separated_and_never_names_an_unseen_class() -> None:
@@ -12,7 +23,7 @@ def test_the_folded_layer_separates_what_can_be_separated_and_never_names_an_uns
     features = random.normal(size=(120, 40)).astype(np.float32) * 3 + 5
     features[targets == 2, :8] += 6
     groups = [str(number // 3) for number in range(120)]
-    trained = train_head(features, targets, groups, classes=3)
+    trained = trained_on(features, targets, groups, classes=3)
     scores = trained.head.scores(features)
     assert trained.strength > 0
     assert (scores.argmax(axis=1) == targets).mean() > 0.95
@@ -27,8 +38,8 @@ def test_each_tapped_block_has_a_regression_of_its_own_and_their_logits_are_aver
     for block in blocks:
         block[:, 0] += 3 * targets
     features, groups = np.concatenate(blocks, axis=1), [str(number) for number in range(400)]
-    apart = train_head(features[:200], targets[:200], groups[:200], 2, widths=(6, 30))
-    alone = [train_head(block[:200], targets[:200], groups[:200], 2) for block in blocks]
+    apart = trained_on(features[:200], targets[:200], groups[:200], 2, widths=(6, 30))
+    alone = [trained_on(block[:200], targets[:200], groups[:200], 2) for block in blocks]
     ((kernel, bias),) = apart.head.layers
     assert (kernel.shape, bias.shape) == ((36, 2), (2,))
     for own, one in zip(np.split(kernel, [6]), alone, strict=True):
@@ -43,7 +54,7 @@ def test_few_recordings_are_enough_to_train_on(groups: list[str]) -> None:
     targets = np.repeat([0, 1], 10)
     features = random.normal(size=(20, 8)).astype(np.float32)
     features[targets == 1, :4] += 6
-    head = train_head(features, targets, groups, classes=2).head
+    head = trained_on(features, targets, groups, classes=2).head
     assert (head.scores(features).argmax(axis=1) == targets).all()
 
 
@@ -52,7 +63,7 @@ def test_of_few_features_that_tell_the_classes_apart_next_to_all_is_learnt() -> 
     targets = random.integers(0, 2, 400)
     features = random.normal(size=(400, 6)).astype(np.float32)
     features[:, 0] += 3 * targets  # 93 % can be told apart
-    trained = train_head(features[:200], targets[:200], [str(number) for number in range(200)], 2)
+    trained = trained_on(features[:200], targets[:200], [str(number) for number in range(200)], 2)
     assert (trained.head.scores(features[200:]).argmax(axis=1) == targets[200:]).mean() > 0.9
     assert trained.accuracy > 0.9
 
@@ -68,7 +79,7 @@ def noisy(temperature_of: float = 1.0) -> tuple[np.ndarray, np.ndarray, list[str
 
 def test_scores_are_what_they_say_on_recordings_that_were_not_seen() -> None:
     features, targets, groups = noisy()
-    trained = train_head(features[:400], targets[:400], groups[:400], classes=2)
+    trained = trained_on(features[:400], targets[:400], groups[:400], classes=2)
     scores = trained.head.scores(features[400:])
     sure, right = scores.max(axis=1), scores.argmax(axis=1) == targets[400:]
     assert sure.mean() == pytest.approx(right.mean(), abs=0.05)
@@ -77,7 +88,7 @@ def test_scores_are_what_they_say_on_recordings_that_were_not_seen() -> None:
 
 def test_a_class_is_not_believed_below_the_score_where_it_was_right_often_enough() -> None:
     features, targets, groups = noisy()
-    trained = train_head(features[:400], targets[:400], groups[:400], classes=2, precision=0.9)
+    trained = trained_on(features[:400], targets[:400], groups[:400], classes=2, precision=0.9)
     scores = trained.head.scores(features[400:])
     answered = scores.argmax(axis=1)
     believed = scores.max(axis=1) >= np.array(trained.thresholds)[answered]
@@ -85,7 +96,7 @@ def test_a_class_is_not_believed_below_the_score_where_it_was_right_often_enough
     assert right.mean() < 0.82
     assert right[believed].mean() > 0.85
     assert 0.2 < believed.mean() < 0.9
-    assert train_head(features, targets, groups, classes=2).thresholds == (0.0, 0.0)
+    assert trained_on(features, targets, groups, classes=2).thresholds == (0.0, 0.0)
 
 
 def test_balanced_a_rare_class_is_heard_as_often_as_a_common_one() -> None:
@@ -96,7 +107,7 @@ def test_balanced_a_rare_class_is_heard_as_often_as_a_common_one() -> None:
     groups = [str(number) for number in range(1_100)]
 
     def recalls(balance: bool) -> list[float]:
-        answered = train_head(features, targets, groups, 2, balance=balance).head.scores(features).argmax(axis=1)
+        answered = trained_on(features, targets, groups, 2, balance=balance).head.scores(features).argmax(axis=1)
         return [float((answered[targets == number] == number).mean()) for number in (0, 1)]
 
     common, rare = recalls(balance=True)
@@ -113,7 +124,7 @@ def test_noises_alone_tell_nothing_of_the_classes() -> None:
     features = random.normal(size=(80, 8)).astype(np.float32)
     features[:, 0] += 6 * targets
     groups = ["a"] * 10 + ["b"] * 10 + [str(number // 4) for number in range(60)]
-    trained = train_head(features, targets, groups, classes=3, precision=0.9)
+    trained = trained_on(features, targets, groups, classes=3, precision=0.9)
     assert (trained.temperature, trained.accuracy, trained.thresholds) == (1.0, 0.0, (0.0, 0.0, 0.0))
 
 
@@ -123,7 +134,7 @@ def test_a_feature_that_hardly_varies_among_the_clips_does_not_decide_where_it_d
     features = random.normal(size=(60, 20)).astype(np.float32)
     features[:, 0] += 4 * targets
     features[:, 15:] = (targets[:, None] - 0.5) * 1e-4 + random.normal(size=(60, 5)) * 1e-4  # next to silent
-    head = train_head(features, targets, [str(number) for number in range(60)], 2).head
+    head = trained_on(features, targets, [str(number) for number in range(60)], 2).head
     louder = features.copy()
     louder[:, 15:] = -(targets[:, None] - 0.5) * 0.05  # still far below what the others say
     assert (head.scores(louder).argmax(axis=1) == targets).mean() > 0.9
@@ -131,41 +142,49 @@ def test_a_feature_that_hardly_varies_among_the_clips_does_not_decide_where_it_d
 
 def test_features_that_are_all_alike_can_be_trained_on() -> None:
     features, targets = np.ones((8, 4), dtype=np.float32), np.repeat([0, 1], 4)
-    head = train_head(features, targets, [str(number) for number in range(8)], 2).head
+    head = trained_on(features, targets, [str(number) for number in range(8)], 2).head
     np.testing.assert_allclose(head.scores(features), 0.5, atol=1e-6)
 
 
-def test_those_that_tell_choose_and_calibrate_alone() -> None:
+def test_rows_that_are_asked_choose_and_calibrate_alone() -> None:
     """Half of the recordings are easier than any that will come: by them a head would be too sure."""
     features, targets, groups = noisy()
     heard = np.arange(600) < 300
     features[heard, 0] += 4 * (targets[heard] - 0.5)
-    by_all = train_head(features, targets, groups, classes=2)
-    told = cross_validated(features, targets, groups, 2, telling=~heard)
-    by_unheard = train_head(features, targets, groups, classes=2, told=told)
+    by_all = trained_on(features, targets, groups, 2)
+    said = cross_validated(features, targets, groups, 2, asked=~heard)
+    by_unheard = train_head(features, targets, 2, said)
     assert by_all.accuracy > by_unheard.accuracy + 0.05
     assert by_all.temperature < by_unheard.temperature
     scores = by_unheard.head.scores(features[~heard])
     assert scores.max(axis=1).mean() == pytest.approx(by_unheard.accuracy, abs=0.05)
-    assert told.scores.shape == (len(STRENGTHS), 300, 2)
-    nobody = cross_validated(features, targets, groups, 2, telling=np.zeros(600, dtype=bool))
-    by_nobody = train_head(features, targets, groups, classes=2, told=nobody)
+    assert said.scores.shape == (len(STRENGTHS), 300, 2)
+    nobody = cross_validated(features, targets, groups, 2, asked=np.zeros(600, dtype=bool))
+    by_nobody = train_head(features, targets, 2, nobody)
     assert (by_nobody.temperature, by_nobody.accuracy) == (1.0, 0.0)
-    assert np.array_equal(Told.together([nobody, told, nobody]).scores, told.scores)
+    np.testing.assert_array_equal(OutOfFold.together([nobody, said, nobody]).scores, said.scores)
 
 
 def test_how_much_background_there_is_does_not_decide_how_sure_a_head_is_of_the_classes() -> None:
     features, targets, groups = noisy()
-    noises = np.full((600, 10), 20, dtype=np.float32) + np.random.default_rng(1).normal(size=(600, 10))
-    more = np.concatenate([features, noises.astype(np.float32)])
-    labels, sources = (
-        np.concatenate([targets, np.full(600, 2)]),
-        [*groups, *(f"noise {number}" for number in range(600))],
-    )
-    alone = train_head(features, targets, groups, classes=2)
-    beside = train_head(more, labels, sources, classes=3, background=2)
+    noises = 20 + np.random.default_rng(1).normal(size=(600, 10)).astype(np.float32)
+    more, labels = np.concatenate([features, noises]), np.concatenate([targets, np.full(600, 2)])
+    sources = [*groups, *(f"noise {number}" for number in range(600))]
+    alone = trained_on(features, targets, groups, 2)
+    beside = trained_on(more, labels, sources, 3, background=2)
     assert beside.accuracy == pytest.approx(alone.accuracy, abs=0.02)
-    assert train_head(more, labels, sources, classes=3).accuracy > alone.accuracy + 0.08
+    assert trained_on(more, labels, sources, 3).accuracy > alone.accuracy + 0.08
     scores = beside.head.scores(features)
     right = scores.argmax(axis=1) == targets
     assert scores.max(axis=1).mean() == pytest.approx(right.mean(), abs=0.03)
+
+
+def test_one_class_is_told_from_background() -> None:
+    """Of the class alone a head that always names it would be right."""
+    random = np.random.default_rng(0)
+    targets = (np.arange(120) >= 80).astype(np.int64)
+    features = random.normal(size=(120, 8)).astype(np.float32)
+    features[:, 0] += 2.4 * targets
+    trained = trained_on(features, targets, [str(number) for number in range(120)], 2, background=1)
+    named = trained.head.scores(features).argmax(axis=1)
+    assert (named[targets == 1] == 1).mean() > 0.6

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from earshot.labels import UNKNOWN
 from training.data.clips import Clip
-from training.teaching.heard import heard_recordings, marks, telling, too_kind
+from training.teaching.heard import heard_recordings, marks, too_kind
 
 if TYPE_CHECKING:
     import pytest
@@ -43,31 +42,3 @@ def test_a_file_that_is_gone_has_no_mark(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(marks([Clip(Path("gone.wav"), "a", 1, "gone"), clip(tmp_path, "there.wav", b"")])) == [
         "sha256:e3b0c44298fc1c14"
     ]
-
-
-def test_recordings_that_were_not_heard_tell_alone_how_good_a_head_is_if_they_are_enough(tmp_path: Path) -> None:
-    clips = [clip(tmp_path, f"{number}.wav", b"") for number in range(30)]
-    noise = Clip(tmp_path / "noise.wav", UNKNOWN, 1, "noise")
-    sources = [one.source for one in [*clips, noise, *clips]]  # windows of them
-    heard = {one.source for one in clips[:20]}
-    (tells,), notes = telling([*clips, noise], sources, [heard])
-    assert tells.sum() == 21
-    assert notes == ()
-    assert not any(source in heard for source, tell in zip(sources, tells, strict=True) if tell)
-    (tells,), notes = telling([*clips, noise], sources, [heard | {clips[20].source}])
-    assert tells.all()
-    assert "have heard all but 9 of the recordings" in notes[0]
-    (tells,), notes = telling(clips[:2], sources, [set()])
-    assert tells.all()
-    assert notes == ()
-
-
-def test_each_network_tells_by_what_it_has_not_heard_itself(tmp_path: Path) -> None:
-    clips = [clip(tmp_path, f"{number}.wav", b"") for number in range(20)]
-    sources = [one.source for one in clips]
-    (first, second), notes = telling(clips, sources, [set(sources[:5]), set(sources[3:])])
-    assert [first.sum(), second.sum(), notes] == [15, 3, ()]
-    (first, second), notes = telling(clips, sources, [set(sources), set(sources[9:])])
-    assert first.all()  # too few
-    assert second.all()
-    assert "all but 9" in notes[0]

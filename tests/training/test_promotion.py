@@ -122,8 +122,8 @@ def test_a_better_version_is_published_with_its_figures_and_a_running_server_tak
         "at_least": 1.0,
         "confidence": 0.95,
         "notes": [
-            f"version 1 was trained on the recordings of 1 of these {CLIPS + len(BROKEN)} clips: its figure is too "
-            "kind, so the comparison is hard on the candidate"
+            f"version 1 was trained on the recordings of 1 of these {CLIPS + len(BROKEN)} clips, or its weights have "
+            "heard them: its figure is too kind, so the comparison is hard on the candidate"
         ],
     }
     card = (base_path / "2" / CARD_FILE).read_text()
@@ -301,9 +301,7 @@ def test_where_only_clips_that_cannot_be_read_are_new_to_a_candidate_it_says_how
     (seen_all / TRAINING_FILE).write_text(json.dumps({"recordings": readable}))
     done = promote(seen_all, base_path, data)
     assert done.exit_code == USAGE
-    assert (
-        f"trained on the recordings of {len(readable)} clips, and the others cannot be read (none of 2" in done.output
-    )
+    assert f"knows the recordings of {len(readable)} clips, and the others cannot be read (none of 2" in done.output
     assert "train it with --hold-out" in done.output
     assert names(base_path) == ["1"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,11 @@ from serving.network import Architecture, Head, blocks_needed
 from tests.training.conftest import BROKEN, CLASSES, CLIPS, QUIET
 from training.data.clips import load_clip
 from training.data.datasets import find_clips
-from training.heads.head import train_head
+from training.evaluate import evaluate
+from training.heads.head import cross_validated, train_head
+from training.release.fairness import fair_clips
 from training.retrain import retrain
-from training.settings import RetrainSettings
+from training.settings import EvaluateSettings, RetrainSettings
 from training.teaching.heard import marks
 from training.weights import load_weights, save_weights
 
@@ -88,12 +91,19 @@ def test_a_random_split_is_judged_beside_the_folds(trained: Trained) -> None:
 def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """Recorded on the way into the real training: which recordings each head was trained on."""
     seen: list[set[str]] = []
+    rows: list[Any] = []
 
-    def recording(features: Any, targets: Any, groups: list[str], *others: Any) -> Any:
+    def asked(features: Any, targets: Any, groups: list[str], *others: Any, **more: Any) -> Any:
         seen.append({Path(source).name for source in groups})
-        return train_head(features, targets, groups, *others)
+        rows.append(features)
+        return cross_validated(features, targets, groups, *others, **more)
 
-    monkeypatch.setattr("training.heads.frozen.train_head", recording)
+    def trained_on(features: Any, *others: Any, **more: Any) -> Any:
+        np.testing.assert_array_equal(features, rows[-1])  # of the same recordings
+        return train_head(features, *others, **more)
+
+    monkeypatch.setattr("training.heads.frozen.cross_validated", asked)
+    monkeypatch.setattr("training.heads.frozen.train_head", trained_on)
     again = {**trained.settings, "model_base_path": None, "compact": None, "protocol": "folds"}
     report = retrain(RetrainSettings.read(again), QUIET)
     assert len(seen) == len(report["folds"]) > 1
@@ -184,10 +194,12 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
     assert not seen & unseen
 
 
-def write_taught(weights_file: Path, path: Path, heard: list[Clip]) -> None:
-    """The random weights as if they had been taught by the sound of these clips."""
+def write_taught(weights_file: Path, path: Path, heard: list[Clip], flipped: bool = False) -> None:
+    """The random weights as if they had been taught by the sound of these clips; or others."""
     architecture = Architecture(("mixed0",), 1, shrink=(2, 4))
     blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
+    if flipped:
+        blocks = tuple(replace(block, kernel=-block.kernel) for block in blocks)
     readout = Head(((np.zeros((512, 3), np.float32), np.zeros(3, np.float32)),))
     save_weights(blocks, architecture, readout, path, marks(heard))
 
@@ -201,13 +213,16 @@ def test_a_head_on_weights_that_have_heard_all_clips_is_chosen_by_others_that_ha
     settings = {"data": str(data), "weights": str(tmp_path / "all.npz"), "cache": tmp_path / "cache"}
     settings |= {"evaluate": "none", "hold_out": str(clips[0].fold), "compact": tmp_path / "model.npz"}
     by_heard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
-    settings["calibrate_by"] = f"{tmp_path / 'some.npz'}"
-    by_unheard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
-    assert [any("so these are too sure" in note for note in one["notes"]) for one in (by_heard, by_unheard)] == [
-        True,
-        False,
-    ]
-    assert by_heard["temperature"] != by_unheard["temperature"]
+    assert "the weights have heard" in by_heard["notes"][1]
+    assert "--calibrate-by" in by_heard["notes"][1]
+    chosen = [(by_heard["temperature"], by_heard["inner_accuracy"])]
+    write_taught(weights_file, tmp_path / "others.npz", clips[::6], flipped=True)
+    for name in ("some", "others"):
+        settings["calibrate_by"] = f"{tmp_path / name}.npz"
+        by_unheard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
+        assert not any("too sure" in note for note in by_unheard["notes"])
+        chosen.append((by_unheard["temperature"], by_unheard["inner_accuracy"]))
+    assert len(set(chosen)) == 3  # by fewer clips, and by other features
 
 
 def test_clips_that_the_weights_have_heard_without_labels_are_known_in_the_report_and_to_whoever_judges_the_model(
@@ -228,11 +243,14 @@ def test_clips_that_the_weights_have_heard_without_labels_are_known_in_the_repor
     assert note in said.getvalue()
     assert note in (tmp_path / "models" / "1" / "assets.extra" / "card.md").read_text()
     record = json.loads((tmp_path / "models" / "1" / TRAINING_FILE).read_text())
-    assert record["heard"] == sorted(clip.source for clip in heard)
+    assert record["heard"] == sorted(marks(heard))
     assert record["chosen"]["temperature"] == report["held_out"]["temperature"]
     assert record["chosen"]["strength"] == report["held_out"]["strength"]
-    seen = recordings_seen(tmp_path / "models" / "1")
-    assert set(seen or ()) == {clip.source for clip in clips if clip.fold != fold or clip in heard}
+    new = [clip for clip in clips if clip.fold == fold and clip not in heard]
+    fair = fair_clips(clips, [], tmp_path / "models" / "1", tmp_path / "models" / "1")
+    assert fair.labelled.clips == new
+    told = EvaluateSettings.read({"data": str(data), "folds": str(fold), "model": tmp_path / "models"})
+    assert "have heard the recordings of 2 of these" in evaluate(told, QUIET)["pooled"]["notes"][0]
 
 
 def test_a_run_leaves_its_folder_too(trained: Trained) -> None:

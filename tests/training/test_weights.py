@@ -83,7 +83,7 @@ def test_imagenet_that_cannot_be_downloaded_says_to_name_a_file(monkeypatch: pyt
 
 def test_the_starter_models_weights_come_with_the_network_that_they_are_of() -> None:
     model, weights = load_compact(STARTER), load_weights("starter")
-    assert (weights.architecture, weights.name) == (model.architecture, "starter")
+    assert (weights.architecture, weights.name, weights.heard) == (model.architecture, "starter", None)
     assert [word in weights.notes[0] for word in ("UrbanSound8K", "too kind", "CC BY-NC 3.0")] == [True] * 3
     np.testing.assert_array_equal(weights.blocks[3].kernel, model.blocks[3].kernel)
 
@@ -95,34 +95,48 @@ def test_what_was_taught_is_read_back_with_its_network_and_what_is_cut_is_named(
     blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
     kernel = np.arange(8, dtype=np.float32).reshape(4, 2)
     readout = Head(((kernel, np.array([0.5, -1], np.float32)),))
-    save_weights(blocks, architecture, readout, tmp_path / "sound.npz", {"freesound:7", "sha256:0123456789abcdef"})
+    save_weights(
+        blocks,
+        architecture,
+        readout,
+        tmp_path / "sound.npz",
+        {"freesound:7", "sha256:0123456789abcdef"},
+        ["A licence."],
+    )
     weights = load_weights(str(tmp_path / "sound.npz"))
-    assert weights.heard == {"freesound:7", "sha256:0123456789abcdef"}
+    assert weights.heard == frozenset({"freesound:7", "sha256:0123456789abcdef"})
+    assert weights.notes == ("A licence.",)
     assert (weights.architecture, weights.input_range, len(weights.blocks)) == (architecture, (-1.0, 1.0), len(blocks))
     step = float(np.ptp(blocks[2].kernel)) / 255
     np.testing.assert_allclose(weights.blocks[2].kernel, blocks[2].kernel, atol=step)
     assert weights.readout
     np.testing.assert_array_equal(weights.readout.layers[0][0], kernel)
     np.testing.assert_array_equal(weights.readout.layers[0][1], [0.5, -1])
-    save_weights(blocks[:-1], architecture, readout, tmp_path / "short.npz")
+    save_weights(blocks[:-1], architecture, readout, tmp_path / "short.npz", None)
     with pytest.raises(WeightsError, match=r"short\.npz"):
         load_weights(str(tmp_path / "short.npz"))
 
 
 def test_what_calibrates_is_of_the_same_network_and_says_what_it_has_heard(weights_file: Path, tmp_path: Path) -> None:
     readout = Head(((np.zeros((4, 2), np.float32), np.zeros(2, np.float32)),))
-    for name, bands, heard in (("main", 1, ["a"]), ("part", 1, ["b"]), ("other", 2, ["b"]), ("silent", 1, [])):
+    cases: list[tuple[str, int, list[str] | None]] = [
+        ("main", 1, ["a"]),
+        ("part", 1, ["b"]),
+        ("other", 2, ["b"]),
+        ("silent", 1, None),
+    ]
+    for name, bands, heard in cases:
         architecture = Architecture(("mixed0",), bands)
         blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
         save_weights(blocks, architecture, readout, tmp_path / f"{name}.npz", heard)
     main = load_weights(str(tmp_path / "main.npz"))
-    parts = calibrating_weights(f"{tmp_path / 'part.npz'}, {tmp_path / 'part.npz'}", main)
-    assert [one.heard for one in parts] == [{"b"}, {"b"}]
-    assert calibrating_weights("", main) == []
+    parts = calibrating_weights([tmp_path / "part.npz"] * 2, main)
+    assert [one.heard for one in parts] == [frozenset("b")] * 2
+    assert calibrating_weights([], main) == []
     with pytest.raises(WeightsError, match=r"other\.npz is of another network than main\.npz"):
-        calibrating_weights(str(tmp_path / "other.npz"), main)
+        calibrating_weights([tmp_path / "other.npz"], main)
     with pytest.raises(WeightsError, match=r"silent\.npz does not say what it has heard"):
-        calibrating_weights(str(tmp_path / "silent.npz"), main)
+        calibrating_weights([tmp_path / "silent.npz"], main)
 
 
 def test_a_starter_model_that_is_not_whole_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

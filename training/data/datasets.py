@@ -83,13 +83,15 @@ def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least
         own = [replace(clip, fold=fold_of.get(clip.source, clip.fold)) for clip in own]
         fold_of |= {clip.source: clip.fold for clip in own}
         clips += own
-    if class_map is not None:
-        clips = _mapped(clips, class_map)
     where = ", ".join(str(folder) for folder in folders)
     if not clips:
         flat = next((folder for folder in folders if next(background_in(folder), None)), None)
         found = f"the recordings in {flat} are in no folder of a class" if flat else f"{where} holds no clips"
         raise DataError(f"{found}; name UrbanSound8K's, ESC-50's, or one with a folder for each class")
+    if class_map is not None:
+        clips = _mapped(clips, class_map)
+    if not clips:
+        raise DataError(f"the class map leaves no clip of {where}; give a class to one of the labels")
     if len({clip.label for clip in clips}) < least_classes:
         raise DataError(f"{where} holds {len(clips)} clips; training needs clips of two classes at least")
     return clips

@@ -11,7 +11,7 @@ import numpy as np
 
 from earshot.spectrogram import DEFAULT_PARAMS
 from processors.predictor import SIGNATURE, BadAnswer, PredictError, Prediction, Predictor, check_input, predictions
-from serving.inspection import recordings_seen
+from serving.inspection import recordings_seen, sounds_heard
 from serving.layout import version_folders
 
 if TYPE_CHECKING:
@@ -45,11 +45,14 @@ class Judged:
         name: str,
         answer: Callable[[NDArray[np.uint8]], list[Prediction]],
         recordings: frozenset[str] | None = None,
+        heard: frozenset[str] | None = None,
     ) -> None:
         """Ask it about silence, to learn its classes; raises what `answer` raises."""
         self.name = name
         self.recordings = recordings
         """Those that it was trained on; None where it does not say."""
+        self.heard = heard
+        """Marks of those that its weights were taught by without labels (`training.teaching.heard`)."""
         self._answer = answer
         first = answer(np.zeros((1, *IMAGE_SHAPE), np.uint8))[0]
         self.version = first.model_version
@@ -123,7 +126,7 @@ def saved_model(path: Path) -> Iterator[Judged]:
 
     try:
         whole = folder.absolute()
-        yield Judged((whole.parent if version else whole).name, answer, recordings_seen(folder))
+        yield Judged((whole.parent if version else whole).name, answer, recordings_seen(folder), sounds_heard(folder))
     finally:
         engine.close()
 

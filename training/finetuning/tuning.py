@@ -28,9 +28,8 @@ from training.data.hearing import judged_windows
 from training.data.windows import write_windows
 from training.finetuning.finetune import Examples, Schedule, finetune
 from training.heads.calibration import choose_thresholds, cooled, fit_temperature
-from training.heads.parts import parts_of
+from training.heads.parts import LEAST_CALIBRATING, parts_of, too_sure
 from training.recipe import Trained
-from training.teaching.heard import telling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,8 +46,6 @@ log = get_log(__name__)
 
 PARTS = 4
 """That the recordings are dealt into, at the most."""
-LEAST_CALIBRATING = 10
-"""Recordings of classes that must be answered for: by fewer, temperature and thresholds would be chance."""
 _BATCH = 64
 
 
@@ -87,8 +84,7 @@ class TuningRecipe:
         """A network trained on `clips`, calibrated by others that were trained without a part of them each."""
         classes, sources = np.array([class_names.index(clip.label) for clip in clips]), [clip.source for clip in clips]
         parts = parts_of(classes, sources, PARTS, self._seed)
-        (tells,), notes = telling(clips, sources, [self.heard])
-        notes = (*self._frozen.weights.notes, *notes)
+        notes = (*self._frozen.weights.notes, *too_sure(clips, self.heard))
         answered = [clips[number] for _, kept_out in parts for number in kept_out]
         recordings = len({clip.source for clip in answered if clip.label != UNKNOWN})
         if recordings < LEAST_CALIBRATING:
@@ -102,8 +98,7 @@ class TuningRecipe:
         best: list[int] = []
         histories: list[tuple[dict[str, float], ...]] = []
         for part, (learnt, kept_out) in enumerate(parts, start=1):
-            asked = kept_out[tells[kept_out]] if tells[kept_out].any() else kept_out
-            unseen = self._examples([clips[number] for number in asked], class_names)
+            unseen = self._examples([clips[number] for number in kept_out], class_names)
             title = f"fine-tuning without part {part} of {len(parts)}"
             tuned = self._tuned(clips, learnt, unseen, class_names, title)
             said.append(self._answer(tuned, tuned.head, [row for own in unseen.groups for row in own]))

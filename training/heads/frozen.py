@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -11,9 +11,10 @@ from earshot.labels import UNKNOWN
 from training.data.background import no_more_background
 from training.data.hearing import judged_windows
 from training.heads.bottlenecks import Bottlenecks
-from training.heads.head import Told, cross_validated, train_head
+from training.heads.head import OutOfFold, cross_validated, train_head
+from training.heads.parts import calibrating_rows, too_sure
 from training.recipe import Trained
-from training.teaching.heard import heard_recordings, telling
+from training.teaching.heard import heard_recordings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
     from training.data.clips import Clip
     from training.heads.bottlenecks import Features
     from training.weights import Weights
+
+_ADVICE = "Weights that were taught without some of each class, for --calibrate-by, tell better."
+
+
+class _How(TypedDict):
+    """How each head is trained."""
+
+    steps: int
+    balance: bool
+    widths: Sequence[int]
 
 
 class FrozenRecipe:
@@ -48,8 +59,8 @@ class FrozenRecipe:
     ) -> None:
         """Compute the features of all `clips`, or read those that are in `folder`.
 
-        calibrating: weights that were taught like `weights`, but without some of the recordings: by what heads on these
-        say of those, strength, temperature and thresholds are chosen. None are `weights` themselves.
+        calibrating: weights that were taught like `weights`, but without some of the recordings. By what heads on these
+        say of those, strength, temperature and thresholds are chosen; without any, by what heads on `weights` say.
         """
         self.architecture, self.weights = architecture, weights
         self._precision, self._steps = precision, steps
@@ -78,23 +89,26 @@ class FrozenRecipe:
         def rows(features: dict[Clip, Features]) -> NDArray[np.float32]:
             return np.concatenate([features[clip].trained[own] for clip, own in windows.items()])
 
-        tells, notes = telling(clips, groups, [heard for _, heard in self._asked])
-        how = (self._steps, self._balance, self.architecture.widths)
+        asked = calibrating_rows(of_rows, [heard for _, heard in self._asked])
+        notes = [*self.weights.notes]
+        if asked is None:
+            notes += [f"{note} {_ADVICE}" for note in too_sure(of_rows, self.heard)]
+        networks = self._asked if asked else [(self._features, self.heard)]
+        masks: Sequence[NDArray[np.bool_] | None] = asked or [None]
+        how: _How = {"steps": self._steps, "balance": self._balance, "widths": self.architecture.widths}
         with threadpool_limits(1):  # two take twice as long, and tens of times where other programs want the cores
-            told = [
-                cross_validated(rows(features), targets, groups, classes, self._seed, *how, own)
-                for (features, _), own in zip(self._asked, tells, strict=True)
+            said = [
+                cross_validated(rows(features), targets, groups, classes, seed=self._seed, asked=own, **how)
+                for (features, _), own in zip(networks, masks, strict=True)
             ]
             head = train_head(
                 rows(self._features),
                 targets,
-                groups,
                 classes,
-                self._seed,
-                self._precision,
-                *how,
-                Told.together(told),
-                class_names.index(UNKNOWN) if UNKNOWN in class_names else None,
+                OutOfFold.together(said),
+                precision=self._precision,
+                background=class_names.index(UNKNOWN) if UNKNOWN in class_names else None,
+                **how,
             )
         return Trained(
             self.weights.blocks,
@@ -102,7 +116,7 @@ class FrozenRecipe:
             head.temperature,
             head.thresholds,
             {"strength": head.strength, "inner_accuracy": round(head.accuracy, 4)},
-            notes=(*self.weights.notes, *notes),
+            notes=tuple(notes),
         )
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:

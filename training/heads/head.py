@@ -43,7 +43,7 @@ fine-tuning that began with another does not go on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class OutOfFold:
     """What heads said of recordings that they had not seen, in cross-validation."""
 
     scores: NDArray[np.float32]
@@ -52,9 +52,10 @@ class Told:
     """Class of each row, [rows]."""
 
     @classmethod
-    def together(cls, parts: Sequence[Told]) -> Told:
-        """What several tell."""
-        return cls(np.concatenate([one.scores for one in parts], axis=1), np.concatenate([one.truth for one in parts]))
+    def together(cls, several: Sequence[OutOfFold]) -> OutOfFold:
+        """Those of several networks; a row that several were asked about counts once for each."""
+        scores = np.concatenate([one.scores for one in several], axis=1)
+        return cls(scores, np.concatenate([one.truth for one in several]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,43 +77,40 @@ class TrainedHead:
 def train_head(
     features: NDArray[np.float32],
     targets: NDArray[np.int64],
-    groups: Sequence[str],
     classes: int,
-    seed: int = 0,
+    out_of_fold: OutOfFold,
+    *,
     precision: float = 0.0,
     steps: int = STEPS,
     balance: bool = False,
     widths: Sequence[int] = (),
-    told: Told | None = None,
     background: int | None = None,
 ) -> TrainedHead:
     """Train on features float32 [n, features] with class indices `targets` [n].
 
-    groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
-    different classes are the least. seed: of the parts that they are dealt into. precision: of the thresholds, see
+    out_of_fold: what strength, temperature and thresholds are chosen by. precision: of the thresholds, see
     `choose_thresholds`. steps: the most that the solver takes for each strength. balance: have each class count alike
-    in the loss, however many rows it has. widths: features of each tapped block, in order; none are one block. told:
-    what strength, temperature and thresholds are chosen by; None is what cross-validation tells. background: index of
-    the class of sounds of no class: how many of these there are is no sign of how sure a head may be of the others, so
-    only thresholds go by them.
+    in the loss, however many rows it has. widths: features of each tapped block, in order; none are one block.
+    background: index of the class of sounds of no class. How many of these there are is no sign of how sure a head may
+    be of the others, so where there are two others thresholds alone go by them.
     """
-    if told is None:
-        told = cross_validated(features, targets, groups, classes, seed, steps, balance, widths)
-    of_classes = told.truth != (-1 if background is None else background)
-    truth = told.truth[of_classes]
-    hits = told.scores[:, of_classes].argmax(axis=2) == truth
+    truth = out_of_fold.truth
+    decides = truth != (-1 if background is None else background)
+    if len(np.unique(truth[decides])) < LEAST_LEARNT:
+        decides[:] = True
+    hits = out_of_fold.scores[:, decides].argmax(axis=2) == truth[decides]
     best = int(hits.sum(axis=1).argmax())
     heads = [
         _path(block, targets, classes, STRENGTHS[: best + 1], steps, balance)[-1] for block in _split(features, widths)
     ]
-    logits = told.scores[best]
-    temperature = fit_temperature(logits[of_classes], truth) if truth.size else 1.0
+    logits = out_of_fold.scores[best]
+    temperature = fit_temperature(logits[decides], truth[decides]) if truth.size else 1.0
     return TrainedHead(
         cooled(_averaged(heads), temperature),
         STRENGTHS[best],
         float(hits[best].mean()) if truth.size else 0.0,
         temperature,
-        choose_thresholds(softmax(logits / temperature, axis=1), told.truth, precision),
+        choose_thresholds(softmax(logits / temperature, axis=1), truth, precision),
     )
 
 
@@ -121,18 +119,23 @@ def cross_validated(
     targets: NDArray[np.int64],
     groups: Sequence[str],
     classes: int,
+    *,
     seed: int = 0,
     steps: int = STEPS,
     balance: bool = False,
     widths: Sequence[int] = (),
-    telling: NDArray[np.bool_] | None = None,
-) -> Told:
+    asked: NDArray[np.bool_] | None = None,
+) -> OutOfFold:
     """What heads that are trained without a part of the recordings, each, say of that part.
 
-    telling: of which rows, [n], it is kept; None are all. The others are as `train_head` has them.
+    groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
+    different classes are the least. seed: of the parts that they are dealt into. asked: of which rows, [n], it is kept;
+    None are all. The others are as `train_head` has them.
     """
     blocks = _split(features, widths)
-    parts = parts_of(targets, groups, PARTS, seed)
+    wanted = np.ones(len(targets), dtype=bool) if asked is None else asked
+    parts = [(learnt, kept_out[wanted[kept_out]]) for learnt, kept_out in parts_of(targets, groups, PARTS, seed)]
+    parts = [(learnt, kept_out) for learnt, kept_out in parts if kept_out.size]
     if len({number for _, kept_out in parts for number in targets[kept_out].tolist()}) < LEAST_LEARNT:
         parts = []  # as of noises alone, where each class has one recording: they tell nothing of the classes
     said = [np.zeros((len(STRENGTHS), 0, classes), dtype=np.float32)]
@@ -146,8 +149,7 @@ def cross_validated(
         ]
         said.append(np.mean(own, axis=0))
     answered = np.concatenate([np.zeros(0, dtype=np.int64), *(kept_out for _, kept_out in parts)])
-    kept = np.ones(answered.size, dtype=bool) if telling is None else telling[answered]
-    return Told(np.concatenate(said, axis=1)[:, kept], targets[answered[kept]])
+    return OutOfFold(np.concatenate(said, axis=1), targets[answered])
 
 
 def never_seen(head: Head) -> NDArray[np.bool_]:

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from earshot.labels import UNKNOWN
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
+    from training.data.clips import Clip
+
 LEAST_LEARNT = 2
 """Recordings, and classes, that a model needs: with fewer there is nothing to tell apart."""
+LEAST_CALIBRATING = 10
+"""Recordings of classes that must be answered for: by fewer, temperature and thresholds would be chance."""
 
 
 def parts_of(
@@ -42,3 +48,31 @@ def parts_of(
             if own.any() and len(set(np.array(sources)[~own])) >= LEAST_LEARNT:
                 parts.append((np.flatnonzero(~own), np.flatnonzero(own)))
     return parts
+
+
+def calibrating_rows(clips: Sequence[Clip], heard: Sequence[Collection[str]]) -> list[NDArray[np.bool_]] | None:
+    """Of which rows each of several networks is to be asked, to calibrate by: a mask for each, [rows].
+
+    clips: of each row. heard: recordings (`Clip.source`) that each network was taught by without labels. It knows those
+    better than what comes later, so it is asked about others, and about background. None where these are too few, or
+    not of all classes.
+    """
+    sources, background = [clip.source for clip in clips], np.array([clip.label == UNKNOWN for clip in clips])
+    recordings = {(clip.source, clip.label) for clip in clips if clip.label != UNKNOWN}
+    unheard = {(source, label) for source, label in recordings if not all(source in own for own in heard)}
+    every_class = {label for _, label in unheard} == {label for _, label in recordings}
+    if unheard != recordings and not (every_class and len(unheard) >= LEAST_CALIBRATING):
+        return None
+    return [background | ~np.isin(sources, list(own)) for own in heard]
+
+
+def too_sure(clips: Sequence[Clip], heard: Collection[str]) -> list[str]:
+    """A note where scores are calibrated by clips of recordings that the weights have `heard`, or none."""
+    recordings = {clip.source for clip in clips if clip.label != UNKNOWN}
+    known = sum(source in heard for source in recordings)
+    if not known:
+        return []
+    return [
+        f"Scores are calibrated by {len(recordings)} recordings, and the weights have heard {known} of them, without "
+        "labels: they are too sure."
+    ]

@@ -1,11 +1,15 @@
-"""Which clips are fair to compare two versions on: those of recordings that the candidate was not trained on."""
+"""Which clips are fair to compare two versions on: those of recordings that the candidate does not know.
+
+It knows those that its head was trained on, and those that its weights were taught by without their labels.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from serving.inspection import recordings_seen
+from serving.inspection import recordings_seen, sounds_heard
+from training.teaching.heard import heard_recordings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +17,10 @@ if TYPE_CHECKING:
 
     from training.data.clips import Clip
 
-NEW_CLIPS = "name others with --data, or train it with --hold-out and name those folds with --folds"
+NEW_CLIPS = (
+    "name others with --data, or train it with --hold-out, on weights that were not taught by those folds, and name "
+    "them with --folds"
+)
 """How there come to be clips that a candidate was not trained on."""
 
 
@@ -23,13 +30,13 @@ class NotComparable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class UnseenClips:
-    """Clips of recordings that the candidate was not trained on."""
+    """Clips of recordings that the candidate does not know."""
 
     clips: list[Clip]
     left_out: int
-    """Clips beside them whose recordings it was trained on."""
+    """Clips beside them."""
     seen_by_current: int | None
-    """How many the version there was trained on, which makes its figure too kind; None where it does not say."""
+    """How many the version there knows, which makes its figure too kind; None where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class FairClips:
 
 def fair_clips(labelled: Sequence[Clip], background: Sequence[Clip], candidate: Path, current: Path) -> FairClips:
     """Those clips to compare the versions in two folders on; raises NotComparable where the candidate saw all."""
-    by_candidate, by_current = recordings_seen(candidate), recordings_seen(current)
+    by_candidate, by_current = (_known(version, [*labelled, *background]) for version in (candidate, current))
 
     def unseen(own: Sequence[Clip]) -> UnseenClips:
         new = [clip for clip in own if clip.source not in (by_candidate or ())]
@@ -54,5 +61,14 @@ def fair_clips(labelled: Sequence[Clip], background: Sequence[Clip], candidate: 
 
     fair = FairClips(unseen(labelled), unseen(background), by_candidate is not None)
     if not fair.labelled.clips:
-        raise NotComparable(f"the candidate was trained on the recordings of all {len(labelled)} clips; {NEW_CLIPS}")
+        raise NotComparable(
+            f"the candidate was trained on the recordings of all {len(labelled)} clips, or its weights have heard "
+            f"them; {NEW_CLIPS}"
+        )
     return fair
+
+
+def _known(version_dir: Path, clips: Sequence[Clip]) -> frozenset[str] | None:
+    """Recordings that a version was trained on, and those of `clips` that its weights have heard."""
+    seen = recordings_seen(version_dir)
+    return None if seen is None else seen | heard_recordings(sounds_heard(version_dir), clips)

@@ -140,11 +140,15 @@ def reservations(fair: FairClips, against: int) -> list[str]:
     notes = []
     for unseen, what in ((fair.labelled, "clips"), (fair.background, "sounds of background")):
         if unseen.left_out:
-            notes.append(f"{unseen.left_out} {what} left out: the candidate was trained on their recordings")
+            notes.append(
+                f"{unseen.left_out} {what} left out: the candidate was trained on their recordings, or its weights "
+                "have heard them"
+            )
         if unseen.seen_by_current:
             notes.append(
                 f"version {against} was trained on the recordings of {unseen.seen_by_current} of these "
-                f"{len(unseen.clips)} {what}: its figure is too kind, so the comparison is hard on the candidate"
+                f"{len(unseen.clips)} {what}, or its weights have heard them: its figure is too kind, so the "
+                "comparison is hard on the candidate"
             )
     if fair.background.left_out and not fair.background.clips:
         notes.append("no background is left that is new to the candidate, so false accepts are not counted")

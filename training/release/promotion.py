@@ -185,7 +185,7 @@ def _compare(
     except NoClipReadable as error:
         if not (seen := fair.labelled.left_out):
             return _if_forced(error, order)
-        trained_on = f"the candidate was trained on the recordings of {seen} clips, and the others cannot be read"
+        trained_on = f"the candidate knows the recordings of {seen} clips, and the others cannot be read"
         return _if_forced(NotComparable(f"{trained_on} ({error}); {NEW_CLIPS}"), order)
     except TooFewRecordings as error:
         return _if_forced(error, order)

@@ -67,13 +67,12 @@ def training_record(
     trained: Trained,
     seen: Collection[Clip],
     held_out: list[int],
-    heard: frozenset[str],
 ) -> dict[str, Any]:
     """What a version was made from, as JSON values: `seen` are the clips that its head was trained on.
 
-    `recordings` are their sources, and `heard` those that its weights were taught by without labels; whoever judges the
-    version leaves both out. `run` is what the folder
-    of its run is called, where there is one. `chosen` is what training chose by those clips.
+    `recordings` are their sources, and `heard` marks of what its weights were taught by without labels; whoever judges
+    the version leaves both out. `chosen` is what training chose by those clips. `run` is what the folder of its run is
+    called, where there is one.
     """
     figures = ("clips", "accuracy", "clip_accuracy")
     return {
@@ -84,11 +83,12 @@ def training_record(
         "class_map": settings.class_map.name if settings.class_map else None,
         **counted(seen),
         "recordings": sorted({clip.source for clip in seen}),
-        "heard": sorted(heard - {clip.source for clip in seen}),
+        "heard": None if weights.heard is None else sorted(weights.heard),
         "hold_out": held_out,
         "held_out": {name: report["held_out"][name] for name in figures} if held_out else None,
         "folds": {fold: {name: one[name] for name in figures} for fold, one in report["folds"].items()},
         "weights": {"name": weights.name, "digest": weights.digest},
+        "calibrated_by": [path.name for path in settings.calibrating],
         "architecture": report["architecture"],
         "recipe": report["recipe"],
         "chosen": {**trained.chosen, "temperature": round(trained.temperature, 3)},

@@ -1,7 +1,7 @@
 """Which recordings weights have heard without their labels: figures of clips of these would be too kind.
 
-Weights carry marks of what they were taught by, and a clip is known again by its recording's number on Freesound, or by
-the content of its file.
+Weights carry marks of what they were taught by. A clip is known again by its recording's number on Freesound, or by the
+content of its file; a picture of it, or the same sound in another file format, is not.
 """
 
 from __future__ import annotations
@@ -9,23 +9,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from earshot.labels import UNKNOWN
 from training.data.layouts import FREESOUND
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Collection, Iterable, Iterator
 
     from training.data.clips import Clip
 
 _DIGITS = 16
 """Hexadecimal ones of a digest that are kept: two of a million files are alike with a chance of 1 in 10^7."""
-
-LEAST_UNHEARD = 10
-"""Recordings of classes by which scores can be calibrated."""
 
 
 def marks(clips: Iterable[Clip]) -> Iterator[str]:
@@ -40,8 +32,10 @@ def marks(clips: Iterable[Clip]) -> Iterator[str]:
                 continue
 
 
-def heard_recordings(heard: frozenset[str], clips: Iterable[Clip]) -> frozenset[str]:
-    """Recordings (`Clip.source`) of which one of `clips` is among what was `heard`."""
+def heard_recordings(heard: frozenset[str] | None, clips: Iterable[Clip]) -> frozenset[str]:
+    """Recordings (`Clip.source`) of which one of `clips` is among the marks of what was `heard`, so far as they say."""
+    if not heard:
+        return frozenset()
     return frozenset(clip.source for clip in clips if not heard.isdisjoint(marks([clip])))
 
 
@@ -51,25 +45,6 @@ def too_kind(heard: Collection[str], judged: Collection[Clip]) -> list[str]:
     if not known:
         return []
     return [
-        f"The weights have heard the recordings of {known} of these {len(judged)} clips, without their labels: "
-        "figures are too kind."
+        f"The weights have heard the recordings of {known} of these {len(judged)} clips, without their labels: figures "
+        "are too kind."
     ]
-
-
-def telling(
-    clips: Iterable[Clip], sources: Sequence[str], heard: Sequence[Collection[str]]
-) -> tuple[list[NDArray[np.bool_]], tuple[str, ...]]:
-    """Which of rows from these `sources` tell how good a head on `clips` is, and a note where they tell it badly.
-
-    heard: what each of several networks has heard without labels. It knows that better than what comes later, so what
-    it has not heard tells, if that is enough: for each network a mask, [n].
-    """
-    recordings = {clip.source for clip in clips if clip.label != UNKNOWN}
-    unheard = {source for source in recordings if not all(source in own for own in heard)}
-    if len(unheard) >= LEAST_UNHEARD or unheard == recordings:
-        return [~np.isin(sources, list(own)) for own in heard], ()
-    note = (
-        f"The weights have heard all but {len(unheard)} of the recordings by which scores are calibrated, so these are "
-        f"too sure: teach weights without {LEAST_UNHEARD} recordings or more, for --calibrate-by."
-    )
-    return [np.ones(len(sources), dtype=bool) for _ in heard], (note,)
