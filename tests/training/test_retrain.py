@@ -214,7 +214,7 @@ def test_a_head_on_weights_that_have_heard_all_clips_is_chosen_by_others_that_ha
     settings |= {"evaluate": "none", "hold_out": str(clips[0].fold), "compact": tmp_path / "model.npz"}
     by_heard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
     assert "the weights have heard" in by_heard["notes"][1]
-    assert "--calibrate-by" in by_heard["notes"][1]
+    assert "--calibrate-by" in by_heard["notes"][2]
     chosen = [(by_heard["temperature"], by_heard["inner_accuracy"])]
     write_taught(weights_file, tmp_path / "others.npz", clips[::6], flipped=True)
     for name in ("some", "others"):
@@ -223,6 +223,10 @@ def test_a_head_on_weights_that_have_heard_all_clips_is_chosen_by_others_that_ha
         assert not any("too sure" in note for note in by_unheard["notes"])
         chosen.append((by_unheard["temperature"], by_unheard["inner_accuracy"]))
     assert len(set(chosen)) == 3  # by fewer clips, and by other features
+    settings["calibrate_by"] = settings["weights"]
+    by_none = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
+    assert (by_none["temperature"], by_none["inner_accuracy"]) == chosen[0]
+    assert by_none["notes"] == by_heard["notes"]
 
 
 def test_clips_that_the_weights_have_heard_without_labels_are_known_in_the_report_and_to_whoever_judges_the_model(

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from training.heads.bottlenecks import Features
     from training.weights import Weights
 
-_ADVICE = "Weights that were taught without some of each class, for --calibrate-by, tell better."
+_ALL_ASKED = "What --calibrate-by names has heard too many recordings to calibrate by the others."
+_ADVICE = (
+    "Weights that were taught without ten recordings or more, some of each class, calibrate better: --calibrate-by."
+)
 
 
 class _How(TypedDict):
@@ -68,15 +71,15 @@ class FrozenRecipe:
         self._features, unreadable = Bottlenecks(weights, architecture, folder, batch).of(clips)
         self.clips, self.unreadable = tuple(self._features), tuple(unreadable)
         self.heard = heard_recordings(weights.heard, self.clips)
-        self._asked = [(self._features, self.heard)]
-        if calibrating:
-            self._asked = [
-                (
-                    Bottlenecks(one, architecture, folder, batch).of(list(self.clips))[0],
-                    heard_recordings(one.heard, self.clips),
-                )
-                for one in calibrating
-            ]
+        own = [(self._features, self.heard)]
+        others = [
+            (
+                Bottlenecks(one, architecture, folder, batch).of(list(self.clips))[0],
+                heard_recordings(one.heard, self.clips),
+            )
+            for one in calibrating
+        ]
+        self._asked = others or own
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A head trained on the windows of `clips`; of background on no more than of all else."""
@@ -89,12 +92,14 @@ class FrozenRecipe:
         def rows(features: dict[Clip, Features]) -> NDArray[np.float32]:
             return np.concatenate([features[clip].trained[own] for clip, own in windows.items()])
 
-        asked = calibrating_rows(of_rows, [heard for _, heard in self._asked])
+        networks: list[tuple[dict[Clip, Features], frozenset[str]]] = [(self._features, self.heard)]
+        masks: Sequence[NDArray[np.bool_] | None] = [None]
         notes = [*self.weights.notes]
-        if asked is None:
-            notes += [f"{note} {_ADVICE}" for note in too_sure(of_rows, self.heard)]
-        networks = self._asked if asked else [(self._features, self.heard)]
-        masks: Sequence[NDArray[np.bool_] | None] = asked or [None]
+        if asked := calibrating_rows(of_rows, [heard for _, heard in self._asked]):
+            networks, masks = self._asked, asked
+        else:
+            notes += too_sure(of_rows, self.heard) or [_ALL_ASKED]
+            notes.append(_ADVICE)
         how: _How = {"steps": self._steps, "balance": self._balance, "widths": self.architecture.widths}
         with threadpool_limits(1):  # two take twice as long, and tens of times where other programs want the cores
             said = [
