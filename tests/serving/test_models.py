@@ -82,7 +82,7 @@ def test_a_rollback_that_cannot_be_ends_with_status_2_and_writes_nothing(tmp_pat
     make(tmp_path, 4)
     done = models("rollback", "--model-base-path", tmp_path, "--to", "3")
     assert (done.exit_code, done.stdout) == (USAGE, "")
-    assert "holds no version 3; the newest is 4" in done.stderr
+    assert "holds no version 3 to go back to: only 4 is there" in done.stderr
     assert names(tmp_path) == ["4"]
 
 

@@ -87,9 +87,9 @@ def test_a_report_that_cannot_be_written_in_the_end_is_printed(
     """The folder vanishes while the real training goes on."""
     (tmp_path / "out").mkdir()
 
-    def meanwhile(*arguments: Any) -> Any:
+    def meanwhile(*arguments: Any, **more: Any) -> Any:
         (tmp_path / "out").rmdir()
-        return train_head(*arguments)
+        return train_head(*arguments, **more)
 
     monkeypatch.setattr("training.heads.frozen.train_head", meanwhile)
     fold, report = next(iter(trained.report["folds"])), tmp_path / "out" / "report.json"
