@@ -73,6 +73,12 @@ def sounds_heard(version_dir: Path) -> frozenset[str] | None:
     return frozenset(map(str, heard)) if isinstance(heard, list) else None
 
 
+def notes_of_weights(version_dir: Path) -> list[str]:
+    """What whoever uses a version should know of its weights, as it says."""
+    notes = read_json(version_dir / TRAINING_FILE).get("notes_of_weights")
+    return list(map(str, notes)) if isinstance(notes, list) else []
+
+
 def missing_files(version_dir: Path) -> str:
     """What the folder of a version needs and has not, in words; empty where it is whole.
 

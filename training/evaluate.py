@@ -83,7 +83,7 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
     if seen:
         trained_on = f"The model was trained on the recordings of {seen} of these {len(heard)} clips"
         pooled["notes"] = [f"{trained_on}: figures are too kind", *pooled["notes"]]
-    pooled["notes"] = [*too_kind(heard_recordings(model.heard, heard), heard), *pooled["notes"]]
+    pooled["notes"] = [*model.notes, *too_kind(heard_recordings(model.heard, heard), heard), *pooled["notes"]]
     if settings.background and not len(answers.of_background):
         where = "" if settings.folds == "all" else f" in fold {settings.folds}"
         pooled["notes"] = [

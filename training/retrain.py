@@ -30,6 +30,7 @@ from serving.network import NetworkError
 from training.data.background import counted
 from training.data.datasets import DataError, chosen_folds, clips_of, thin_classes
 from training.data.noises import make_noises
+from training.evaluation.gate import LEAST_RECORDINGS
 from training.evaluation.judging import judged_without, pooled, random_split
 from training.evaluation.page import WHY_RANDOM_IS_HIGHER
 from training.evaluation.report import package_versions, write_report
@@ -37,7 +38,7 @@ from training.evaluation.summaries import write_summary
 from training.preflight import check_before, check_readable, tells_apart
 from training.recipes import recipe_of
 from training.release.publishing import model_card, publish, training_record
-from training.runs import write_run
+from training.runs import print_whole, write_run
 from training.settings import OF_FINE_TUNING
 from training.stages import Stages
 from training.teaching.heard import too_kind
@@ -203,7 +204,12 @@ def _publish(
     trained = unseen.trained
     if held_out:
         report["held_out"] = unseen.figures()
-        console.print(f"published model on folds {settings.hold_out}: {report['held_out']['accuracy']:.1%}")
+        console.print(
+            f"the model that is published, on folds {settings.hold_out}, which it never saw: "
+            f"{report['held_out']['accuracy']:.1%} of {report['held_out']['clips']} clips"
+        )
+        if report["held_out"]["recordings"] < LEAST_RECORDINGS:
+            console.print(f"fewer than {LEAST_RECORDINGS} recordings cannot promote it: hold out more folds for that")
         _print_notes(console, unseen.notes)
     report["learning_curves"] += _curves(trained, "published model")
     if settings.summaries_dir:
@@ -284,7 +290,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
             f"{one['unknown']['share'] if one['unknown'] else 0:.1%}",
             *(f"{one[name]['false_accepts_per_hour']}" if one[name] else "-" for name in heard),
         )
-    console.print(table)
+    print_whole(console, table)
     _print_notes(console, [note for one in (report["pooled"], report["random_split"]) if one for note in one["notes"]])
     if split:
         console.print(WHY_RANDOM_IS_HIGHER)

@@ -34,6 +34,7 @@ ELSEWHERE = {
     *("cache", "bottleneck_dir", "log_level", "log_json"),
 }
 """Settings that decide no figure: runs that differ in these alone are the same."""
+_WIDEST = 1000
 
 
 def write_run(report: Mapping[str, Any], runs: Path) -> Path:
@@ -95,6 +96,12 @@ def _said(setting: object) -> str:
     return "-" if setting is None or setting == "" else str(setting)
 
 
+def print_whole(console: Console, table: Table) -> None:
+    """Print `table` as wide as its figures are, wherever the terminal ends: cut off they are worth nothing."""
+    options = console.options.update(max_width=_WIDEST)
+    console.print(table, width=table.__rich_measure__(console, options).maximum, crop=False)
+
+
 def _read(file: Path) -> dict[str, Any] | None:
     """The report of a run; None where it is none, such as an evaluation's."""
     try:
@@ -125,7 +132,7 @@ def main(runs: Annotated[Path, typer.Argument(help="Folder that `earshot retrain
     )
     for row in compared(reports):
         table.add_row(*map(Text, row))
-    console.print(table)
+    print_whole(console, table)
     differences = differing(reports)
     if any(differences.values()):
         console.print("In which settings they differ:")

@@ -203,6 +203,7 @@ def test_classes_that_only_the_version_there_knows_are_named(good: Path, data: P
     done = promote(good, base_path_with(there, tmp_path), data)
     assert done.exit_code == 0, done.output
     assert "the candidate does not know owl, unknown, wren, which version 1 does" in done.output
+    assert f"version 1 does not know {', '.join(CLASSES)}: clips of these count as wrong for it" in done.output
 
 
 def test_a_version_that_is_no_better_is_refused_and_by_force_it_is_published_and_that_recorded(

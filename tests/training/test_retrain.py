@@ -226,7 +226,7 @@ def test_a_head_on_weights_that_have_heard_all_clips_is_chosen_by_others_that_ha
     settings["calibrate_by"] = settings["weights"]
     by_none = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
     assert (by_none["temperature"], by_none["inner_accuracy"]) == chosen[0]
-    assert by_none["notes"] == by_heard["notes"]
+    assert "What --calibrate-by names has heard all but too few" in by_none["notes"][2]
 
 
 def test_clips_that_the_weights_have_heard_without_labels_are_known_in_the_report_and_to_whoever_judges_the_model(

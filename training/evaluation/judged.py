@@ -11,11 +11,11 @@ import numpy as np
 
 from earshot.spectrogram import DEFAULT_PARAMS
 from processors.predictor import SIGNATURE, BadAnswer, PredictError, Prediction, Predictor, check_input, predictions
-from serving.inspection import recordings_seen, sounds_heard
+from serving.inspection import notes_of_weights, recordings_seen, sounds_heard
 from serving.layout import version_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -46,6 +46,7 @@ class Judged:
         answer: Callable[[NDArray[np.uint8]], list[Prediction]],
         recordings: frozenset[str] | None = None,
         heard: frozenset[str] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         """Ask it about silence, to learn its classes; raises what `answer` raises."""
         self.name = name
@@ -53,6 +54,8 @@ class Judged:
         """Those that it was trained on; None where it does not say."""
         self.heard = heard
         """Marks of those that its weights were taught by without labels (`training.teaching.heard`)."""
+        self.notes = notes
+        """What is to be known of its weights."""
         self._answer = answer
         first = answer(np.zeros((1, *IMAGE_SHAPE), np.uint8))[0]
         self.version = first.model_version
@@ -126,7 +129,8 @@ def saved_model(path: Path) -> Iterator[Judged]:
 
     try:
         whole = folder.absolute()
-        yield Judged((whole.parent if version else whole).name, answer, recordings_seen(folder), sounds_heard(folder))
+        name = (whole.parent if version else whole).name
+        yield Judged(name, answer, recordings_seen(folder), sounds_heard(folder), notes_of_weights(folder))
     finally:
         engine.close()
 

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from training.heads.bottlenecks import Features
     from training.weights import Weights
 
-_ALL_ASKED = "What --calibrate-by names has heard too many recordings to calibrate by the others."
 _ADVICE = (
     "Weights that were taught without ten recordings or more, some of each class, calibrate better: --calibrate-by."
 )
+_USELESS = "What --calibrate-by names has heard all but too few of the recordings, so all of them calibrate."
 
 
 class _How(TypedDict):
@@ -71,15 +71,13 @@ class FrozenRecipe:
         self._features, unreadable = Bottlenecks(weights, architecture, folder, batch).of(clips)
         self.clips, self.unreadable = tuple(self._features), tuple(unreadable)
         self.heard = heard_recordings(weights.heard, self.clips)
-        own = [(self._features, self.heard)]
-        others = [
+        self._siblings = [
             (
                 Bottlenecks(one, architecture, folder, batch).of(list(self.clips))[0],
                 heard_recordings(one.heard, self.clips),
             )
             for one in calibrating
         ]
-        self._asked = others or own
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A head trained on the windows of `clips`; of background on no more than of all else."""
@@ -92,14 +90,13 @@ class FrozenRecipe:
         def rows(features: dict[Clip, Features]) -> NDArray[np.float32]:
             return np.concatenate([features[clip].trained[own] for clip, own in windows.items()])
 
-        networks: list[tuple[dict[Clip, Features], frozenset[str]]] = [(self._features, self.heard)]
-        masks: Sequence[NDArray[np.bool_] | None] = [None]
+        own = [(self._features, self.heard)]
+        networks = self._siblings or own
+        masks: Sequence[NDArray[np.bool_] | None] | None = calibrating_rows(of_rows, [heard for _, heard in networks])
         notes = [*self.weights.notes]
-        if asked := calibrating_rows(of_rows, [heard for _, heard in self._asked]):
-            networks, masks = self._asked, asked
-        else:
-            notes += too_sure(of_rows, self.heard) or [_ALL_ASKED]
-            notes.append(_ADVICE)
+        if not masks:
+            networks, masks = own, [None]
+            notes += [*too_sure(of_rows, self.heard), _USELESS if self._siblings else _ADVICE]
         how: _How = {"steps": self._steps, "balance": self._balance, "widths": self.architecture.widths}
         with threadpool_limits(1):  # two take twice as long, and tens of times where other programs want the cores
             said = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from serving.inspection import recordings_seen, sounds_heard
+from serving.inspection import notes_of_weights, recordings_seen, sounds_heard
 from training.teaching.heard import heard_recordings
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class FairClips:
     """Sounds of no class; there may be none."""
     known: bool
     """Whether the candidate says what it was trained on; else all clips are taken for new."""
+    notes: list[str]
+    """What is to be known of the weights of either."""
 
 
 def fair_clips(labelled: Sequence[Clip], background: Sequence[Clip], candidate: Path, current: Path) -> FairClips:
@@ -59,7 +61,12 @@ def fair_clips(labelled: Sequence[Clip], background: Sequence[Clip], candidate: 
         seen_by_current = None if by_current is None else sum(clip.source in by_current for clip in new)
         return UnseenClips(new, len(own) - len(new), seen_by_current)
 
-    fair = FairClips(unseen(labelled), unseen(background), by_candidate is not None)
+    notes = [
+        f"of {whose}: {note}"
+        for whose, version in (("the candidate", candidate), ("the version there", current))
+        for note in notes_of_weights(version)
+    ]
+    fair = FairClips(unseen(labelled), unseen(background), by_candidate is not None, notes)
     if not fair.labelled.clips:
         raise NotComparable(
             f"the candidate was trained on the recordings of all {len(labelled)} clips, or its weights have heard "

@@ -156,4 +156,4 @@ def reservations(fair: FairClips, against: int) -> list[str]:
         notes.append("the candidate does not say what it was trained on: its figure may be too kind")
     if fair.labelled.seen_by_current is None:
         notes.append(f"version {against} does not say what it was trained on: its figure may be too kind")
-    return notes
+    return [*notes, *(note.rstrip(".") for note in fair.notes)]

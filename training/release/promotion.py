@@ -188,10 +188,13 @@ def _compare(
         trained_on = f"the candidate knows the recordings of {seen} clips, and the others cannot be read"
         return _if_forced(NotComparable(f"{trained_on} ({error}); {NEW_CLIPS}"), order)
     except TooFewRecordings as error:
-        return _if_forced(error, order)
+        more = f"; or train it again with more folds in --hold-out: it knows {fair.labelled.left_out} other clips"
+        return _if_forced(TooFewRecordings(f"{error}{more if fair.labelled.left_out else ''}"), order)
     found = []
     if lost := sorted(set(theirs.class_names) - set(ours.class_names)):
         found.append(f"the candidate does not know {', '.join(lost)}, which version {newest.number} does")
+    if new := sorted({clip.label for clip in ours.clips} & {*ours.class_names} - {*theirs.class_names}):
+        found.append(f"version {newest.number} does not know {', '.join(new)}: clips of these count as wrong for it")
     if strange := sorted({clip.label for clip in ours.clips} - {*ours.class_names, *theirs.class_names}):
         found.append(f"neither knows {', '.join(strange)}: clips of these count as wrong")
     heard = _false_accepts(our_background, their_background)

@@ -88,6 +88,7 @@ def training_record(
         "held_out": {name: report["held_out"][name] for name in figures} if held_out else None,
         "folds": {fold: {name: one[name] for name in figures} for fold, one in report["folds"].items()},
         "weights": {"name": weights.name, "digest": weights.digest},
+        "notes_of_weights": list(weights.notes),
         "calibrated_by": [path.name for path in settings.calibrating],
         "architecture": report["architecture"],
         "recipe": report["recipe"],

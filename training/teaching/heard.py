@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from earshot.labels import UNKNOWN
 from training.data.layouts import FREESOUND
 
 if TYPE_CHECKING:
@@ -40,11 +41,15 @@ def heard_recordings(heard: frozenset[str] | None, clips: Iterable[Clip]) -> fro
 
 
 def too_kind(heard: Collection[str], judged: Collection[Clip]) -> list[str]:
-    """A note where some of the clips that are `judged` are of recordings (`Clip.source`) that were `heard`, or none."""
-    known = sum(clip.source in heard for clip in judged)
+    """A note where some of the clips that are `judged` are of recordings (`Clip.source`) that were `heard`, or none.
+
+    Figures are of clips of classes, so background does not count.
+    """
+    of_classes = [clip for clip in judged if clip.label != UNKNOWN]
+    known = sum(clip.source in heard for clip in of_classes)
     if not known:
         return []
     return [
-        f"The weights have heard the recordings of {known} of these {len(judged)} clips, without their labels: figures "
-        "are too kind."
+        f"The weights have heard the recordings of {known} of these {len(of_classes)} clips, without their labels: "
+        "figures are too kind."
     ]
