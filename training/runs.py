@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -98,8 +99,10 @@ def _said(setting: object) -> str:
 
 def print_whole(console: Console, table: Table) -> None:
     """Print `table` as wide as its figures are, wherever the terminal ends: cut off they are worth nothing."""
-    options = console.options.update(max_width=_WIDEST)
-    console.print(table, width=table.__rich_measure__(console, options).maximum, crop=False)
+    terminal = console.width
+    console.width = max(terminal, Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum)
+    console.print(table)
+    console.width = terminal
 
 
 def _read(file: Path) -> dict[str, Any] | None:

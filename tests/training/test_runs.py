@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 from typer.testing import CliRunner
 
 from tests.training.conftest import CLASSES
 from training.evaluation.page import page
-from training.runs import app, compared, differing, write_run
+from training.runs import app, compared, differing, print_whole, write_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +127,13 @@ def test_the_command_lists_them_and_names_what_is_no_run(tmp_path: Path, monkeyp
     assert "50.0%" in listed.output
     assert "/data/[/old]clips" in listed.output
     assert [f"broken{number} is left out" in listed.output for number in range(8)] == [True] * 8
+
+
+def test_a_table_is_not_cut_off_where_the_terminal_ends() -> None:
+    said = io.StringIO()
+    console = Console(file=said, width=20)
+    table = Table("a column with a long name", "another one", title="figures")
+    table.add_row("2026-11-23T18-04-05Z", "0.125")
+    print_whole(console, table)
+    assert all(text in said.getvalue() for text in ("a column with a long name", "2026-11-23T18-04-05Z", "0.125"))
+    assert console.width == 20
