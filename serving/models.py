@@ -65,11 +65,12 @@ def rollback(
     It is copied and becomes the next number, as servers always take the highest and labels name it. Its card says
     which version it is again.
     """
-    from serving.catalogue import CatalogueError, roll_back, versions
+    from serving.catalogue import CatalogueError, roll_back
+    from serving.inspection import Version
 
     try:
         published = roll_back(model_base_path, to, reason)
-        again = next(version.again for version in versions(model_base_path) if version.folder == published)
+        again = Version.read(int(published.name), published).again
     except (CatalogueError, OSError) as error:
         raise fail(error) from None
     typer.echo(f"published {published}, which is version {again} again")

@@ -80,19 +80,17 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
     answers = replace(answers, thresholds=np.maximum(model.thresholds, np.float32(settings.threshold)))
     parts = {fold: answers.of_fold(fold) for fold in folds}
     pooled = judge(answers)
+    notes = [*model.notes, *too_kind(heard_recordings(model.heard, heard), heard)]
+    if model.recordings is None:
+        notes.insert(0, "The model does not say what it was trained on, so these clips may be no news to it")
     if seen:
         trained_on = f"The model was trained on the recordings of {seen} of these {len(heard)} clips"
-        pooled["notes"] = [f"{trained_on}: figures are too kind", *pooled["notes"]]
-    pooled["notes"] = [*model.notes, *too_kind(heard_recordings(model.heard, heard), heard), *pooled["notes"]]
+        notes.append(f"{trained_on}: figures are too kind")
+    notes += pooled["notes"]
     if settings.background and not len(answers.of_background):
         where = "" if settings.folds == "all" else f" in fold {settings.folds}"
-        pooled["notes"] = [
-            *pooled["notes"],
-            f"There is no background{where} that can be read: no false accepts are counted",
-        ]
-    if model.recordings is None:
-        unsaid = "The model does not say what it was trained on, so these clips may be no news to it"
-        pooled["notes"] = [unsaid, *pooled["notes"]]
+        notes.append(f"There is no background{where} that can be read: no false accepts are counted")
+    pooled["notes"] = notes
     return {
         "title": f"Evaluation of {model.name}, version {model.version}",
         "settings": settings.model_dump(mode="json"),

@@ -185,8 +185,8 @@ def _compare(
     except NoClipReadable as error:
         if not (seen := fair.labelled.left_out):
             return _if_forced(error, order)
-        trained_on = f"the candidate knows the recordings of {seen} clips, and the others cannot be read"
-        return _if_forced(NotComparable(f"{trained_on} ({error}); {NEW_CLIPS}"), order)
+        known = f"the candidate knows the recordings of {seen} clips, and the others cannot be read"
+        return _if_forced(NotComparable(f"{known} ({error}); {NEW_CLIPS}"), order)
     except TooFewRecordings as error:
         more = f"; or train it again with more folds in --hold-out: it knows {fair.labelled.left_out} other clips"
         return _if_forced(TooFewRecordings(f"{error}{more if fair.labelled.left_out else ''}"), order)
