@@ -33,7 +33,7 @@ def main() -> None:
             for name, value in SETTINGS.items()
         }
         for images, clients in ((1, 1), (1, 4), (1, 16), (16, 1), (16, 4), (1, 1)):
-            targets = [Target(name, over_grpc(server, images)) for name, server in servers.items()]
+            targets = [Target(name, over_grpc(server.address, images)) for name, server in servers.items()]
             for target in targets:
                 target.load(clients, options.seconds)
             for _ in range(options.rounds):

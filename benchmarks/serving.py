@@ -1,8 +1,9 @@
 """Compares engines through the server: images a second and latency at several numbers of clients.
 
 TensorFlow in a process by itself, the engine inside TensorFlow Serving, is what the others are compared with; beside
-each engine that is asked over gRPC, the same engine without it tells what the RPC costs. All take turns, round after
-round, so whatever else the machine does meets all of them; times are medians of the rounds, ratios medians of theirs.
+each engine that is asked over gRPC, the same engine without it tells what the RPC costs, and a server without an engine
+what it costs at the least, as cores that are busy with gRPC compute nothing. All take turns, round after round, so that
+whatever else the machine does meets all of them; times are medians of the rounds, ratios medians of theirs.
 
 Run: python -m benchmarks.serving [--rounds N] [--seconds S] [--clients 1,4,16] [--images N] [--model-base-path DIR]
      [any of the server's options, for all servers]
@@ -20,14 +21,16 @@ from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from benchmarks.echo import echo
 from benchmarks.loads import TENSORFLOW, Seen, ask, engine_process, engines_here
-from benchmarks.servers import Server, request, serve
+from benchmarks.servers import request, serve
 from serving.catalogue import find_version
 from serving.starter import ensure_starter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 @dataclass
@@ -53,16 +56,21 @@ class Target:
         pairs = zip(self.images_s(clients), baseline.images_s(clients), strict=True)
         return statistics.median(own / its for own, its in pairs)
 
+    def least_cost(self, alone: Target, clients: int) -> float:
+        """Share of this engine's images that gRPC alone would cost on the same cores, median of the rounds."""
+        pairs = zip(self.images_s(clients), alone.images_s(clients), strict=True)
+        return statistics.median(own / (own + its) for own, its in pairs)
 
-def over_grpc(server: Server, images: int) -> Callable[[int, float], Seen]:
-    """A load on a server, of so many images a request; each client has a connection of its own."""
+
+def over_grpc(address: str, images: int) -> Callable[[int, float], Seen]:
+    """A load on the server there, of so many images a request; each client has a connection of its own."""
     asked = request(batch=images)
     asked.output_filter.append("scores")
 
     def client() -> Callable[[], object]:
-        channel = grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)])
-        own = server.through(channel)
-        return lambda: own.predict(asked)
+        channel = grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        return lambda: stub.Predict(asked, timeout=120)
 
     return lambda clients, seconds: ask(client, clients, seconds, images)
 
@@ -91,31 +99,47 @@ def main() -> None:
                 Target(f"{name}, in process", stack.enter_context(engine_process(name, version_dir, options.images)))
             )
             servers[name] = stack.enter_context(serve(base_path, *server_options(name), *more))
-            compared.append(Target(f"{name}, gRPC", over_grpc(servers[name], options.images)))
-        for target in compared:
+            compared.append(Target(f"{name}, gRPC", over_grpc(servers[name].address, options.images)))
+        alone = Target("gRPC alone", over_grpc(stack.enter_context(echo()), options.images))
+        for target in (*compared, alone):
             target.load(1, options.seconds)
         for _ in range(options.rounds):
             for clients in numbers:
-                for target in compared:
+                for target in (*compared, alone):
                     target.rounds.setdefault(clients, []).append(target.load(clients, options.seconds))
         memory_mb = {name: server.memory_mb() for name, server in servers.items()}
     print(
         f"{options.rounds} rounds of {options.seconds:g} s, medians; {os.cpu_count()} cores; "
         f"images of 128x301x3, {options.images} a request"
     )
-    print("\n| engine | clients | images/s | x TensorFlow | p50, ms | p99, ms |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for clients in numbers:
-        for target in compared:
-            print(
-                f"| {target.name} | {clients} | {statistics.median(target.images_s(clients)):.1f} "
-                f"| {target.ratio(compared[0], clients):.2f} "
-                f"| {target.latency_ms(clients, 0.5):.1f} | {target.latency_ms(clients, 0.99):.1f} |"
-            )
+    _print_speed([*compared, alone], numbers)
+    _print_least_costs(compared[::2], alone, numbers)
     print("\n| server | command to AVAILABLE, s | memory after the load, MB |")
     print("| --- | ---: | ---: |")
     for name, server in servers.items():
         print(f"| {name} | {server.start_s:.1f} | {memory_mb[name]:.0f} |")
+
+
+def _print_speed(targets: Sequence[Target], numbers: Sequence[int]) -> None:
+    """Of each number of clients; the first target is what the others are compared with."""
+    print("\n| engine | clients | images/s | x TensorFlow | p50, ms | p99, ms |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    for clients in numbers:
+        for target in targets:
+            print(
+                f"| {target.name} | {clients} | {statistics.median(target.images_s(clients)):.1f} "
+                f"| {target.ratio(targets[0], clients):.2f} "
+                f"| {target.latency_ms(clients, 0.5):.1f} | {target.latency_ms(clients, 0.99):.1f} |"
+            )
+
+
+def _print_least_costs(engines: Sequence[Target], alone: Target, numbers: Sequence[int]) -> None:
+    print("\nShare of the images/s that gRPC alone takes from an engine on the same cores:\n")
+    print(f"| engine | {' | '.join(f'{clients} at once' for clients in numbers)} |")
+    print(f"| --- |{' ---: |' * len(numbers)}")
+    for engine in engines:
+        costs = (f"{engine.least_cost(alone, clients):.0%}" for clients in numbers)
+        print(f"| {engine.name} | {' | '.join(costs)} |")
 
 
 if __name__ == "__main__":

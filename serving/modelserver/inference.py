@@ -28,7 +28,7 @@ from serving.modelserver.signatures import (
     require_type,
     signature_to_predict,
 )
-from serving.modelserver.tensors import from_numpy
+from serving.modelserver.tensors import LIGHT_BYTES, from_numpy, slow_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,10 +51,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LIGHT_BYTES = 1 << 16
-"""Up to so much a tensor is decoded or encoded on the event loop; what takes longer is a thread's."""
 LIGHT_EXAMPLES = 500
-"""Up to so many examples' results are made there."""
+"""Up to so many examples' results are made on the event loop; more of them are a thread's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +103,11 @@ class Inference:
 
     async def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         """Outputs of one batch, in typed fields."""
-        # Read in place, unless they are strings.
-        strings = messages.DataType["DT_STRING"]
-        packed = all(tensor.tensor_content and tensor.dtype != strings for tensor in request.inputs.values())
 
         def decode(signature: meta_graph_pb2.SignatureDef) -> dict[str, NDArray[Any]]:
             return decode_inputs(signature, request.inputs, self._max_bytes)
 
-        heavy = not packed and request.ByteSize() > LIGHT_BYTES
+        heavy = any(map(slow_to_read, request.inputs.values()))
         answer = await self.predict_arrays(request.model_spec, decode, request.output_filter, heavy=heavy)
 
         def encode() -> predict_pb2.PredictResponse:

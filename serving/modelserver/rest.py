@@ -18,13 +18,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from earshot.logs import get_log
 from earshot.tfserving import messages
 from serving.modelserver.errors import ServingError, invalid, unavailable, unexpected
-from serving.modelserver.inference import LIGHT_BYTES
 from serving.modelserver.model_service import model_status
 from serving.modelserver.prediction_service import SIGNATURE_FIELD, model_metadata
 from serving.modelserver.rest_examples import classify_answer, examples, regress_answer
 from serving.modelserver.rest_json import parse, signature_name
 from serving.modelserver.rest_tensors import has_rows, predict_answer, predict_inputs
 from serving.modelserver.signatures import DEFAULT_SIGNATURE
+from serving.modelserver.tensors import LIGHT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

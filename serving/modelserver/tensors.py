@@ -1,7 +1,7 @@
 """TensorProto to numpy and back.
 
-`tensor_content` is read in place; the typed fields (`float_val` and so on) are read too, and are what a server answers
-with, as TensorFlow Serving does.
+`tensor_content` becomes an array as it is; the typed fields (`float_val` and so on) are read too, and are what a server
+answers with, as TensorFlow Serving does.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ _STORED_AS: dict[str, Any] = {"half_val": np.uint16, "scomplex_val": np.float32,
 """Fields whose values are the bits or the halves of the tensor's, and in what type."""
 
 
+LIGHT_BYTES = 1 << 16
+"""Up to so much is read or written value by value without holding others up; more of it is slow."""
 MOST_DIMENSIONS = 32
 """TensorFlow takes no more than 254, numpy 64, and models a handful."""
 
@@ -81,15 +83,16 @@ def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
     count = math.prod(shape)
     if math.prod(max(size, 1) for size in shape) * dtype.itemsize > max_bytes:
         raise InvalidTensor(f"shape {list(shape)} needs more than the {max_bytes} bytes that a request may have")
-    if proto.tensor_content:
+    content = proto.tensor_content  # each look at it is a copy
+    if content:
         if dtype == np.object_:
-            return _packed_strings(proto.tensor_content, count).reshape(shape)
-        if len(proto.tensor_content) != count * dtype.itemsize:
+            return _packed_strings(content, count).reshape(shape)
+        if len(content) != count * dtype.itemsize:
             raise InvalidTensor(
-                f"tensor_content has {len(proto.tensor_content)} bytes, "
+                f"tensor_content has {len(content)} bytes, "
                 f"{dtype_name(proto.dtype)} {list(shape)} needs {count * dtype.itemsize}"
             )
-        return np.frombuffer(proto.tensor_content, dtype=dtype).reshape(shape)
+        return np.frombuffer(content, dtype=dtype).reshape(shape)
     values = _values(getattr(proto, field), field, dtype)
     if not len(values):
         return np.full(shape, b"", object) if dtype == np.object_ else np.zeros(shape, dtype)
@@ -100,6 +103,15 @@ def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
             )
         values = np.concatenate([values, np.repeat(values[-1:], count - len(values))])
     return values[:count].reshape(shape)
+
+
+def slow_to_read(proto: tensor_pb2.TensorProto) -> bool:
+    """Whether `to_numpy` takes its time: values are read one by one from a typed field or from packed strings."""
+    if proto.dtype not in _FIELDS:
+        return False
+    dtype, field = _FIELDS[proto.dtype]
+    size = proto.ByteSize() if dtype == np.object_ else len(getattr(proto, field)) * np.dtype(dtype).itemsize
+    return bool(size > LIGHT_BYTES)
 
 
 def from_numpy(array: NDArray[Any], proto: tensor_pb2.TensorProto) -> None:

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from serving.modelserver.tensors import InvalidTensor, from_numpy, to_numpy
+from serving.modelserver.tensors import LIGHT_BYTES, InvalidTensor, from_numpy, slow_to_read, to_numpy
 
 
 def proto_of(array: Any) -> tensor_pb2.TensorProto:
@@ -55,6 +55,15 @@ def test_tensor_content_is_read_in_place(array: Any) -> None:
     back = to_numpy(proto, 1 << 20)
     assert not back.flags.owndata
     np.testing.assert_array_equal(back, array)
+
+
+def test_only_what_is_read_value_by_value_is_slow() -> None:
+    many = 1 + LIGHT_BYTES // 4
+    assert slow_to_read(proto_of(np.zeros(many, np.float32)))
+    assert not slow_to_read(proto_of(np.zeros(many - 1, np.float32)))
+    assert not slow_to_read(tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_content=bytes(4 * many)))
+    assert slow_to_read(tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, tensor_content=bytes(4 * many)))
+    assert not slow_to_read(tensor_pb2.TensorProto(dtype=types_pb2.DT_VARIANT))
 
 
 def test_strings_come_back() -> None:

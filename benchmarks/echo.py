@@ -1,0 +1,52 @@
+"""A gRPC server that reads each request and answers all alike: what gRPC in Python costs by itself, for benchmarks.
+
+Run as a module it is that server, as a process of its own; it writes its port on a line of its standard output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+
+from serving.modelserver.prediction_service import PredictionService
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ANSWER = b""
+"""A PredictResponse of no outputs."""
+
+
+@contextmanager
+def echo() -> Iterator[str]:
+    """The address of such a server, while it runs."""
+    command = [sys.executable, "-m", "benchmarks.echo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout
+        try:
+            yield f"127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
+
+
+async def _answer(_request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    return ANSWER
+
+
+async def _serve() -> None:
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Predict": grpc.unary_unary_rpc_method_handler(_answer)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(PredictionService.NAME, methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(port, flush=True)
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())
