@@ -1,10 +1,11 @@
-"""Accuracy against cost: the frozen recipe at several image sizes, on whole unseen folds, with its speed here.
+"""Accuracy against cost: the frozen recipe at several image sizes, in each engine and precision, on whole unseen folds.
 
-`inner` is the accuracy inside the training clips, recordings held out, by which a size may be chosen; a test fold
-chooses nothing. Images a second are of the network that would be served, TensorFlow in this process, batches of 16,
-medians of interleaved rounds.
+Each size is retrained without each judged fold and quantised, as an operator would; every engine that this CPU has is
+then asked about the fold by the first 3 s of its clips. `inner` is the accuracy inside the training clips, recordings
+held out, by which a size may be chosen; a test fold chooses nothing. Images a second are of batches of 16, medians of
+rounds in which all take turns.
 
-    python -m benchmarks.cost UrbanSound8K WEIGHTS [--shrink 1,1 1,2 1,3] [--taps mixed2,mixed3] [--seeds 1]
+    python -m benchmarks.cost UrbanSound8K WEIGHTS [--shrink 1,1 1,2 1,3] [--taps mixed2,mixed3] [--bands 4] [--seeds 1]
 """
 
 from __future__ import annotations
@@ -12,34 +13,55 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import tempfile
 import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from rich.console import Console
 
-from earshot.spectrogram import DEFAULT_PARAMS
-from serving.network import build_network
+from benchmarks.engines import BATCH, SHAPE, classes_of, first_images, scores, scores_of_all
+from benchmarks.loads import engines_here, load_engine
+from serving.catalogue import find_version
+from serving.inspection import read_json
+from serving.layout import TRAINING_FILE
 from training.data.datasets import find_clips
-from training.evaluation.judging import judged_without
-from training.recipes import recipe_of
+from training.release.quantising import quantise
+from training.retrain import retrain
 from training.settings import RetrainSettings
-from training.weights import load_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from numpy.typing import NDArray
 
-    from training.data.clips import Clip
-    from training.weights import Weights
-
-BATCH = 16
 ROUNDS = 15
 
 
+@dataclass
+class Size:
+    """One of the compared sizes."""
+
+    options: dict[str, str | int]
+    inner: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Of each judged fold, by its number."""
+    unseen: dict[str, dict[int, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    """Of each engine and judged fold."""
+    version_dir: Path = Path()
+    """The last version that was made of it."""
+
+    @property
+    def name(self) -> str:
+        """What sets it apart."""
+        return " ".join(f"--{option} {value}" for option, value in self.options.items() if value)
+
+
 def main() -> None:
-    """Print figures and speed of each size."""
+    """Print a row for each size and engine."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("weights")
@@ -49,51 +71,61 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
-    clips, weights = find_clips(options.data), load_weights(options.weights)
-    networks: dict[str, Callable[[], Any]] = {}
-    for taps in options.taps:
-        for bands in options.bands:
-            for shrink in options.shrink:
-                size = {"taps": taps, "bands": bands, "shrink": shrink}
-                runs = [RetrainSettings.model_validate({**size, "seed": seed}) for seed in range(options.seeds)]
-                architecture = runs[0].architecture(weights.input_range, weights.architecture)
-                name = f"{','.join(architecture.taps)} x {architecture.bands}, shrink {shrink}"
-                figures, networks[name] = _judged(clips, weights, runs, options.folds)
-                print(f"{name}: {figures}", flush=True)
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in range(ROUNDS):
-        for name, answer in networks.items():
-            started = time.perf_counter()
-            answer()
-            seconds[name].append(time.perf_counter() - started)
-    for name, each in seconds.items():
-        print(f"{name}: {BATCH / statistics.median(each):.0f} images/s")
-
-
-def _judged(
-    clips: list[Clip], weights: Weights, runs: list[RetrainSettings], folds: list[int]
-) -> tuple[str, Callable[[], Any]]:
-    """Its figures, and what answers one batch."""
-    inner: dict[int, list[float]] = {fold: [] for fold in folds}
-    unseen: dict[int, list[float]] = {fold: [] for fold in folds}
-    for settings in runs:
-        recipe = recipe_of(settings, clips, weights)
-        names = tuple(sorted({clip.label for clip in recipe.clips}))
-        for fold in folds:
-            judgement = judged_without(recipe, [clip for clip in recipe.clips if clip.fold == fold], names)
-            inner[fold].append(judgement.trained.chosen["inner_accuracy"])
-            unseen[fold].append(float(judgement.answers.right.mean()))
-    network = build_network(recipe.architecture, judgement.trained.blocks, judgement.trained.head)
-    shape = (BATCH, DEFAULT_PARAMS.mels, DEFAULT_PARAMS.frames(), DEFAULT_PARAMS.channels)
-    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.float32)
-    network.predict_on_batch(images)
-    parts = [
-        f"without fold {fold}: inner {np.mean(inner[fold]):.1%}, unseen {np.mean(unseen[fold]):.1%}"
-        + (f" (sd {100 * np.std(unseen[fold], ddof=1):.1f} points)" if len(runs) > 1 else "")
-        for fold in folds
+    sizes = [
+        Size({"taps": taps, "bands": bands, "shrink": shrink})
+        for taps, bands, shrink in product(options.taps, options.bands, options.shrink)
     ]
-    mean = np.mean([np.mean(values) for values in unseen.values()])
-    return f"{'; '.join(parts)}; mean {mean:.1%}", lambda: network.predict_on_batch(images)
+    with tempfile.TemporaryDirectory() as base:
+        for fold in options.folds:
+            labels, images = first_images([options.data], str(fold))
+            for number, size in enumerate(sizes):
+                for seed in range(options.seeds):
+                    asked = {**size.options, "data": str(options.data), "weights": options.weights, "seed": seed}
+                    published = {"hold_out": str(fold), "model_base_path": Path(base) / str(number)}
+                    settings = RetrainSettings.model_validate({**asked, **published, "evaluate": "none"})
+                    judge(size, settings, fold, labels, images)
+        images_s = speeds(sizes)
+    print("| size | engine | inner | unseen | mean | images/s |")
+    print("| --- | --- | --- | --- | ---: | ---: |")
+    for size in sizes:
+        inner = ", ".join(f"{np.mean(own):.1%}" for own in size.inner.values())
+        for engine, folds in size.unseen.items():
+            unseen = ", ".join(f"{np.mean(own):.1%}" for own in folds.values())
+            mean = np.mean([np.mean(own) for own in folds.values()])
+            print(f"| {size.name} | {engine} | {inner} | {unseen} | {mean:.1%} | {images_s[size.name, engine]:.0f} |")
+
+
+def judge(size: Size, settings: RetrainSettings, fold: int, labels: list[str], images: list[NDArray[np.uint8]]) -> None:
+    """Publish a version without a fold, and ask it about the fold in each engine."""
+    console = Console(stderr=True)
+    assert settings.model_base_path
+    retrain(settings, console)
+    size.version_dir = find_version(settings.model_base_path).folder
+    quantise(size.version_dir, find_clips(*settings.folders), console)
+    size.inner[fold].append(read_json(size.version_dir / TRAINING_FILE)["chosen"]["inner_accuracy"])
+    for name in engines_here(size.version_dir):
+        engine = load_engine(name, size.version_dir)
+        right = scores_of_all(engine, images).argmax(axis=1) == classes_of(labels, engine)
+        size.unseen[name][fold].append(float(right.mean()))
+        engine.close()
+
+
+def speeds(sizes: list[Size]) -> dict[tuple[str, str], float]:
+    """Images a second of each size's last version in each engine."""
+    able = {
+        (size.name, engine): load_engine(engine, size.version_dir)
+        for size in sizes
+        for engine in engines_here(size.version_dir)
+    }
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, *SHAPE)).astype(np.uint8)
+    seconds: dict[tuple[str, str], list[float]] = {which: [] for which in able}
+    for turn in range(ROUNDS + 1):
+        for which, engine in able.items():
+            started = time.perf_counter()
+            scores(engine, images)
+            if turn:  # the first is for the engines to settle on a batch size
+                seconds[which].append(time.perf_counter() - started)
+    return {which: BATCH / statistics.median(own) for which, own in seconds.items()}
 
 
 if __name__ == "__main__":

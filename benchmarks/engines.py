@@ -35,13 +35,14 @@ from training.data.datasets import chosen_folds, find_clips
 from training.data.hearing import each_heard, hear
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from serving.engines.engine import Engine
 
 SHAPE = (128, 301, 3)
+BATCH = 16
 
 LOAD = """
 import re, sys, time
@@ -133,23 +134,37 @@ def print_loading(able: Mapping[str, Engine], version_dir: Path, rounds: int) ->
         print(f"{name:<12} {seconds:>6.2f} s {mb:>6.0f} MB")
 
 
-def print_accuracy(able: Mapping[str, Engine], folders: list[Path], folds: str) -> None:
-    """Share of first 3 s of clips that each engine names right, and names as TensorFlow does."""
+def first_images(folders: Sequence[Path], folds: str) -> tuple[list[str], list[NDArray[np.uint8]]]:
+    """Labels, and images of the first 3 s, of the clips in these folds that can be read."""
     found = find_clips(*folders)
     chosen = set(chosen_folds(folds, found))
-    first = each_heard(
-        [clip for clip in found if clip.fold in chosen], lambda clip: hear(clip.path).back_to_back[0](), [], "clips"
-    )
-    labels, images = zip(*((clip.label, image) for clip, image in first), strict=True)
-    classes = able[TENSORFLOW].run("serving_default", {"spectrogram": images[0][np.newaxis]}, ["classes"])["classes"][0]
-    truth = np.array([classes.tolist().index(label.encode()) for label in labels])
+    wanted = [clip for clip in found if clip.fold in chosen]
+    heard = list(each_heard(wanted, lambda clip: hear(clip.path).back_to_back[0](), [], "clips"))
+    return [clip.label for clip, _ in heard], [image for _, image in heard]
+
+
+def classes_of(labels: Sequence[str], engine: Engine) -> NDArray[np.int64]:
+    """Number that a model has for each label's class, [clips]; ValueError where it does not know one."""
+    image = np.zeros((1, *SHAPE), dtype=np.uint8)
+    names = engine.run("serving_default", {"spectrogram": image}, ["classes"])["classes"][0].tolist()
+    return np.array([names.index(label.encode()) for label in labels])
+
+
+def scores_of_all(engine: Engine, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """Scores float32 [images, classes], in batches."""
+    batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+    return np.concatenate([scores(engine, np.stack(batch)) for batch in batches])
+
+
+def print_accuracy(able: Mapping[str, Engine], folders: list[Path], folds: str) -> None:
+    """Share of first 3 s of clips that each engine names right, and names as TensorFlow does."""
+    labels, images = first_images(folders, folds)
+    truth = classes_of(labels, able[TENSORFLOW])
     print(f"{len(images)} clips of folds {folds}")
     print(f"{'engine':<12} {'right':>7} {'as TensorFlow':>14} {'farthest score':>15}")
     own: Any = None
     for name, engine in able.items():
-        answered = np.concatenate(
-            [scores(engine, np.stack(images[start : start + 16])) for start in range(0, len(images), 16)]
-        )
+        answered = scores_of_all(engine, images)
         own = answered if own is None else own
         best, alike = answered.argmax(axis=1), (answered.argmax(axis=1) == own.argmax(axis=1)).mean()
         apart = np.abs(answered - own).max()
