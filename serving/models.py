@@ -86,15 +86,15 @@ def promote(
     background: Annotated[
         str, typer.Option(help="Sounds of no class, as for `earshot retrain`: false accepts of both are said and kept.")
     ] = "",
-    force: Annotated[bool, typer.Option("--force", help="Publish it even if it is not shown to be better.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Publish it even if no better, or lacking classes.")] = False,
 ) -> None:
     """Publish a version if it serves and is better.
 
     A model server of its own has to load it and answer its warm-up requests, and its signatures have to take what
     those of the newest version take. Then both are asked for the first 3 s of the same clips, none of which the
     candidate was trained on, and the candidate has to be better beyond doubt: the lower end of the one-sided 95 %
-    interval of the difference, over recordings, is above zero. What both make of background decides nothing. Exit
-    status 1: it was refused, and nothing is published.
+    interval of the difference, over recordings, is above zero. It also has to know every class that the newest version
+    knows. What both make of background decides nothing. Exit status 1: it was refused, and nothing is published.
     """
     with needs("training"):
         from rich.console import Console

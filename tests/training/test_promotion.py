@@ -197,13 +197,32 @@ def test_background_that_cannot_be_heard_is_said_and_decides_nothing(
     assert "background was not heard, as nothing was compared" in forced.output
 
 
-def test_classes_that_only_the_version_there_knows_are_named(good: Path, data: Path, tmp_path: Path) -> None:
+def test_a_candidate_that_lacks_classes_of_the_version_there_is_published_by_force_alone(
+    good: Path, data: Path, tmp_path: Path
+) -> None:
     record = {TRAINING_FILE: json.dumps({"recordings": []})}
     there = export_saved_model(network(data), ("owl", "unknown", "wren"), tmp_path / "there" / "1", extra=record)
-    done = promote(good, base_path_with(there, tmp_path), data)
+    base_path = base_path_with(there, tmp_path)
+    refused = promote(good, base_path, data)
+    assert refused.exit_code == REFUSED, refused.output
+    assert f"version 1 does not know {', '.join(CLASSES)}: clips of these count as wrong for it" in refused.output
+    assert "the candidate does not know owl, wren, and was not published; --force" in refused.output
+    assert names(base_path) == ["1"]
+    forced = promote(good, base_path, data, "--force")
+    assert forced.exit_code == 0, forced.output
+    event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
+    assert event["forced"]
+    assert "the candidate does not know owl, unknown, wren, which version 1 does" in event["notes"]
+
+
+def test_background_as_a_class_may_go(good: Path, data: Path, tmp_path: Path) -> None:
+    record = {TRAINING_FILE: json.dumps({"recordings": []})}
+    names_there = (CLASSES[1], "unknown", CLASSES[0])
+    there = export_saved_model(network(data), names_there, tmp_path / "there" / "1", extra=record)
+    ours = export_saved_model(network(data), CLASSES, tmp_path / "ours" / "1", extra=record)
+    done = promote(ours, base_path_with(there, tmp_path), data)
     assert done.exit_code == 0, done.output
-    assert "the candidate does not know owl, unknown, wren, which version 1 does" in done.output
-    assert f"version 1 does not know {', '.join(CLASSES)}: clips of these count as wrong for it" in done.output
+    assert "the candidate does not know unknown, which version 1 does" in done.output
 
 
 def test_a_version_that_is_no_better_is_refused_and_by_force_it_is_published_and_that_recorded(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from earshot.labels import UNKNOWN
 from training.evaluation.gate import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -40,18 +41,31 @@ class Compared:
     folds: str
     false_accepts: FalseAccepts | None
     """None where no background was heard. They decide nothing."""
+    lost: list[str]
+    """Classes that only the version there knows: whoever waits for their labels would wait in vain."""
     found: list[str]
-    """What the answers showed that is to be said beside the figures, a note each."""
+    """What else the answers showed that is to be said beside the figures, a note each."""
 
     @property
     def notes(self) -> list[str]:
         """What is to be said beside the figures, so that nobody trusts them too much."""
-        return [*reservations(self.fair, self.against), *self.found]
+        return [*reservations(self.fair, self.against), *self.lacking, *self.found]
 
     @property
-    def passed(self) -> bool:
-        """Whether the candidate is to be published."""
-        return self.figures.better
+    def lacking(self) -> list[str]:
+        """A note of the classes that are lost, if any are."""
+        if not self.lost:
+            return []
+        return [f"the candidate does not know {', '.join(self.lost)}, which version {self.against} does"]
+
+    @property
+    def amiss(self) -> list[str]:
+        """Why the candidate is not to be published, if it is not."""
+        missing = [name for name in self.lost if name != UNKNOWN]  # which other labels become too, by their thresholds
+        return [
+            *([] if self.figures.better else ["is not shown to be better"]),
+            *([f"does not know {', '.join(missing)}"] if missing else []),
+        ]
 
     def event(self) -> dict[str, Any]:
         """The figures, as JSON values."""
@@ -120,7 +134,8 @@ class NotCompared:
     """There was nothing to compare the candidate with, or nothing to compare it on."""
 
     why: str
-    passed: bool
+    amiss: tuple[str, ...] = ("is not shown to be better",)
+    """Why the candidate is not to be published, if it is not."""
 
     def event(self) -> dict[str, Any]:
         """Why, as a JSON value."""

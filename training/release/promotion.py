@@ -1,4 +1,7 @@
-"""Promotion: a version is published if a server can serve it, and it beats the version there on clips new to it."""
+"""Promotion: a version is published if a server can serve it and it is better than the version there.
+
+That is: it names more clips that are new to it right, and knows every class that the version there knows.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ class Promotion:
     background: tuple[Path, ...]
     """Folders of sounds of no class. What both make of them is said and kept, and decides nothing."""
     force: bool
-    """Publish a candidate that can be served even if it is not shown to be better."""
+    """Publish a candidate that can be served even if it is not shown to be better, or knows fewer classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def promote(order: Promotion, console: Console) -> Path:
     newest = _newest(order)
     background = find_background(order.background)  # what is wrong with it is said even where nothing is compared
     contest = _Contest(newest, _fair_clips(order, newest, background, console)) if newest else None
-    outcome: Compared | NotCompared = NotCompared("there was no version to beat", passed=True)
+    outcome: Compared | NotCompared = NotCompared("there was no version to beat", amiss=())
     with ExitStack() as opened:
         work_dir = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="earshot-promote-")))
         # What is judged is the copy that is then published: the candidate may change in these minutes.
@@ -92,11 +95,11 @@ def promote(order: Promotion, console: Console) -> Path:
         console.print(outcome.lines())
         if order.background and isinstance(outcome, NotCompared):
             console.print("background was not heard, as nothing was compared")
-        if not outcome.passed and not order.force:
+        if outcome.amiss and not order.force:
             raise Refused(
-                "the candidate is not shown to be better, and was not published; --force does so nevertheless"
+                f"the candidate {' and '.join(outcome.amiss)}, and was not published; --force does so nevertheless"
             )
-        at, forced = timestamp(datetime.now(UTC)), not outcome.passed
+        at, forced = timestamp(datetime.now(UTC)), bool(outcome.amiss)
         event = {"event": "promotion", "at": at, "forced": forced, **outcome.event()}
         return copy.publish(event, f"Published{' by force' if forced else ''} on {at}. {outcome.sentence()}")
 
@@ -191,8 +194,6 @@ def _compare(
         more = f"; or train it again with more folds in --hold-out: it knows {fair.labelled.left_out} other clips"
         return _if_forced(TooFewRecordings(f"{error}{more if fair.labelled.left_out else ''}"), order)
     found = []
-    if lost := sorted(set(theirs.class_names) - set(ours.class_names)):
-        found.append(f"the candidate does not know {', '.join(lost)}, which version {newest.number} does")
     if new := sorted({clip.label for clip in ours.clips} & {*ours.class_names} - {*theirs.class_names}):
         found.append(f"version {newest.number} does not know {', '.join(new)}: clips of these count as wrong for it")
     if strange := sorted({clip.label for clip in ours.clips} - {*ours.class_names, *theirs.class_names}):
@@ -200,10 +201,12 @@ def _compare(
     heard = _false_accepts(our_background, their_background)
     if fair.background.clips and not heard:
         found.append("no background can be read, so false accepts are not counted")
-    for note in found:
-        console.print(note)
+    lost = sorted(set(theirs.class_names) - set(ours.class_names))
     data = [folder.absolute().name for folder in order.data]
-    return Compared(figures, fair, newest.number, data, order.folds, heard, found)
+    compared = Compared(figures, fair, newest.number, data, order.folds, heard, lost, found)
+    for note in (*compared.lacking, *found):
+        console.print(note)
+    return compared
 
 
 def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, Answers | None]:
@@ -236,4 +239,4 @@ def _if_forced(error: ValueError, order: Promotion) -> NotCompared:
     """What a comparison that cannot be made comes to; raises `error` where the candidate is not forced."""
     if not order.force:
         raise error
-    return NotCompared(str(error), passed=False)
+    return NotCompared(str(error))
