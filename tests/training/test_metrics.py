@@ -129,16 +129,16 @@ def test_calibration_by_hand() -> None:
 
 def test_what_of_the_calibration_error_chance_would_make_by_hand() -> None:
     sources = list("abcdefghij")
-    sure, even, bins = np.ones(10), np.full(10, 0.5), np.full(10, 7)
-    assert error_by_chance(sure, np.full(10, 14), sources) == {"mean": 0.0, "p95": 0.0}
+    sure, even = np.ones(10), np.full(10, 0.5)
+    assert error_by_chance(sure, sources) == {"mean": 0.0, "p95": 0.0}
     # Ten coins: the share of heads is 0.123 from a half in the mean, and 0.3 or more in one of nine throws.
-    apart = error_by_chance(even, bins, sources)
+    apart = error_by_chance(even, sources)
     assert apart is not None
     assert apart["mean"] == pytest.approx(0.123, abs=0.01)
     assert apart["p95"] == pytest.approx(0.3)
     # Clips of one recording are all right or all wrong, whatever their number.
-    assert error_by_chance(even.repeat(9), bins.repeat(9), [one for one in sources for _ in range(9)]) == apart
-    assert error_by_chance(even, bins, [*sources[:9], "a"]) is None
+    assert error_by_chance(even.repeat(9), [one for one in sources for _ in range(9)]) == apart
+    assert error_by_chance(even, [*sources[:9], "a"]) is None
 
 
 def test_scores_that_are_true_probabilities_are_seldom_farther_off_than_chance_says() -> None:
@@ -244,7 +244,11 @@ def test_every_clip_has_its_row() -> None:
         {"clip": "0.wav", "fold": 1, "truth": "cat", "segment": "cat", "score": 0.8, "clip_mean": "cat"},
         {"clip": "1.wav", "fold": 1, "truth": "cat", "segment": "dog", "score": 0.6, "clip_mean": "dog"},
     ]
-    assert rows(FIVE)[:2] == [{**one, "path": str(Path("data") / one["clip"])} for one in expected]
+    sources = [clip.source for clip in FIVE.clips]
+    assert rows(FIVE)[:2] == [
+        {**one, "path": str(Path("data") / one["clip"]), "recording": source}
+        for one, source in zip(expected, sources, strict=False)
+    ]
     assert len(rows(FIVE)) == 5
 
 

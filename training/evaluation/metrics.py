@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BINS = 15
 """Bins of equal width of the calibration error, as Guo et al. have them (https://arxiv.org/abs/1706.04599)."""
+_EDGES = np.linspace(0.0, 1.0, BINS + 1)
 LEAST_SCORE = float(np.finfo(np.float32).eps)
 """Score that stands for a lower one in the log likelihood, which a single score of 0 would make infinite."""
 RESAMPLES = 2000
@@ -61,13 +62,14 @@ def judge(everything: Answers) -> dict[str, Any]:
 
 
 def rows(everything: Answers) -> list[dict[str, Any]]:
-    """A row a clip: its file, fold and truth, what was answered for its first segment and for all of it."""
+    """A row a clip: its file, recording, fold and truth, and what its first segment and all of it were answered."""
     answers = everything.of_classes
     names = answers.class_names
     return [
         {
             "clip": clip.path.name,
             "path": str(clip.path),
+            "recording": clip.source,
             "fold": clip.fold,
             "truth": clip.label,
             "segment": names[best],
@@ -124,39 +126,41 @@ def calibration(answers: Answers) -> dict[str, Any]:
     between scores and truth, 0 to 2. `nll` is of clips whose truth the model knows.
     """
     confidence, right, truth = answers.confidence.astype(np.float64), answers.right, answers.truth
-    edges = np.linspace(0.0, 1.0, BINS + 1)
-    place = np.clip(np.digitize(confidence, edges, right=True) - 1, 0, BINS - 1)
-    bins, error = [], 0.0
-    for number in range(BINS):
-        inside = place == number
-        if inside.any():
-            error += inside.sum() * abs(right[inside].mean() - confidence[inside].mean())
-        bins.append(
-            {
-                "low": _round(edges[number]),
-                "high": _round(edges[number + 1]),
-                "clips": int(inside.sum()),
-                "confidence": _mean(confidence[inside]),
-                "accuracy": _mean(right[inside]),
-            }
-        )
+    place, edges = _places(confidence), _EDGES.tolist()
+    bins = [
+        {
+            "low": _round(edges[number]),
+            "high": _round(edges[number + 1]),
+            "clips": int((place == number).sum()),
+            "confidence": _mean(confidence[place == number]),
+            "accuracy": _mean(right[place == number]),
+        }
+        for number in range(BINS)
+    ]
     known = np.flatnonzero(truth >= 0)
     scores = answers.segment.astype(np.float64)
     scores_of_truth = scores[known, truth[known]]
     squares = np.square(scores).sum(axis=1) + 1.0
     squares[known] -= 2.0 * scores_of_truth
     return {
-        "ece": _round(error / len(answers)) if len(answers) else None,
-        "ece_by_chance": error_by_chance(confidence, place, [clip.source for clip in answers.clips]),
+        "ece": _round(calibration_error(confidence, right)) if len(answers) else None,
+        "ece_by_chance": error_by_chance(confidence, [clip.source for clip in answers.clips]),
         "brier": _mean(squares),
         "nll": _mean(-np.log(np.maximum(scores_of_truth, LEAST_SCORE))),
         "bins": bins,
     }
 
 
-def error_by_chance(
-    confidence: NDArray[np.float64], bins: NDArray[np.integer], sources: Sequence[str], seed: int = 0
-) -> dict[str, float] | None:
+def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """Expected calibration error: how far scores of answers, [n], are from how often they are right, the mean over n.
+
+    Both are means over the answers whose scores are in the same of `BINS` bins (Guo et al. 2017).
+    """
+    place = _places(confidence)
+    return float(np.abs(np.bincount(place, right, BINS) - np.bincount(place, confidence, BINS)).sum() / len(right))
+
+
+def error_by_chance(confidence: NDArray[np.float64], sources: Sequence[str], seed: int = 0) -> dict[str, float] | None:
     """The calibration error of a model whose scores are true probabilities, on as many recordings.
 
     Its mean, and what it exceeds in one of twenty draws (`p95`), by drawing which answers are right from their
@@ -167,12 +171,9 @@ def error_by_chance(
     recordings, source = np.unique(sources, return_inverse=True)
     if len(recordings) < LEAST_RECORDINGS:
         return None
-    said = np.bincount(bins, confidence, BINS)
     random = np.random.default_rng(seed)
-    errors = []
-    for _ in range(RESAMPLES):
-        right = random.random(len(recordings))[source] < confidence
-        errors.append(np.abs(np.bincount(bins, right, BINS) - said).sum() / confidence.size)
+    drawn = (random.random(len(recordings))[source] < confidence for _ in range(RESAMPLES))
+    errors = [calibration_error(confidence, right) for right in drawn]
     return {"mean": _round(np.mean(errors)), "p95": _round(np.quantile(errors, 0.95))}
 
 
@@ -292,6 +293,11 @@ def _notes(answers: Answers, interval: list[float] | None) -> list[str]:
             "There is no interval of the accuracy: it needs several recordings, some answered right and some wrong."
         )
     return notes
+
+
+def _places(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Number of the bin that each score is in."""
+    return np.clip(np.digitize(confidence, _EDGES, right=True) - 1, 0, BINS - 1)
 
 
 def _mean(values: NDArray[Any]) -> float | None:
