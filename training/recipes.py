@@ -38,7 +38,7 @@ def recipe_of(
         steps=(settings.how_many_training_steps if bottlenecks else 0) or STEPS,  # fine-tuning counts batches by it
         balance=settings.balance,
         seed=settings.seed,
-        calibrating=calibrating_weights(settings.calibrating, weights) if bottlenecks else (),
+        calibrating=calibrating_weights(settings.calibrating, weights),
     )
     if bottlenecks:
         return frozen

@@ -86,10 +86,6 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     idle = [name for name in OF_FINE_TUNING if getattr(settings, name) != type(settings).model_fields[name].default]
     if idle and settings.method == "bottlenecks":
         console.print(f"Without --method finetune these do nothing: {', '.join(map(settings.changing, idle))}")
-    if settings.calibrate_by and settings.method == "finetune":
-        console.print(
-            "With --method finetune --calibrate-by does nothing: networks without a part of the clips calibrate"
-        )
     if not (settings.model_base_path or settings.compact):
         console.print("Nothing will be published: --model-base-path names where the next version goes")
         if not judged and settings.protocol == "folds":

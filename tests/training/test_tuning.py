@@ -21,6 +21,7 @@ from training.finetuning.tuning import TuningRecipe
 from training.heads.frozen import FrozenRecipe
 from training.recipes import recipe_of
 from training.settings import RetrainSettings
+from training.teaching.heard import marks
 from training.weights import load_weights
 
 if TYPE_CHECKING:
@@ -97,8 +98,33 @@ def test_what_parts_say_is_calibrated_and_counted_and_their_validation_is_in_the
     losses = [one["val_loss"] for one in trained.history]
     assert losses == pytest.approx([(1 + parts) / 2 / epoch for epoch in (1, 2, 3)])
     assert trained.notes == ()
-    recipe.heard = frozenset({recipe.clips[0].source})
+    frozen.heard = frozenset(clip.source for clip in recipe.clips)
     assert "the weights have heard" in recipe.train(recipe.clips, ["hiss", "hum", UNKNOWN, "whistle"]).notes[0]
+
+
+def test_networks_that_calibrate_begin_with_the_weights_that_are_to_calibrate_and_are_asked_what_these_have_not_heard(
+    data: Path, weights_file: Path, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("heads.parts", "finetuning.tuning"):
+        monkeypatch.setattr(f"training.{module}.LEAST_CALIBRATING", 3)  # there are few recordings here
+    weights, clips = load_weights(str(weights_file)), find_clips(data)
+    heard = {clip.label: clip for clip in clips if clip.path.suffix == ".wav"}.values()  # one of each class
+    other = replace(weights, digest="other", heard=frozenset(marks(heard)), blocks=weights.blocks[:])
+    taught = replace(weights, heard=frozenset(marks(clips)))
+    how: dict[str, Any] = {"folder": tmp_path, "batch": 16, "precision": 0.5, "steps": 100, "balance": False, "seed": 0}
+    frozen = FrozenRecipe(clips, taught, Architecture(("mixed0",), 1), **how, calibrating=[other])
+    recipe = TuningRecipe(frozen, Schedule(epochs=3), folder=tmp_path, precision=0.5, steps=0, seed=0)
+    trained = recipe.train(recipe.clips, ["hiss", "hum", "whistle"])
+    *without_a_part, (_, _, _, _, blocks, *_) = tunings
+    assert blocks is taught.blocks
+    assert all(blocks is other.blocks for _, _, _, _, blocks, *_ in without_a_part)
+    rows = {row: clip for clip, own in recipe._windows.rows.items() for row in own.trained}
+    answered = [rows[row] for _, unseen, *_ in without_a_part for own in unseen.groups for row in own]
+    assert set(answered) <= set(recipe.clips) - {
+        clip for clip in recipe.clips if clip.source in frozen.siblings[0].heard
+    }
+    assert len({clip.source for clip in answered}) >= 3
+    assert trained.notes == ()
 
 
 @pytest.mark.parametrize("asked", [{"epochs": 9, "steps": 0}, {"epochs": 1, "steps": 9}])  # an epoch has one step

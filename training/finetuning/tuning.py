@@ -1,11 +1,12 @@
 """The recipe that trains the whole network further, from the head that the other recipe trains on it as it is.
 
 The recordings of the training clips are dealt into parts, and before the network that is published, which learns from
-all of them, one is trained without each part. What these say of the parts that they have not heard tells how sure the
-scores may be, below which they are not believed, and how good the recipe is, without a test fold; and, where training
-may end early, after how many epochs. So thresholds are a little kind there, as the epochs were chosen by the same
-clips. No figure of a report but `inner_accuracy` is of these. The network of all recordings then takes a whole schedule
-of so many epochs, where those without a part were stopped in a longer one.
+all of them, one is trained without each part: from the same weights, or from others that were taught like these but
+without some of the recordings. What they say of recordings that they have not heard tells how sure the scores may be,
+below which they are not believed, and how good the recipe is, without a test fold; and, where training may end early,
+after how many epochs. So thresholds are a little kind there, as the epochs were chosen by the same clips. No figure of
+a report but `inner_accuracy` is of these. The network of all recordings then takes a whole schedule of so many epochs,
+where those without a part were stopped in a longer one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from training.data.hearing import judged_windows
 from training.data.windows import write_windows
 from training.finetuning.finetune import Examples, Schedule, finetune
 from training.heads.calibration import choose_thresholds, cooled, fit_temperature
-from training.heads.parts import LEAST_CALIBRATING, parts_of, too_sure
+from training.heads.parts import LEAST_CALIBRATING, calibrators, parts_of
 from training.recipe import Trained
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class TuningRecipe:
     ) -> None:
         """Cut the clips of `frozen` into windows; what each training has reached is kept in `folder`.
 
-        frozen: trains the head that fine-tuning begins with, on the network as it is before. steps: batches that each
+        frozen: trains the head that fine-tuning begins with, on the network as it is before; its siblings those of the
+        networks that calibrate, if it has any. steps: batches that each
         training takes, to a whole epoch; 0 is as many as the schedule's epochs have.
         """
         self.architecture = frozen.architecture
@@ -83,41 +85,52 @@ class TuningRecipe:
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A network trained on `clips`, calibrated by others that were trained without a part of them each."""
         classes, sources = np.array([class_names.index(clip.label) for clip in clips]), [clip.source for clip in clips]
-        parts = parts_of(classes, sources, PARTS, self._seed)
-        notes = (*self._frozen.weights.notes, *too_sure(clips, self.heard))
-        answered = [clips[number] for _, kept_out in parts for number in kept_out]
+        frozen = self._frozen
+        asked, notes = calibrators(clips, (frozen, frozen.heard), [(one, one.heard) for one in frozen.siblings])
+        of_classes = np.array([clip.label != UNKNOWN for clip in clips])
+        trials = [
+            (begun, learnt, kept_out[mask[kept_out]])
+            for begun, mask in asked
+            for learnt, kept_out in parts_of(classes, sources, PARTS, self._seed)
+            if (mask & of_classes)[kept_out].any()
+        ]
+        answered = [clips[number] for *_, kept_out in trials for number in kept_out]
         recordings = len({clip.source for clip in answered if clip.label != UNKNOWN})
+        notes = [*frozen.weights.notes, *notes]
         if recordings < LEAST_CALIBRATING:
             log.warning("scores are not calibrated: there are too few recordings", recordings=recordings)
             note = f"Scores are not calibrated, and have no thresholds: {recordings} recordings could tell of them."
-            tuned = self._tuned(clips, np.arange(len(clips)), None, class_names, "fine-tuning")
+            tuned = self._tuned(frozen, clips, np.arange(len(clips)), None, class_names, "fine-tuning")
             never = (0.0,) * len(class_names)
             return Trained(tuned.blocks, tuned.head, 1.0, never, {}, tuned.history, (*notes, note))
         said: list[NDArray[np.float32]] = []
         truths: list[NDArray[np.int64]] = []
         best: list[int] = []
         histories: list[tuple[dict[str, float], ...]] = []
-        for part, (learnt, kept_out) in enumerate(parts, start=1):
-            unseen = self._examples([clips[number] for number in kept_out], class_names)
-            title = f"fine-tuning without part {part} of {len(parts)}"
-            tuned = self._tuned(clips, learnt, unseen, class_names, title)
+        for number, (begun, learnt, kept_out) in enumerate(trials, start=1):
+            unseen = self._examples([clips[row] for row in kept_out], class_names)
+            title = f"fine-tuning without part {number} of {len(trials)}"
+            tuned = self._tuned(begun, clips, learnt, unseen, class_names, title)
             said.append(self._answer(tuned, tuned.head, [row for own in unseen.groups for row in own]))
             truths.append(np.repeat(unseen.classes, [len(own) for own in unseen.groups]))
             best.append(tuned.best or len(tuned.history))
             histories.append(tuned.history)
         epochs = round(float(np.mean(best))) if self._schedule.patience else 0
         chosen: dict[str, float] = {"epochs": epochs} if epochs else {}
-        tuned = self._tuned(clips, np.arange(len(clips)), None, class_names, "fine-tuning", epochs)
+        tuned = self._tuned(frozen, clips, np.arange(len(clips)), None, class_names, "fine-tuning", epochs)
         history = _with_validation(tuned.history, histories)
         logits = np.log(np.maximum(np.concatenate(said), np.finfo(np.float32).tiny))
         targets = np.concatenate(truths)
         temperature = fit_temperature(logits, targets)
         thresholds = choose_thresholds(softmax(logits / temperature, axis=1), targets, self._precision)
         chosen["inner_accuracy"] = round(float((logits.argmax(axis=1) == targets).mean()), 4)
-        return Trained(tuned.blocks, cooled(tuned.head, temperature), temperature, thresholds, chosen, history, notes)
+        return Trained(
+            tuned.blocks, cooled(tuned.head, temperature), temperature, thresholds, chosen, history, tuple(notes)
+        )
 
     def _tuned(
         self,
+        begun: FrozenRecipe,
         clips: Sequence[Clip],
         learnt: NDArray[np.int64],
         unseen: Examples | None,
@@ -127,7 +140,8 @@ class TuningRecipe:
     ) -> Learnt:
         """A network trained on those of `clips` that are `learnt` from, validated on what is `unseen`.
 
-        epochs: 0 are as many as the schedule's, or as the steps call for.
+        begun: trains the head that it begins with, on the weights that it begins with. epochs: 0 are as many as the
+        schedule's, or as the steps call for.
         """
         rows = self._windows.rows
         examples = self._examples([clips[number] for number in learnt], class_names)
@@ -138,16 +152,16 @@ class TuningRecipe:
         )
         schedule = replace(self._schedule, epochs=min(epochs or asked, asked))
         about = [
-            *(self._frozen.weights.digest, self._windows.digest, self.architecture.to_json(), asdict(schedule)),
+            *(begun.weights.digest, self._windows.digest, self.architecture.to_json(), asdict(schedule)),
             *(self._seed, learnt.tolist(), [[one.label, one.source, rows[one].trained] for one in clips]),
         ]
         self._kept.append(self._folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16])
         return finetune(
             examples,
             unseen,
-            self._frozen.train([clips[number] for number in learnt], class_names).head,
+            begun.train([clips[number] for number in learnt], class_names).head,
             self.architecture,
-            self._frozen.weights.blocks,
+            begun.weights.blocks,
             schedule,
             self._seed,
             self._kept[-1],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -12,7 +12,7 @@ from training.data.background import no_more_background
 from training.data.hearing import judged_windows
 from training.heads.bottlenecks import Bottlenecks
 from training.heads.head import OutOfFold, cross_validated, train_head
-from training.heads.parts import calibrating_rows, too_sure
+from training.heads.parts import calibrators
 from training.recipe import Trained
 from training.teaching.heard import heard_recordings
 
@@ -24,13 +24,7 @@ if TYPE_CHECKING:
 
     from serving.network import Architecture
     from training.data.clips import Clip
-    from training.heads.bottlenecks import Features
     from training.weights import Weights
-
-_ADVICE = (
-    "Weights that were taught without ten recordings or more, some of each class, calibrate better: --calibrate-by."
-)
-_USELESS = "What --calibrate-by names has heard all but too few of the recordings, so all of them calibrate."
 
 
 class _How(TypedDict):
@@ -71,13 +65,11 @@ class FrozenRecipe:
         self._features, unreadable = Bottlenecks(weights, architecture, folder, batch).of(clips)
         self.clips, self.unreadable = tuple(self._features), tuple(unreadable)
         self.heard = heard_recordings(weights.heard, self.clips)
-        self._siblings = [
-            (
-                Bottlenecks(one, architecture, folder, batch).of(list(self.clips))[0],
-                heard_recordings(one.heard, self.clips),
-            )
-            for one in calibrating
+        how: dict[str, Any] = {"folder": folder, "batch": batch, "precision": precision, "steps": steps}
+        self.siblings = [
+            FrozenRecipe(list(self.clips), one, architecture, **how, balance=balance, seed=seed) for one in calibrating
         ]
+        """The same recipe on each of the calibrating weights."""
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A head trained on the windows of `clips`; of background on no more than of all else."""
@@ -87,24 +79,18 @@ class FrozenRecipe:
         targets = np.array([class_names.index(clip.label) for clip in of_rows])
         groups, classes = [clip.source for clip in of_rows], len(class_names)
 
-        def rows(features: dict[Clip, Features]) -> NDArray[np.float32]:
-            return np.concatenate([features[clip].trained[own] for clip, own in windows.items()])
+        def rows(recipe: FrozenRecipe) -> NDArray[np.float32]:
+            return np.concatenate([recipe._features[clip].trained[own] for clip, own in windows.items()])
 
-        own = [(self._features, self.heard)]
-        networks = self._siblings or own
-        masks: Sequence[NDArray[np.bool_] | None] | None = calibrating_rows(of_rows, [heard for _, heard in networks])
-        notes = [*self.weights.notes]
-        if not masks:
-            networks, masks = own, [None]
-            notes += [*too_sure(of_rows, self.heard), _USELESS if self._siblings else _ADVICE]
+        asked, notes = calibrators(of_rows, (self, self.heard), [(one, one.heard) for one in self.siblings])
         how: _How = {"steps": self._steps, "balance": self._balance, "widths": self.architecture.widths}
         with threadpool_limits(1):  # two take twice as long, and tens of times where other programs want the cores
             said = [
-                cross_validated(rows(features), targets, groups, classes, seed=self._seed, asked=own, **how)
-                for (features, _), own in zip(networks, masks, strict=True)
+                cross_validated(rows(recipe), targets, groups, classes, seed=self._seed, asked=mask, **how)
+                for recipe, mask in asked
             ]
             head = train_head(
-                rows(self._features),
+                rows(self),
                 targets,
                 classes,
                 OutOfFold.together(said),
@@ -118,7 +104,7 @@ class FrozenRecipe:
             head.temperature,
             head.thresholds,
             {"strength": head.strength, "inner_accuracy": round(head.accuracy, 4)},
-            notes=tuple(notes),
+            notes=(*self.weights.notes, *notes),
         )
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -17,10 +17,17 @@ if TYPE_CHECKING:
 
     from training.data.clips import Clip
 
+Network = TypeVar("Network")
+
 LEAST_LEARNT = 2
 """Recordings, and classes, that a model needs: with fewer there is nothing to tell apart."""
 LEAST_CALIBRATING = 10
 """Recordings of classes that must be answered for: by fewer, temperature and thresholds would be chance."""
+
+_ADVICE = (
+    "Weights that were taught without ten recordings or more, some of each class, calibrate better: --calibrate-by."
+)
+_USELESS = "What --calibrate-by names has heard all but too few of the recordings, so all of them calibrate."
 
 
 def parts_of(
@@ -48,6 +55,24 @@ def parts_of(
             if own.any() and len(set(np.array(sources)[~own])) >= LEAST_LEARNT:
                 parts.append((np.flatnonzero(~own), np.flatnonzero(own)))
     return parts
+
+
+def calibrators(
+    clips: Sequence[Clip],
+    own: tuple[Network, Collection[str]],
+    siblings: Sequence[tuple[Network, Collection[str]]],
+) -> tuple[list[tuple[Network, NDArray[np.bool_]]], list[str]]:
+    """Which networks calibrate, each with a mask of the rows that it is to be asked about, [rows]; and notes.
+
+    clips: of each row. own, siblings: the network that is trained, and others that were taught like it, each with the
+    recordings that it has heard without labels. See `calibrating_rows`; where these are too few, all rows of its own.
+    """
+    asked = siblings or [own]
+    masks = calibrating_rows(clips, [heard for _, heard in asked])
+    if masks is None:
+        notes = [*too_sure(clips, own[1]), _USELESS if siblings else _ADVICE]
+        return [(own[0], np.ones(len(clips), dtype=np.bool_))], notes
+    return [(network, mask) for (network, _), mask in zip(asked, masks, strict=True)], []
 
 
 def calibrating_rows(clips: Sequence[Clip], heard: Sequence[Collection[str]]) -> list[NDArray[np.bool_]] | None:
