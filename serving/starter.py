@@ -17,11 +17,13 @@ from earshot.command import fail, needs
 from earshot.folders import cache_folder
 from serving.child import module_command, module_environment, signal_name
 from serving.failures import ExportError, InvalidModelFile
-from serving.layout import INT8_FILE
+from serving.layout import INT8_FILE, TRAINING_FILE
 
 STARTER = Path(__file__).with_name("starter_model") / "earshot-starter.npz"
 STARTER_INT8 = STARTER.with_name("int8.json")
 """What it needs to be run in 8 bits, as `earshot models quantize` writes it."""
+STARTER_TRAINING = STARTER.with_name("training.json")
+"""What it was made from, as retraining writes it: the recordings that its head learnt, and what its weights heard."""
 STARTER_CARD = STARTER.with_name("CARD.md")
 MODEL_NAME = "earshot"
 VERSION = 1
@@ -38,7 +40,7 @@ def starter_version(cache: Path | None = None) -> Path:
     model is expanded anew. Raises InvalidModelFile where a file is missing.
     """
     try:
-        files = (STARTER, STARTER_INT8, STARTER_CARD)
+        files = (STARTER, STARTER_INT8, STARTER_TRAINING, STARTER_CARD)
         content = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
     except OSError as error:
         raise InvalidModelFile(f"the starter model {error.filename} cannot be read: {error.strerror}") from error
@@ -94,7 +96,8 @@ def expand(file: Path, base: Path) -> Path:
     model = load_compact(file)
     version = base / str(VERSION)
     try:
-        extra = {INT8_FILE: STARTER_INT8.read_text(encoding="utf-8")}
+        own = {INT8_FILE: STARTER_INT8, TRAINING_FILE: STARTER_TRAINING}
+        extra = {name: path.read_text(encoding="utf-8") for name, path in own.items()}
         card = STARTER_CARD.read_text(encoding="utf-8")
         return export_saved_model(
             model.network(), model.class_names, version, model.params, card, model.thresholds, extra

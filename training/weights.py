@@ -12,8 +12,9 @@ import numpy as np
 
 from serving.compact import NOT_WHOLE, block_arrays, blocks_from, load_compact
 from serving.failures import InvalidModelFile
+from serving.inspection import read_json
 from serving.network import BLOCKS, Architecture, ConvBlock, Head, blocks_needed, creation_order
-from serving.starter import STARTER
+from serving.starter import STARTER, STARTER_TRAINING
 from serving.wholefile import whole_file
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ IMAGENET, STARTER_MODEL = "imagenet", "starter"
 """Names of weights that are no file's."""
 _ARCHITECTURE, _HEARD, _NOTES = "architecture", "heard", "notes"
 _OF_STARTER = (
-    "The weights are those of Earshot's starter model, which heard clips of UrbanSound8K: figures on such clips are "
-    "too kind, and the licence of that data goes with the model (CC BY-NC 3.0: attribution, no commercial use)."
+    "The weights are those of Earshot's starter model, which heard clips of UrbanSound8K: the licence of that data "
+    "goes with the model (CC BY-NC 3.0: attribution, no commercial use)."
 )
 
 
@@ -126,8 +127,11 @@ def _starter() -> Weights:
         model = load_compact(STARTER)
     except InvalidModelFile as error:
         raise WeightsError(str(error)) from error
-    own = model.architecture
-    return _weights(STARTER_MODEL, model.blocks, own.input_range, architecture=own, heard=None, notes=(_OF_STARTER,))
+    record, own = read_json(STARTER_TRAINING), model.architecture
+    if "heard" not in record:
+        raise WeightsError(f"{STARTER_TRAINING} is not there or not whole; fetch it again")
+    more = {"heard": frozenset(record["heard"]), "notes": (_OF_STARTER,)}
+    return _weights(STARTER_MODEL, model.blocks, own.input_range, architecture=own, **more)
 
 
 def _keras(weights: str) -> Weights:

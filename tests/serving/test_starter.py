@@ -16,6 +16,7 @@ from earshot.audio import windows
 from earshot.spectrogram import spectrogram
 from serving.engines.openvino_engine import OpenVinoEngine, Precision
 from serving.failures import InvalidModelFile
+from serving.inspection import recordings_seen, sounds_heard
 from serving.layout import CARD_FILE
 from serving.starter import STARTER, CannotExpand, ensure_starter, ensure_starter_aside, main
 from training.data.clips import load_clip
@@ -79,6 +80,12 @@ def test_two_processes_at_once_leave_one_whole_version_and_nothing_beside_it(cac
 def test_its_card_says_what_it_comes_from_and_under_which_licence(cache: Path) -> None:
     card = (ensure_starter(cache) / "1" / CARD_FILE).read_text(encoding="utf-8")
     assert ["# The starter model" in card, "CC BY-NC 3.0" in card] == [True, True]
+
+
+def test_it_says_which_recordings_it_knows(cache: Path) -> None:
+    version = ensure_starter(cache) / "1"
+    assert len(recordings_seen(version) or ()) == 332 + 60  # of UrbanSound8K, and the noises
+    assert (recordings_seen(version) or frozenset()) & (sounds_heard(version) or frozenset())
 
 
 def test_what_is_in_the_cache_is_not_made_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

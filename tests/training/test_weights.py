@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -8,7 +9,7 @@ import pytest
 
 from serving.compact import load_compact
 from serving.network import BLOCKS, Architecture, Head, blocks_needed, creation_order
-from serving.starter import STARTER
+from serving.starter import STARTER, STARTER_TRAINING
 from training.weights import WeightsError, calibrating_weights, load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -83,8 +84,12 @@ def test_imagenet_that_cannot_be_downloaded_says_to_name_a_file(monkeypatch: pyt
 
 def test_the_starter_models_weights_come_with_the_network_that_they_are_of() -> None:
     model, weights = load_compact(STARTER), load_weights("starter")
-    assert (weights.architecture, weights.name, weights.heard) == (model.architecture, "starter", None)
-    assert [word in weights.notes[0] for word in ("UrbanSound8K", "too kind", "CC BY-NC 3.0")] == [True] * 3
+    assert (weights.architecture, weights.name) == (model.architecture, "starter")
+    record = json.loads(STARTER_TRAINING.read_text())
+    assert record["weights"]["digest"] == weights.digest  # it is this model's
+    assert weights.heard == frozenset(record["heard"])
+    assert {one for one in record["recordings"] if one.startswith("freesound:")} <= weights.heard
+    assert [word in weights.notes[0] for word in ("UrbanSound8K", "CC BY-NC 3.0")] == [True] * 2
     np.testing.assert_array_equal(weights.blocks[3].kernel, model.blocks[3].kernel)
 
 
@@ -143,4 +148,8 @@ def test_a_starter_model_that_is_not_whole_is_named(tmp_path: Path, monkeypatch:
     (tmp_path / "starter.npz").write_bytes(STARTER.read_bytes()[:1000])
     monkeypatch.setattr("training.weights.STARTER", tmp_path / "starter.npz")
     with pytest.raises(WeightsError, match=r"starter\.npz is not a whole model file"):
+        load_weights("starter")
+    monkeypatch.undo()
+    monkeypatch.setattr("training.weights.STARTER_TRAINING", tmp_path / "training.json")
+    with pytest.raises(WeightsError, match=r"training\.json is not there or not whole"):
         load_weights("starter")
