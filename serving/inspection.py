@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from serving.layout import CLASSES_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE, VARIABLES_FOLDER
+from serving.layout import CLASSES_FILE, INT8_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE, VARIABLES_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,8 +36,12 @@ class Version:
     judged_clips: int
     """How many these were."""
     size_bytes: int
+    in_8_bits: bool
+    """Whether it brings what it takes to be served in 8 bits."""
     again: int | None
     """The version that it is once more, after a rollback."""
+    forced: bool
+    """Whether it was published though something was amiss."""
 
     @classmethod
     def read(cls, number: int, folder: Path) -> Self:
@@ -57,7 +61,9 @@ class Version:
             judged_on=judged_on,
             judged_clips=judged_clips,
             size_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+            in_8_bits=(folder / INT8_FILE).is_file(),
             again=promotion.get("again"),
+            forced=promotion.get("forced") is True,
         )
 
 

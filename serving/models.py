@@ -65,15 +65,22 @@ def rollback(
     It is copied and becomes the next number, as servers always take the highest and labels name it. Its card says
     which version it is again.
     """
-    from serving.catalogue import CatalogueError, roll_back
+    from serving.catalogue import CatalogueError, roll_back, versions
     from serving.inspection import Version
 
     try:
         published = roll_back(model_base_path, to, reason)
-        again = Version.read(int(published.name), published).again
+        now = Version.read(int(published.name), published)
+        before = next(one for one in versions(model_base_path) if one.number < now.number)
     except (CatalogueError, OSError) as error:
         raise fail(error) from None
-    typer.echo(f"published {published}, which is version {again} again")
+    typer.echo(f"published {published}, which is version {now.again} again")
+    if before.in_8_bits and not now.in_8_bits:
+        typer.echo(
+            f"servers that compute in 8 bits go on with version {before.number}: `earshot models quantize` lets them "
+            "take this one, or serve it with another --precision",
+            err=True,
+        )
 
 
 @app.command()
@@ -193,7 +200,9 @@ def _as_json(version: Version, latest: bool) -> dict[str, object]:
         "latest": latest,
         "whole": not version.lacks,
         "lacks": version.lacks or None,
+        "in_8_bits": version.in_8_bits,
         "again": version.again,
+        "forced": version.forced,
     }
 
 
@@ -205,7 +214,9 @@ def _print_table(there: list[Version]) -> None:
     table = Table("version", "made (UTC)", "classes", "accuracy", "size", notes_column, box=None, pad_edge=False)
     for version in there:
         notes = ["latest"] if version is there[0] else []
+        notes += ["8 bits"] if version.in_8_bits else []
         notes += [f"version {version.again} again"] if version.again is not None else []
+        notes += ["published by force"] if version.forced else []
         notes += [f"not whole: lacks {version.lacks}"] if version.lacks else []
         table.add_row(
             str(version.number),

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from earshot.cli import app
+from serving.layout import INT8_FILE, PROMOTION_FILE
 from tests.serving.conftest import serve
 from tests.serving.test_catalogue import make, names
 
@@ -30,6 +31,8 @@ def test_the_list_has_a_row_for_each_version_the_newest_first(tmp_path: Path) ->
     make(tmp_path, 9, made="2026-11-23T18:04:05Z", held_out={"accuracy": 0.707, "clips": 873})
     make(tmp_path, 10)
     (make(tmp_path, 11) / "saved_model.pb").unlink()
+    (tmp_path / "10" / PROMOTION_FILE).write_text('{"forced": true}')
+    (tmp_path / "10" / INT8_FILE).write_text("{}")
     assert models("rollback", "--model-base-path", tmp_path, "--to", "9").exit_code == 0
     (tmp_path / ".13-unfinished").mkdir()
     done = models("list", "--model-base-path", tmp_path)
@@ -39,6 +42,7 @@ def test_the_list_has_a_row_for_each_version_the_newest_first(tmp_path: Path) ->
     assert [row.split()[0] for row in rows] == ["12", "11", "10", "9"]
     assert rows[0] == "12 2026-11-23 18:04 2 70.7% of 873 (held out) 0.1 MB latest, version 9 again"
     assert rows[1].endswith("not whole: lacks saved_model.pb")
+    assert rows[2].endswith(" MB 8 bits, published by force")
     assert rows[3].endswith("0.1 MB")
 
 
@@ -57,7 +61,9 @@ def test_the_list_as_json_says_the_same(tmp_path: Path) -> None:
         "latest": False,
         "whole": True,
         "lacks": None,
+        "in_8_bits": False,
         "again": None,
+        "forced": False,
     }
     # TensorFlow Serving takes the highest number, whole or not.
     assert (ten["latest"], ten["whole"], ten["lacks"], ten["accuracy"]) == (True, False, "saved_model.pb", None)
@@ -84,6 +90,17 @@ def test_a_rollback_that_cannot_be_ends_with_status_2_and_writes_nothing(tmp_pat
     assert (done.exit_code, done.stdout) == (USAGE, "")
     assert "holds no version 3 to go back to: only 4 is there" in done.stderr
     assert names(tmp_path) == ["4"]
+
+
+def test_a_rollback_says_so_where_servers_in_8_bits_would_not_follow(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        make(tmp_path, number)
+    for number in (2, 3):
+        (tmp_path / str(number) / INT8_FILE).write_text("{}")
+    assert not models("rollback", "--model-base-path", tmp_path).stderr
+    done = models("rollback", "--model-base-path", tmp_path, "--to", "1")
+    assert done.exit_code == 0
+    assert "servers that compute in 8 bits go on with version 4: `earshot models quantize`" in done.stderr
 
 
 def test_a_running_server_takes_a_version_up_that_was_rolled_back_to(base_path: Path) -> None:

@@ -18,7 +18,7 @@ from earshot.audio import SAMPLE_RATE_HZ, fit_segment
 from earshot.cli import app
 from earshot.spectrogram import spectrogram
 from serving.export import export_saved_model
-from serving.layout import CARD_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE
+from serving.layout import CARD_FILE, INT8_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE
 from tests.processes import Command
 from tests.producers.sounds import noise
 from tests.serving.conftest import serve
@@ -111,6 +111,8 @@ def test_a_better_version_is_published_with_its_figures_and_a_running_server_tak
     assert event == {
         "event": "promotion",
         "forced": False,
+        "amiss": [],
+        "class_map": None,
         "data": [data.name],
         "folds": "all",
         "clips": CLIPS,
@@ -211,8 +213,18 @@ def test_a_candidate_that_lacks_classes_of_the_version_there_is_published_by_for
     forced = promote(good, base_path, data, "--force")
     assert forced.exit_code == 0, forced.output
     event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
-    assert event["forced"]
+    assert (event["forced"], event["amiss"]) == (True, ["does not know owl, wren"])
     assert "the candidate does not know owl, unknown, wren, which version 1 does" in event["notes"]
+
+
+def test_that_servers_in_8_bits_would_not_take_the_candidate_is_said(
+    good: Path, bad: Path, data: Path, tmp_path: Path
+) -> None:
+    base_path = base_path_with(bad, tmp_path)
+    (base_path / "1" / INT8_FILE).write_text("{}")
+    done = promote(good, base_path, data)
+    assert done.exit_code == 0, done.output
+    assert "version 1 can be served in 8 bits, the candidate cannot" in done.output
 
 
 def test_background_as_a_class_may_go(good: Path, data: Path, tmp_path: Path) -> None:
@@ -239,7 +251,9 @@ def test_a_version_that_is_no_better_is_refused_and_by_force_it_is_published_and
     assert forced.exit_code == 0, forced.output
     event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
     assert (event["forced"], event["accuracy"], event["left_out"], event["clips"]) == (True, 0.0, 1, CLIPS - 1)
-    assert "Published by force on" in (base_path / "2" / CARD_FILE).read_text()
+    card = (base_path / "2" / CARD_FILE).read_text()
+    assert "Published by force, though it is not shown to be better, on" in card
+    assert "version 1 names all of these clips right: on others it may be beaten" in event["notes"]
 
 
 def test_the_first_version_needs_no_clips_and_has_nothing_to_beat(good: Path, tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
     assert report["folds"] == {}
     assert report["held_out"] == trained.report["folds"][fold]
     card = load_compact(trained.settings["compact"]).card
-    assert f"It never saw fold {fold}. Of its {report['held_out']['clips']} clips it names" in card
+    assert f"and never saw fold {fold}. Of its {report['held_out']['clips']} clips it names" in card
     assert "| fold |" not in card  # a table without rows
     (version,) = versions(tmp_path)
     assert (version.accuracy, version.judged_on) == (report["held_out"]["accuracy"], "held out")

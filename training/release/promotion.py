@@ -16,7 +16,7 @@ from earshot.labels import UNKNOWN
 from processors.predictor import PredictError, WrongModel, check_signature
 from serving.catalogue import CatalogueError, NotWhole, draft, require_whole, versions
 from serving.inspection import Version, timestamp
-from serving.layout import TRAINING_FILE
+from serving.layout import INT8_FILE, TRAINING_FILE
 from training.data.datasets import DataError, chosen_folds, find_background, find_clips, read_class_map, require_apart
 from training.evaluation.asking import NoClipReadable, ask
 from training.evaluation.gate import TooFewRecordings, compare
@@ -93,15 +93,21 @@ def promote(order: Promotion, console: Console) -> Path:
             _require_same_inputs(_require_servable(trial), current)
             outcome = _compare(trial, current, contest, order, console)
         console.print(outcome.lines())
+        if contest and contest.newest.in_8_bits and not (copy.folder / INT8_FILE).is_file():
+            console.print(
+                f"version {contest.newest.number} can be served in 8 bits, the candidate cannot: servers that compute "
+                "so go on with the old one, unless `earshot models quantize` is run before this"
+            )
         if order.background and isinstance(outcome, NotCompared):
             console.print("background was not heard, as nothing was compared")
-        if outcome.amiss and not order.force:
-            raise Refused(
-                f"the candidate {' and '.join(outcome.amiss)}, and was not published; --force does so nevertheless"
-            )
-        at, forced = timestamp(datetime.now(UTC)), bool(outcome.amiss)
-        event = {"event": "promotion", "at": at, "forced": forced, **outcome.event()}
-        return copy.publish(event, f"Published{' by force' if forced else ''} on {at}. {outcome.sentence()}")
+        amiss = list(outcome.amiss)
+        if amiss and not order.force:
+            raise Refused(f"the candidate {' and '.join(amiss)}, and was not published; --force does so nevertheless")
+        at = timestamp(datetime.now(UTC))
+        class_map = order.class_map.name if order.class_map else None
+        event = {"event": "promotion", "at": at, "forced": bool(amiss), "amiss": amiss, "class_map": class_map}
+        forced = f" by force, though it {' and '.join(amiss)}," if amiss else ""
+        return copy.publish({**event, **outcome.event()}, f"Published{forced} on {at}. {outcome.sentence()}")
 
 
 def _newest(order: Promotion) -> Version | None:
@@ -198,6 +204,8 @@ def _compare(
         found.append(f"version {newest.number} does not know {', '.join(new)}: clips of these count as wrong for it")
     if strange := sorted({clip.label for clip in ours.clips} - {*ours.class_names, *theirs.class_names}):
         found.append(f"neither knows {', '.join(strange)}: clips of these count as wrong")
+    if theirs.right.all():
+        found.append(f"version {newest.number} names all of these clips right: on others it may be beaten")
     heard = _false_accepts(our_background, their_background)
     if fair.background.clips and not heard:
         found.append("no background can be read, so false accepts are not counted")

@@ -114,7 +114,8 @@ def model_card(report: dict[str, Any], held_out: list[int], notes: Sequence[str]
     if held_out:
         unseen = report["held_out"]
         left_out = (
-            f"It never saw fold {', '.join(map(str, held_out))}. Of its {unseen['clips']} clips it names "
+            f"It learnt from {report['clips'] - unseen['clips']} of the clips, and never saw fold "
+            f"{', '.join(map(str, held_out))}. Of its {unseen['clips']} clips it names "
             f"{unseen['accuracy']:.1%} by the first 3 s, {unseen['clip_accuracy']:.1%} by the whole clip."
         )
     classes = sum(name != UNKNOWN for name in report["class_names"])
