@@ -8,7 +8,8 @@ from earshot.folders import require_writable
 from earshot.labels import UNKNOWN
 from serving.catalogue import next_version
 from serving.layout import version_folders
-from training.data.datasets import DataError
+from training.data.background import is_generated
+from training.data.datasets import DataError, require_no_copies
 from training.evaluation.report import report_files
 from training.heads.parts import LEAST_LEARNT
 
@@ -25,6 +26,7 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
     settings.architecture((0.0, 1.0))  # before weights are fetched
     for without in _trainings(settings, held_out, judged):
         _require_two_classes(clips, without)
+    require_no_copies(clip for clip in clips if not is_generated(clip))  # true silence is in each fold
     if settings.model_dir and settings.model_dir.is_dir() and version_folders(settings.model_dir):
         raise DataError(
             f"{settings.model_dir} holds versions of a model: --model-base-path names where the next one goes, and "

@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.training.sounds import tone
-from training.data.datasets import DataError, chosen_folds, find_clips, read_class_map, thin_classes
+from training.data.clips import Clip
+from training.data.datasets import (
+    DataError,
+    chosen_folds,
+    find_clips,
+    read_class_map,
+    require_no_copies,
+    thin_classes,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,3 +117,32 @@ def test_folds_are_named_once_each(tmp_path: Path) -> None:
     clips = find_clips(tmp_path)
     fold = clips[0].fold
     assert chosen_folds(f"{fold},{fold}", clips) == [fold]
+
+
+def test_a_copy_in_another_fold_is_refused_and_in_a_folder_of_both_it_is_one_recording(tmp_path: Path) -> None:
+    folder = tmp_path / "own" / "dog"
+    folder.mkdir(parents=True)
+    for number in range(20):
+        (folder / f"bark {number}.wav").write_bytes(bytes([number]) * 100)
+    (folder / "empty.wav").touch()
+    (folder / "void.wav").touch()
+    clips = find_clips(tmp_path / "own", least_classes=1)
+    require_no_copies(clips)
+    one = next(clip for clip in clips if clip.path.name == "bark 0.wav")
+    other = next(clip for clip in clips if clip.fold != one.fold and clip.path.stat().st_size)
+    other.path.write_bytes(one.path.read_bytes())
+    with pytest.raises(DataError, match=r"bark .* are copies, in folds . and ., so"):
+        require_no_copies(clips)
+    (folder / "rex").mkdir()
+    for clip in (one, other):
+        clip.path.rename(folder / "rex" / clip.path.name)
+    require_no_copies(find_clips(tmp_path / "own", least_classes=1))
+
+
+def test_copies_that_freesound_has_under_two_numbers_are_left_where_the_data_set_puts_them(tmp_path: Path) -> None:
+    clips = [Clip(tmp_path / f"{number}.wav", "dog", number, f"freesound:{number}") for number in (1, 2)]
+    for clip in clips:
+        clip.path.write_bytes(b"sound")
+    require_no_copies(clips)
+    with pytest.raises(DataError, match="are copies"):
+        require_no_copies([clips[0], replace(clips[1], source="own")])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+from collections import defaultdict
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
-from training.data.layouts import NotThisLayout, background_in, clips_in
+from training.data.layouts import FREESOUND, NotThisLayout, background_in, clips_in
 from training.settings import folders_of
 
 if TYPE_CHECKING:
@@ -65,6 +68,28 @@ def require_apart(clips: Iterable[Clip]) -> None:
         label = label_of.setdefault(clip.path.resolve(), clip.label)
         if (label == UNKNOWN) != (clip.label == UNKNOWN):
             raise DataError(f"{clip.path} is of {label} and background too; name other folders with --background")
+
+
+def require_no_copies(clips: Iterable[Clip]) -> None:
+    """Raise DataError where files of two folds have the same content: a model would be judged by what it learnt.
+
+    Folds of recordings that come from Freesound are others' choice, and are left as they are.
+    """
+    by_size: dict[int, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        with suppress(OSError):  # whoever reads it says why it cannot be read
+            by_size[clip.path.stat().st_size].append(clip)
+    first: dict[bytes, Clip] = {}
+    for alike in (own for size, own in by_size.items() if size and len(own) > 1):
+        for clip in alike:
+            with suppress(OSError), clip.path.open("rb") as file:
+                other = first.setdefault(hashlib.file_digest(file, "sha256").digest(), clip)
+                if other.fold != clip.fold and not all(one.source.startswith(FREESOUND) for one in (clip, other)):
+                    raise DataError(
+                        f"{other.path} and {clip.path} are copies, in folds {other.fold} and {clip.fold}, so a model "
+                        "would be judged by what it has learnt: take one away, or put both into a folder of their own "
+                        "in that of their class"
+                    )
 
 
 def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least_classes: int = 2) -> list[Clip]:
