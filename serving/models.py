@@ -71,7 +71,7 @@ def rollback(
     try:
         published = roll_back(model_base_path, to, reason)
         now = Version.read(int(published.name), published)
-        before = next(one for one in versions(model_base_path) if one.number < now.number)
+        before = next((one for one in versions(model_base_path) if one.number < now.number), now)
     except (CatalogueError, OSError) as error:
         raise fail(error) from None
     typer.echo(f"published {published}, which is version {now.again} again")

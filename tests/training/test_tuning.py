@@ -125,6 +125,11 @@ def test_networks_that_calibrate_begin_with_the_weights_that_are_to_calibrate_an
     }
     assert len({clip.source for clip in answered}) >= 3
     assert trained.notes == ()
+    *_, folder, _ = tunings[-1]
+    frozen.siblings.clear()
+    recipe.train(recipe.clips, ["hiss", "hum", "whistle"])
+    *_, another, _ = tunings[-1]
+    assert folder != another  # the head that it begins with was chosen by other weights, so it does not go on
 
 
 @pytest.mark.parametrize("asked", [{"epochs": 9, "steps": 0}, {"epochs": 1, "steps": 9}])  # an epoch has one step

@@ -151,8 +151,9 @@ class TuningRecipe:
             else self._schedule.epochs
         )
         schedule = replace(self._schedule, epochs=min(epochs or asked, asked))
+        chosen_by = [[one.weights.digest, sorted(one.heard)] for one in (begun, *begun.siblings)]
         about = [
-            *(begun.weights.digest, self._windows.digest, self.architecture.to_json(), asdict(schedule)),
+            *(chosen_by, self._windows.digest, self.architecture.to_json(), asdict(schedule)),
             *(self._seed, learnt.tolist(), [[one.label, one.source, rows[one].trained] for one in clips]),
         ]
         self._kept.append(self._folder / hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16])
