@@ -29,6 +29,7 @@ from rich.console import Console
 from benchmarks.engines import BATCH, SHAPE, classes_of, first_images, scores, scores_of_all
 from benchmarks.loads import engines_here, load_engine
 from serving.catalogue import find_version
+from serving.engines.int8 import NotQuantised
 from serving.inspection import read_json
 from serving.layout import TRAINING_FILE
 from training.data.datasets import find_clips
@@ -101,7 +102,10 @@ def judge(size: Size, settings: RetrainSettings, fold: int, labels: list[str], i
     assert settings.model_base_path
     retrain(settings, console)
     size.version_dir = find_version(settings.model_base_path).folder
-    quantise(size.version_dir, find_clips(*settings.folders), console)
+    try:
+        quantise(size.version_dir, find_clips(*settings.folders), console)
+    except NotQuantised as error:
+        console.print(f"{size.name}: {error}")
     size.inner[fold].append(read_json(size.version_dir / TRAINING_FILE)["chosen"]["inner_accuracy"])
     for name in engines_here(size.version_dir):
         engine = load_engine(name, size.version_dir)

@@ -26,7 +26,7 @@ ANSWER = b""
 def echo() -> Iterator[str]:
     """The address of such a server, while it runs."""
     command = [sys.executable, "-m", "benchmarks.echo"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
             yield f"127.0.0.1:{int(process.stdout.readline())}"

@@ -26,12 +26,16 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=0, help="reports that make one whole; 0: all of them")
     options = parser.parse_args()
     each = options.runs or len(options.reports)
+    if len(options.reports) % each:
+        raise SystemExit(f"{len(options.reports)} reports do not make wholes of {each}")
     print("| reports | clips | right | calibration error | by chance, mean and at most |")
     print("| --- | ---: | ---: | ---: | ---: |")
     means = []
     for number in range(0, len(options.reports), each):
         paths = options.reports[number : number + each]
         answers = list(chain.from_iterable(answers_of(path) for path in paths))
+        if not all("recording" in row for row in answers):
+            raise SystemExit("a report does not say which recordings its clips are of: it is an older one; run it anew")
         if len({row["path"] for row in answers}) < len(answers):
             raise SystemExit(f"a clip is in two of {', '.join(map(str, paths))}: name reports of different folds")
         confidence = np.array([row["score"] for row in answers])

@@ -92,14 +92,13 @@ def main() -> None:
     numbers = [int(number) for number in options.clients.split(",")]
     base_path = options.model_base_path
     version_dir = find_version(base_path or ensure_starter()).folder
-    compared, servers = [], {}
+    engines, compared, servers = [], [], {}
     with ExitStack() as stack:
         for name in engines_here(version_dir):
-            compared.append(
-                Target(f"{name}, in process", stack.enter_context(engine_process(name, version_dir, options.images)))
-            )
+            load = stack.enter_context(engine_process(name, version_dir, options.images))
+            engines.append(Target(f"{name}, in process", load))
             servers[name] = stack.enter_context(serve(base_path, *server_options(name), *more))
-            compared.append(Target(f"{name}, gRPC", over_grpc(servers[name].address, options.images)))
+            compared += [engines[-1], Target(f"{name}, gRPC", over_grpc(servers[name].address, options.images))]
         alone = Target("gRPC alone", over_grpc(stack.enter_context(echo()), options.images))
         for target in (*compared, alone):
             target.load(1, options.seconds)
@@ -113,7 +112,7 @@ def main() -> None:
         f"images of 128x301x3, {options.images} a request"
     )
     _print_speed([*compared, alone], numbers)
-    _print_least_costs(compared[::2], alone, numbers)
+    _print_least_costs(engines, alone, numbers)
     print("\n| server | command to AVAILABLE, s | memory after the load, MB |")
     print("| --- | ---: | ---: |")
     for name, server in servers.items():

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serving.inspection import Version, missing_files, read_json, timestamp
-from serving.layout import CARD_FILE, EXTRA_FOLDER, MOST_VERSION, PROMOTION_FILE, SAVED_MODEL_FILE, version_folders
+from serving.layout import (
+    CARD_FILE,
+    EXTRA_FOLDER,
+    INT8_FILE,
+    MOST_VERSION,
+    PROMOTION_FILE,
+    SAVED_MODEL_FILE,
+    version_folders,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -73,6 +81,17 @@ def find_version(base_path: Path, number: int | None = None) -> Version:
         raise NoSuchVersion(f"{base_path} holds no version {'' if number is None else number}; there are: {others}")
     require_whole(found.folder)
     return found
+
+
+def left_in_8_bits(base_path: Path, published: Path) -> Version | None:
+    """What servers that compute in 8 bits go on with while `published`, or a draft of it, is the newest version.
+
+    None where they take that one, or there is nothing that they served before. Raises NoBasePath.
+    """
+    if (published / INT8_FILE).is_file():
+        return None
+    others = (one for one in versions(base_path) if one.folder.name != published.name)
+    return next((one for one in others if one.in_8_bits and not one.lacks), None)
 
 
 def require_whole(version_dir: Path) -> None:

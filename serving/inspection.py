@@ -63,7 +63,7 @@ class Version:
             size_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
             in_8_bits=(folder / INT8_FILE).is_file(),
             again=promotion.get("again"),
-            forced=promotion.get("forced") is True,
+            forced=_forced(promotion),
         )
 
 
@@ -71,6 +71,12 @@ def recordings_seen(version_dir: Path) -> frozenset[str] | None:
     """Recordings that a version was trained on; None where it does not say."""
     recordings = read_json(version_dir / TRAINING_FILE).get("recordings")
     return frozenset(map(str, recordings)) if isinstance(recordings, list) else None
+
+
+def class_names(version_dir: Path) -> frozenset[str] | None:
+    """What a version tells apart; None where it does not say."""
+    file = version_dir / CLASSES_FILE
+    return frozenset(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else None
 
 
 def sounds_heard(version_dir: Path) -> frozenset[str] | None:
@@ -116,6 +122,13 @@ def read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def _forced(promotion: Mapping[str, Any]) -> bool:
+    """Whether a version was published by force, or is once more one that was."""
+    while promotion.get("event") == "rollback" and isinstance(promotion.get("before"), dict):
+        promotion = promotion["before"]
+    return promotion.get("forced") is True
 
 
 def _made(training: Mapping[str, Any]) -> datetime | None:

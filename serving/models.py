@@ -65,19 +65,18 @@ def rollback(
     It is copied and becomes the next number, as servers always take the highest and labels name it. Its card says
     which version it is again.
     """
-    from serving.catalogue import CatalogueError, roll_back, versions
+    from serving.catalogue import CatalogueError, left_in_8_bits, roll_back
     from serving.inspection import Version
 
     try:
         published = roll_back(model_base_path, to, reason)
-        now = Version.read(int(published.name), published)
-        before = next((one for one in versions(model_base_path) if one.number < now.number), now)
+        again = Version.read(int(published.name), published).again
     except (CatalogueError, OSError) as error:
         raise fail(error) from None
-    typer.echo(f"published {published}, which is version {now.again} again")
-    if before.in_8_bits and not now.in_8_bits:
+    typer.echo(f"published {published}, which is version {again} again")
+    if left := left_in_8_bits(model_base_path, published):
         typer.echo(
-            f"servers that compute in 8 bits go on with version {before.number}: `earshot models quantize` lets them "
+            f"servers that compute in 8 bits go on with version {left.number}: `earshot models quantize` lets them "
             "take this one, or serve it with another --precision",
             err=True,
         )

@@ -75,7 +75,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     calibrate_by: str = Field(
         "",
         description="Weights that were taught like --weights but without some of the recordings, several separated by "
-        "commas: a head is chosen and calibrated by what they have not heard. Empty: by what --weights has not heard.",
+        "commas: what they have not heard chooses and calibrates a head, or calibrates fine-tuning, by networks that "
+        "begin with each. Empty: what --weights has not heard.",
     )
     model_dir: Path | None = Field(
         None, description="Folder that keeps what Keras downloads of Inception V3; none: Keras's own, ~/.keras."

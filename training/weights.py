@@ -128,7 +128,7 @@ def _starter() -> Weights:
     except InvalidModelFile as error:
         raise WeightsError(str(error)) from error
     record, own = read_json(STARTER_TRAINING), model.architecture
-    if "heard" not in record:
+    if not isinstance(record.get("heard"), list):
         raise WeightsError(f"{STARTER_TRAINING} is not there or not whole; fetch it again")
     more = {"heard": frozenset(record["heard"]), "notes": (_OF_STARTER,)}
     return _weights(STARTER_MODEL, model.blocks, own.input_range, architecture=own, **more)

@@ -51,7 +51,8 @@ _STORED_AS: dict[str, Any] = {"half_val": np.uint16, "scomplex_val": np.float32,
 
 
 LIGHT_BYTES = 1 << 16
-"""Up to so much is read or written value by value without holding others up; more of it is slow."""
+"""Up to so much is read or written value by value without holding others up, or so many values; more of it is slow."""
+LIGHT_VALUES = LIGHT_BYTES // 4
 MOST_DIMENSIONS = 32
 """TensorFlow takes no more than 254, numpy 64, and models a handful."""
 
@@ -106,12 +107,14 @@ def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
 
 
 def slow_to_read(proto: tensor_pb2.TensorProto) -> bool:
-    """Whether `to_numpy` takes its time: values are read one by one from a typed field or from packed strings."""
+    """Whether `to_numpy` takes its time: values of a typed field are read one by one, and strings however they come."""
     if proto.dtype not in _FIELDS:
         return False
     dtype, field = _FIELDS[proto.dtype]
-    size = proto.ByteSize() if dtype == np.object_ else len(getattr(proto, field)) * np.dtype(dtype).itemsize
-    return bool(size > LIGHT_BYTES)
+    sent = len(getattr(proto, field))
+    strings = dtype == np.object_
+    count = math.prod(dim.size for dim in proto.tensor_shape.dim) if sent or strings else 0  # the last is repeated
+    return max(sent, count) > LIGHT_VALUES or bool(strings and proto.ByteSize() > LIGHT_BYTES)
 
 
 def from_numpy(array: NDArray[Any], proto: tensor_pb2.TensorProto) -> None:

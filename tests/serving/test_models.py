@@ -93,14 +93,24 @@ def test_a_rollback_that_cannot_be_ends_with_status_2_and_writes_nothing(tmp_pat
 
 
 def test_a_rollback_says_so_where_servers_in_8_bits_would_not_follow(tmp_path: Path) -> None:
-    for number in (1, 2, 3):
+    for number in (1, 2, 3, 4):
         make(tmp_path, number)
-    for number in (2, 3):
+    for number in (2, 4):
         (tmp_path / str(number) / INT8_FILE).write_text("{}")
-    assert not models("rollback", "--model-base-path", tmp_path).stderr
+    (tmp_path / "4" / "saved_model.pb").unlink()  # no server takes it
+    assert not models("rollback", "--model-base-path", tmp_path, "--to", "2").stderr
+    assert models("rollback", "--model-base-path", tmp_path, "--to", "3").exit_code == 0
     done = models("rollback", "--model-base-path", tmp_path, "--to", "1")
-    assert done.exit_code == 0
-    assert "servers that compute in 8 bits go on with version 4: `earshot models quantize`" in done.stderr
+    assert "servers that compute in 8 bits go on with version 5: `earshot models quantize`" in done.stderr
+
+
+def test_what_was_published_by_force_is_so_once_more_after_a_rollback(tmp_path: Path) -> None:
+    for number in (1, 2):
+        make(tmp_path, number)
+    (tmp_path / "1" / PROMOTION_FILE).write_text('{"event": "promotion", "forced": true}')
+    assert models("rollback", "--model-base-path", tmp_path).exit_code == 0
+    there = json.loads(models("list", "--model-base-path", tmp_path, "--json").stdout)
+    assert [one["forced"] for one in there] == [True, False, True]
 
 
 def test_a_running_server_takes_a_version_up_that_was_rolled_back_to(base_path: Path) -> None:

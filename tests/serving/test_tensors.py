@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from serving.modelserver.tensors import LIGHT_BYTES, InvalidTensor, from_numpy, slow_to_read, to_numpy
+from serving.modelserver.tensors import LIGHT_VALUES, InvalidTensor, from_numpy, slow_to_read, to_numpy
 
 
 def proto_of(array: Any) -> tensor_pb2.TensorProto:
@@ -49,7 +49,7 @@ def test_arrays_come_back_through_typed_fields_and_tensorflow_reads_the_same(arr
 
 
 @pytest.mark.parametrize("array", [each for each in ARRAYS if each.size > 1], ids=lambda array: str(array.dtype))
-def test_tensor_content_is_read_in_place(array: Any) -> None:
+def test_tensor_content_becomes_an_array_without_another_copy(array: Any) -> None:
     proto = tensor_pb2.TensorProto(dtype=proto_of(array).dtype, tensor_content=array.tobytes())
     proto.tensor_shape.CopyFrom(proto_of(array).tensor_shape)
     back = to_numpy(proto, 1 << 20)
@@ -58,9 +58,13 @@ def test_tensor_content_is_read_in_place(array: Any) -> None:
 
 
 def test_only_what_is_read_value_by_value_is_slow() -> None:
-    many = 1 + LIGHT_BYTES // 4
-    assert slow_to_read(proto_of(np.zeros(many, np.float32)))
-    assert not slow_to_read(proto_of(np.zeros(many - 1, np.float32)))
+    many = 1 + LIGHT_VALUES
+    for dtype in (np.float32, np.uint8, np.float16, np.int64):
+        assert slow_to_read(proto_of(np.zeros(many, dtype)))
+        assert not slow_to_read(proto_of(np.zeros(many - 1, dtype)))
+    repeated = proto_of(np.zeros(1, np.uint8))
+    repeated.tensor_shape.dim[0].size = many
+    assert slow_to_read(repeated)
     assert not slow_to_read(tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_content=bytes(4 * many)))
     assert slow_to_read(tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, tensor_content=bytes(4 * many)))
     assert not slow_to_read(tensor_pb2.TensorProto(dtype=types_pb2.DT_VARIANT))

@@ -24,7 +24,7 @@ from training.teaching.pieces import MOST_EACH, PIECE_S, Pieces, cut_pieces
 from training.teaching.taught import Taught, write_views
 from training.teaching.teacher import Teacher, TeacherError
 from training.teaching.views import Mixing, make_view
-from training.weights import load_weights
+from training.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,11 +178,17 @@ def test_weights_that_do_not_say_what_they_have_heard_do_not_say_it_after_more_e
     monkeypatch.setattr("training.finetuning.learner.learn", learnt)  # what it comes to does not count here
     options = ["--teacher", str(teacher), "--out", str(tmp_path / "more.npz"), "--cache", str(tmp_path / "cache")]
     small = ["--views", "100", "--last", "mixed0"]
-    ended = CliRunner().invoke(app, [str(tmp_path / "sounds"), *options, "--weights", "starter", *small])
-    assert ended.exit_code == 0, ended.output
-    more, starter = load_weights(str(tmp_path / "more.npz")), load_weights("starter")
-    assert more.heard is None
-    assert more.notes == starter.notes  # its licence goes with it
+    starter = load_weights("starter")
+    assert starter.architecture
+    readout = Head(((np.zeros((2, 3), np.float32), np.zeros(3, np.float32)),))
+    save_weights(starter.blocks, starter.architecture, readout, tmp_path / "silent.npz", None, starter.notes)
+    for weights in ("starter", str(tmp_path / "silent.npz")):
+        ended = CliRunner().invoke(app, [str(tmp_path / "sounds"), *options, "--weights", weights, *small])
+        assert ended.exit_code == 0, ended.output
+        more = load_weights(str(tmp_path / "more.npz"))
+        assert more.notes == starter.notes  # its licence goes with it
+        assert (more.heard is None) == (weights != "starter")
+        assert more.heard is None or more.heard > (starter.heard or more.heard)
 
 
 def test_what_is_wrong_with_the_command_is_told_with_the_next_step(tmp_path: Path, teacher: Path) -> None:

@@ -227,6 +227,15 @@ def test_that_servers_in_8_bits_would_not_take_the_candidate_is_said(
     assert "version 1 can be served in 8 bits, the candidate cannot" in done.output
 
 
+def test_what_force_loses_is_said_where_nothing_was_compared_too(good: Path, data: Path, tmp_path: Path) -> None:
+    there = export_saved_model(network(data), ("owl", "hum", "wren"), tmp_path / "there" / "1")
+    base_path = base_path_with(there, tmp_path)
+    forced = promote(good, base_path, None, "--force")
+    assert forced.exit_code == 0, forced.output
+    event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
+    assert event["amiss"] == ["is not shown to be better", "does not know owl, wren"]
+
+
 def test_background_as_a_class_may_go(good: Path, data: Path, tmp_path: Path) -> None:
     record = {TRAINING_FILE: json.dumps({"recordings": []})}
     names_there = (CLASSES[1], "unknown", CLASSES[0])

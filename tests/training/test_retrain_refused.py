@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from tests.producers.sounds import noise
 from tests.training.conftest import QUIET, run_file
-from training.data.datasets import DataError
+from training.data.datasets import DataError, find_clips
 from training.heads.head import train_head
 from training.retrain import retrain, run
 from training.settings import RetrainSettings
@@ -51,6 +52,20 @@ def test_what_a_user_can_mend_ends_with_status_2_and_says_how(
         run(RetrainSettings.read({**trained.settings, "model_base_path": None, "evaluate": "none", **options}))
     assert ended.value.exit_code == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_copy_in_another_fold_is_refused_before_the_long_work(data: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(data, tmp_path / "data")
+    one = next(clip for clip in find_clips(copied) if clip.path.stem == "hum-0")
+    for number in range(50):
+        shutil.copy(one.path, one.path.with_name(f"copy {number}.wav"))
+    settings = {"data": str(copied), "weights": "nowhere.npz", "evaluate": "none", "generated_background": 40}
+    with pytest.raises(DataError, match="are copies, in folds"):
+        retrain(RetrainSettings.read({**settings, "cache": tmp_path}), QUIET)
+    for copy in one.path.parent.glob("copy *.wav"):
+        copy.unlink()
+    with pytest.raises(WeightsError, match="nowhere"):  # true silence, which is in several folds, is no copy
+        retrain(RetrainSettings.read({**settings, "cache": tmp_path}), QUIET)
 
 
 def test_a_file_that_is_of_a_class_and_background_too_is_refused(data: Path, tmp_path: Path) -> None:

@@ -79,17 +79,24 @@ def require_no_copies(clips: Iterable[Clip]) -> None:
     for clip in clips:
         with suppress(OSError):  # whoever reads it says why it cannot be read
             by_size[clip.path.stat().st_size].append(clip)
-    first: dict[bytes, Clip] = {}
-    for alike in (own for size, own in by_size.items() if size and len(own) > 1):
+    by_content: dict[bytes, list[Clip]] = defaultdict(list)
+    for alike in (own for size, own in by_size.items() if size and len(own) > 1 and not _all_of_freesound(own)):
         for clip in alike:
             with suppress(OSError), clip.path.open("rb") as file:
-                other = first.setdefault(hashlib.file_digest(file, "sha256").digest(), clip)
-                if other.fold != clip.fold and not all(one.source.startswith(FREESOUND) for one in (clip, other)):
-                    raise DataError(
-                        f"{other.path} and {clip.path} are copies, in folds {other.fold} and {clip.fold}, so a model "
-                        "would be judged by what it has learnt: take one away, or put both into a folder of their own "
-                        "in that of their class"
-                    )
+                by_content[hashlib.file_digest(file, "sha256").digest()].append(clip)
+    for copies in by_content.values():
+        one, *others = copies
+        for other in others:
+            if other.fold != one.fold and not _all_of_freesound(copies):
+                raise DataError(
+                    f"{one.path} and {other.path} are copies, in folds {one.fold} and {other.fold}, so a model would "
+                    "be judged by what it has learnt: take one away, or, of folders of your own, put both into one "
+                    "folder in that of their class"
+                )
+
+
+def _all_of_freesound(clips: Iterable[Clip]) -> bool:
+    return all(clip.source.startswith(FREESOUND) for clip in clips)
 
 
 def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least_classes: int = 2) -> list[Clip]:

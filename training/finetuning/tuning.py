@@ -4,9 +4,9 @@ The recordings of the training clips are dealt into parts, and before the networ
 all of them, one is trained without each part: from the same weights, or from others that were taught like these but
 without some of the recordings. What they say of recordings that they have not heard tells how sure the scores may be,
 below which they are not believed, and how good the recipe is, without a test fold; and, where training may end early,
-after how many epochs. So thresholds are a little kind there, as the epochs were chosen by the same clips. No figure of
-a report but `inner_accuracy` is of these. The network of all recordings then takes a whole schedule of so many epochs,
-where those without a part were stopped in a longer one.
+after how many epochs; what several are asked about counts for each of them. So thresholds are a little kind there, as
+the epochs were chosen by the same clips. No figure of a report but `inner_accuracy` is of these. The network of all
+recordings then takes a whole schedule of so many epochs, where those without a part were stopped in a longer one.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class TuningRecipe:
         """Cut the clips of `frozen` into windows; what each training has reached is kept in `folder`.
 
         frozen: trains the head that fine-tuning begins with, on the network as it is before; its siblings those of the
-        networks that calibrate, if it has any. steps: batches that each
-        training takes, to a whole epoch; 0 is as many as the schedule's epochs have.
+        networks that calibrate, if it has any. steps: batches that each training takes, to a whole epoch; 0 is as many
+        as the schedule's epochs have.
         """
         self.architecture = frozen.architecture
         most = "at most " if schedule.patience else ""
@@ -88,10 +88,11 @@ class TuningRecipe:
         frozen = self._frozen
         asked, notes = calibrators(clips, (frozen, frozen.heard), [(one, one.heard) for one in frozen.siblings])
         of_classes = np.array([clip.label != UNKNOWN for clip in clips])
+        parts = parts_of(classes, sources, PARTS, self._seed)
         trials = [
-            (begun, learnt, kept_out[mask[kept_out]])
+            (f"without part {part} of {len(parts)}, from {begun.weights.name}", begun, learnt, kept_out[mask[kept_out]])
             for begun, mask in asked
-            for learnt, kept_out in parts_of(classes, sources, PARTS, self._seed)
+            for part, (learnt, kept_out) in enumerate(parts, start=1)
             if (mask & of_classes)[kept_out].any()
         ]
         answered = [clips[number] for *_, kept_out in trials for number in kept_out]
@@ -107,15 +108,14 @@ class TuningRecipe:
         truths: list[NDArray[np.int64]] = []
         best: list[int] = []
         histories: list[tuple[dict[str, float], ...]] = []
-        for number, (begun, learnt, kept_out) in enumerate(trials, start=1):
+        for title, begun, learnt, kept_out in trials:
             unseen = self._examples([clips[row] for row in kept_out], class_names)
-            title = f"fine-tuning without part {number} of {len(trials)}"
-            tuned = self._tuned(begun, clips, learnt, unseen, class_names, title)
+            tuned = self._tuned(begun, clips, learnt, unseen, class_names, f"fine-tuning {title}")
             said.append(self._answer(tuned, tuned.head, [row for own in unseen.groups for row in own]))
             truths.append(np.repeat(unseen.classes, [len(own) for own in unseen.groups]))
             best.append(tuned.best or len(tuned.history))
             histories.append(tuned.history)
-        epochs = round(float(np.mean(best))) if self._schedule.patience else 0
+        epochs = round(float(np.average(best, weights=[len(own) for own in truths]))) if self._schedule.patience else 0
         chosen: dict[str, float] = {"epochs": epochs} if epochs else {}
         tuned = self._tuned(frozen, clips, np.arange(len(clips)), None, class_names, "fine-tuning", epochs)
         history = _with_validation(tuned.history, histories)

@@ -9,6 +9,8 @@ from earshot.labels import UNKNOWN
 from training.evaluation.gate import CONFIDENCE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from training.evaluation.gate import Comparison
     from training.release.fairness import FairClips
 
@@ -41,7 +43,7 @@ class Compared:
     folds: str
     false_accepts: FalseAccepts | None
     """None where no background was heard. They decide nothing."""
-    lost: list[str]
+    lost: tuple[str, ...]
     """Classes that only the version there knows: whoever waits for their labels would wait in vain."""
     found: list[str]
     """What else the answers showed that is to be said beside the figures, a note each."""
@@ -61,11 +63,7 @@ class Compared:
     @property
     def amiss(self) -> list[str]:
         """Why the candidate is not to be published, if it is not."""
-        missing = [name for name in self.lost if name != UNKNOWN]  # which other labels become too, by their thresholds
-        return [
-            *([] if self.figures.better else ["is not shown to be better"]),
-            *([f"does not know {', '.join(missing)}"] if missing else []),
-        ]
+        return _amiss(self.lost, better=self.figures.better)
 
     def event(self) -> dict[str, Any]:
         """The figures, as JSON values."""
@@ -134,8 +132,15 @@ class NotCompared:
     """There was nothing to compare the candidate with, or nothing to compare it on."""
 
     why: str
-    amiss: tuple[str, ...] = ("is not shown to be better",)
-    """Why the candidate is not to be published, if it is not."""
+    first: bool = False
+    """Whether there was no version to beat."""
+    lost: tuple[str, ...] = ()
+    """Classes that only the version there knows, so far as both say what they know."""
+
+    @property
+    def amiss(self) -> list[str]:
+        """Why the candidate is not to be published, if it is not."""
+        return _amiss(self.lost, better=self.first)
 
     def event(self) -> dict[str, Any]:
         """Why, as a JSON value."""
@@ -148,6 +153,14 @@ class NotCompared:
     def lines(self) -> str:
         """Why, for the screen."""
         return f"not compared: {self.why}"
+
+
+def _amiss(lost: Sequence[str], *, better: bool) -> list[str]:
+    missing = [name for name in lost if name != UNKNOWN]  # which other labels become too, by their thresholds
+    return [
+        *([] if better else ["is not shown to be better"]),
+        *([f"does not know {', '.join(missing)}"] if missing else []),
+    ]
 
 
 def reservations(fair: FairClips, against: int) -> list[str]:

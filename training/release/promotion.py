@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from earshot.labels import UNKNOWN
 from processors.predictor import PredictError, WrongModel, check_signature
-from serving.catalogue import CatalogueError, NotWhole, draft, require_whole, versions
-from serving.inspection import Version, timestamp
-from serving.layout import INT8_FILE, TRAINING_FILE
+from serving.catalogue import CatalogueError, NotWhole, draft, left_in_8_bits, require_whole, versions
+from serving.inspection import Version, class_names, timestamp
+from serving.layout import TRAINING_FILE
 from training.data.datasets import DataError, chosen_folds, find_background, find_clips, read_class_map, require_apart
 from training.evaluation.asking import NoClipReadable, ask
 from training.evaluation.gate import TooFewRecordings, compare
@@ -79,7 +79,7 @@ def promote(order: Promotion, console: Console) -> Path:
     newest = _newest(order)
     background = find_background(order.background)  # what is wrong with it is said even where nothing is compared
     contest = _Contest(newest, _fair_clips(order, newest, background, console)) if newest else None
-    outcome: Compared | NotCompared = NotCompared("there was no version to beat", amiss=())
+    outcome: Compared | NotCompared = NotCompared("there was no version to beat", first=True)
     with ExitStack() as opened:
         work_dir = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="earshot-promote-")))
         # What is judged is the copy that is then published: the candidate may change in these minutes.
@@ -92,15 +92,17 @@ def promote(order: Promotion, console: Console) -> Path:
             current = opened.enter_context(Trial(name, contest.newest.folder, work_dir / "current"))
             _require_same_inputs(_require_servable(trial), current)
             outcome = _compare(trial, current, contest, order, console)
+            if isinstance(outcome, NotCompared):
+                outcome = replace(outcome, lost=_lost(copy.folder, contest.newest.folder))
         console.print(outcome.lines())
-        if contest and contest.newest.in_8_bits and not (copy.folder / INT8_FILE).is_file():
+        if left := left_in_8_bits(order.base_path, copy.folder):
             console.print(
-                f"version {contest.newest.number} can be served in 8 bits, the candidate cannot: servers that compute "
-                "so go on with the old one, unless `earshot models quantize` is run before this"
+                f"version {left.number} can be served in 8 bits, the candidate cannot: servers that compute so go on "
+                "with the old one, unless `earshot models quantize` is run before this"
             )
         if order.background and isinstance(outcome, NotCompared):
             console.print("background was not heard, as nothing was compared")
-        amiss = list(outcome.amiss)
+        amiss = outcome.amiss
         if amiss and not order.force:
             raise Refused(f"the candidate {' and '.join(amiss)}, and was not published; --force does so nevertheless")
         at = timestamp(datetime.now(UTC))
@@ -168,6 +170,12 @@ def _require_servable(trial: Trial) -> Inputs:
         raise Refused(f"{error}\nnothing was published") from error
 
 
+def _lost(candidate: Path, current: Path) -> tuple[str, ...]:
+    """Classes that only the version there knows, so far as both say what they know."""
+    ours, theirs = class_names(candidate), class_names(current)
+    return () if ours is None or theirs is None else tuple(sorted(theirs - ours))
+
+
 def _require_same_inputs(takes: Inputs, current: Trial) -> None:
     """Raise Refused where those who ask the current version could not ask the candidate, whose inputs are `takes`."""
     try:
@@ -209,7 +217,7 @@ def _compare(
     heard = _false_accepts(our_background, their_background)
     if fair.background.clips and not heard:
         found.append("no background can be read, so false accepts are not counted")
-    lost = sorted(set(theirs.class_names) - set(ours.class_names))
+    lost = tuple(sorted(set(theirs.class_names) - set(ours.class_names)))
     data = [folder.absolute().name for folder in order.data]
     compared = Compared(figures, fair, newest.number, data, order.folds, heard, lost, found)
     for note in (*compared.lacking, *found):
