@@ -14,7 +14,6 @@ import argparse
 import os
 import statistics
 import tempfile
-import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import product
@@ -26,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from rich.console import Console
 
-from benchmarks.engines import BATCH, SHAPE, classes_of, first_images, scores, scores_of_all
+from benchmarks.engines import BATCH, classes_of, first_images, scores_of_all, seconds_of
 from benchmarks.loads import engines_here, load_engine
 from serving.catalogue import find_version
 from serving.engines.int8 import NotQuantised
@@ -121,14 +120,7 @@ def speeds(sizes: list[Size]) -> dict[tuple[str, str], float]:
         for size in sizes
         for engine in engines_here(size.version_dir)
     }
-    images = np.random.default_rng(0).integers(0, 256, (BATCH, *SHAPE)).astype(np.uint8)
-    seconds: dict[tuple[str, str], list[float]] = {which: [] for which in able}
-    for turn in range(ROUNDS + 1):
-        for which, engine in able.items():
-            started = time.perf_counter()
-            scores(engine, images)
-            if turn:  # the first is for the engines to settle on a batch size
-                seconds[which].append(time.perf_counter() - started)
+    seconds = seconds_of(able, BATCH, ROUNDS)
     return {which: BATCH / statistics.median(own) for which, own in seconds.items()}
 
 

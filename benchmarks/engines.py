@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from serving.engines.engine import Engine
+
+Name = TypeVar("Name")
 
 SHAPE = (128, 301, 3)
 BATCH = 16
@@ -95,20 +97,27 @@ def scores(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return answered
 
 
+def seconds_of(able: Mapping[Name, Engine], batch: int, rounds: int) -> dict[Name, list[float]]:
+    """Seconds that each engine takes for a batch of images, in each round; their order is another each time."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch, *SHAPE)).astype(np.uint8)
+    names = list(able)
+    times: dict[Name, list[float]] = {name: [] for name in names}
+    for turn in range(rounds + 1):
+        for number in rng.permutation(len(names)):
+            started = time.perf_counter()
+            scores(able[names[number]], images)
+            if turn:  # the first is for the engines to settle on a batch size
+                times[names[number]].append(time.perf_counter() - started)
+    return times
+
+
 def print_speed(able: Mapping[str, Engine], batches: list[int], rounds: int) -> None:
     """Images a second of each engine."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (max(batches), *SHAPE)).astype(np.uint8)
     print(f"{rounds} rounds, medians, {os.cpu_count()} CPUs")
     print(f"{'engine':<12} {'batch':>5} {'images/s':>9} {'x TensorFlow':>13}")
     for batch in batches:
-        times: dict[str, list[float]] = {name: [] for name in able}
-        for turn in range(rounds + 1):
-            for name in rng.permutation(list(able)):
-                started = time.perf_counter()
-                scores(able[name], images[:batch])
-                if turn:  # the first is for the engines to settle on a batch size
-                    times[name].append(time.perf_counter() - started)
+        times = seconds_of(able, batch, rounds)
         for name, own in times.items():
             ratio = statistics.median(theirs / ours for theirs, ours in zip(times[TENSORFLOW], own, strict=True))
             print(f"{name:<12} {batch:>5} {batch / statistics.median(own):>9.1f} {ratio:>13.2f}")

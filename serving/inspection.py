@@ -50,13 +50,13 @@ class Version:
         accuracy, judged_on, judged_clips = _accuracy(training)
         graph = folder / SAVED_MODEL_FILE
         written = datetime.fromtimestamp((graph if graph.exists() else folder).stat().st_mtime, UTC)
-        classes = folder / CLASSES_FILE
+        classes = class_names(folder)
         return cls(
             number=number,
             folder=folder,
             lacks=missing_files(folder),
             made=_made(training) or written,
-            classes=len(classes.read_text(encoding="utf-8").splitlines()) if classes.is_file() else None,
+            classes=None if classes is None else len(classes),
             accuracy=accuracy,
             judged_on=judged_on,
             judged_clips=judged_clips,
@@ -73,10 +73,10 @@ def recordings_seen(version_dir: Path) -> frozenset[str] | None:
     return frozenset(map(str, recordings)) if isinstance(recordings, list) else None
 
 
-def class_names(version_dir: Path) -> frozenset[str] | None:
-    """What a version tells apart; None where it does not say."""
+def class_names(version_dir: Path) -> list[str] | None:
+    """What a version tells apart, in the order of its scores; None where it does not say."""
     file = version_dir / CLASSES_FILE
-    return frozenset(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else None
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else None
 
 
 def sounds_heard(version_dir: Path) -> frozenset[str] | None:

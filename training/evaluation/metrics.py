@@ -156,8 +156,7 @@ def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_])
 
     Both are means over the answers whose scores are in the same of `BINS` bins (Guo et al. 2017).
     """
-    place = _places(confidence)
-    return float(np.abs(np.bincount(place, right, BINS) - np.bincount(place, confidence, BINS)).sum() / len(right))
+    return _error(_places(confidence), confidence, right)
 
 
 def error_by_chance(confidence: NDArray[np.float64], sources: Sequence[str], seed: int = 0) -> dict[str, float] | None:
@@ -172,8 +171,9 @@ def error_by_chance(confidence: NDArray[np.float64], sources: Sequence[str], see
     if len(recordings) < LEAST_RECORDINGS:
         return None
     random = np.random.default_rng(seed)
+    place = _places(confidence)
     drawn = (random.random(len(recordings))[source] < confidence for _ in range(RESAMPLES))
-    errors = [calibration_error(confidence, right) for right in drawn]
+    errors = [_error(place, confidence, right) for right in drawn]
     return {"mean": _round(np.mean(errors)), "p95": _round(np.quantile(errors, 0.95))}
 
 
@@ -293,6 +293,11 @@ def _notes(answers: Answers, interval: list[float] | None) -> list[str]:
             "There is no interval of the accuracy: it needs several recordings, some answered right and some wrong."
         )
     return notes
+
+
+def _error(place: NDArray[np.int64], confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """See `calibration_error`; place: of each score, the number of its bin."""
+    return float(np.abs(np.bincount(place, right, BINS) - np.bincount(place, confidence, BINS)).sum() / len(right))
 
 
 def _places(confidence: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -65,9 +65,19 @@ class FrozenRecipe:
         self._features, unreadable = Bottlenecks(weights, architecture, folder, batch).of(clips)
         self.clips, self.unreadable = tuple(self._features), tuple(unreadable)
         self.heard = heard_recordings(weights.heard, self.clips)
-        how: dict[str, Any] = {"folder": folder, "batch": batch, "precision": precision, "steps": steps}
         self.siblings = [
-            FrozenRecipe(list(self.clips), one, architecture, **how, balance=balance, seed=seed) for one in calibrating
+            FrozenRecipe(
+                list(self.clips),
+                one,
+                architecture,
+                folder=folder,
+                batch=batch,
+                precision=precision,
+                steps=steps,
+                balance=balance,
+                seed=seed,
+            )
+            for one in calibrating
         ]
         """The same recipe on each of the calibrating weights."""
 

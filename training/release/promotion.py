@@ -173,7 +173,7 @@ def _require_servable(trial: Trial) -> Inputs:
 def _lost(candidate: Path, current: Path) -> tuple[str, ...]:
     """Classes that only the version there knows, so far as both say what they know."""
     ours, theirs = class_names(candidate), class_names(current)
-    return () if ours is None or theirs is None else tuple(sorted(theirs - ours))
+    return () if ours is None or theirs is None else tuple(sorted(set(theirs) - set(ours)))
 
 
 def _require_same_inputs(takes: Inputs, current: Trial) -> None:
