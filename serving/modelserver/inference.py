@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         regression_pb2,
     )
 
+    from serving.modelserver.in_place import InPlaceRequest
     from serving.modelserver.inference_pool import Runner
     from serving.modelserver.loaded import Loaded
     from serving.modelserver.metrics import ServingMetrics
@@ -101,7 +102,7 @@ class Inference:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._codec, work)
 
-    async def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+    async def predict(self, request: predict_pb2.PredictRequest | InPlaceRequest) -> predict_pb2.PredictResponse:
         """Outputs of one batch, in typed fields."""
 
         def decode(signature: meta_graph_pb2.SignatureDef) -> dict[str, NDArray[Any]]:

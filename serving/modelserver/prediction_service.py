@@ -8,6 +8,7 @@ import grpc
 
 from earshot.tfserving import messages
 from serving.modelserver.errors import invalid
+from serving.modelserver.in_place import read_predict_request
 
 if TYPE_CHECKING:
     from tensorflow_serving.apis import (
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         regression_pb2,
     )
 
+    from serving.modelserver.in_place import InPlaceRequest
     from serving.modelserver.inference import Inference
     from serving.modelserver.servables import Servables
 
@@ -37,7 +39,9 @@ class PredictionService:
     def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         """What answers each method, for gRPC."""
         return {
-            "Predict": unary(self.predict, messages.PredictRequest, messages.PredictResponse),
+            "Predict": grpc.unary_unary_rpc_method_handler(
+                self.predict, read_predict_request, messages.PredictResponse.SerializeToString
+            ),
             "Classify": unary(self.classify, messages.ClassificationRequest, messages.ClassificationResponse),
             "Regress": unary(self.regress, messages.RegressionRequest, messages.RegressionResponse),
             "MultiInference": unary(
@@ -48,7 +52,11 @@ class PredictionService:
             ),
         }
 
-    async def predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: ARG002
+    async def predict(
+        self,
+        request: predict_pb2.PredictRequest | InPlaceRequest,
+        context: Any,  # noqa: ARG002
+    ) -> predict_pb2.PredictResponse:
         """Outputs of one batch."""
         return await self._inference.predict(request)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tensorflow.core.framework import tensor_pb2
     from tensorflow.core.protobuf import meta_graph_pb2
 
+    from serving.modelserver.in_place import InPlaceTensor
+
 DEFAULT_SIGNATURE = "serving_default"
 """What an empty signature name means."""
 
@@ -47,7 +49,9 @@ def require_predict_method(signature: meta_graph_pb2.SignatureDef) -> None:
 
 
 def decode_inputs(
-    signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, tensor_pb2.TensorProto], max_bytes: int
+    signature: meta_graph_pb2.SignatureDef,
+    inputs: Mapping[str, tensor_pb2.TensorProto | InPlaceTensor],
+    max_bytes: int,
 ) -> dict[str, NDArray[Any]]:
     """The arrays of `inputs` by name, and the signature's own of those that have a default and were not sent.
 

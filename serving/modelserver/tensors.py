@@ -13,10 +13,13 @@ import ml_dtypes
 import numpy as np
 
 from earshot.tfserving import messages
+from serving.modelserver.wire import NotReadable, varint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tensorflow.core.framework import tensor_pb2
+
+    from serving.modelserver.in_place import InPlaceTensor
 
 
 class InvalidTensor(ValueError):
@@ -71,7 +74,7 @@ def numpy_type(number: int) -> np.dtype[Any]:
     return dtype
 
 
-def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
+def to_numpy(proto: tensor_pb2.TensorProto | InPlaceTensor, max_bytes: int) -> NDArray[Any]:
     """The array of `proto`; it shares memory with `tensor_content`, and so cannot be written to.
 
     Typed fields are read as TensorFlow reads them: of more values than the shape needs the first ones count, of fewer
@@ -84,16 +87,17 @@ def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
     count = math.prod(shape)
     if math.prod(max(size, 1) for size in shape) * dtype.itemsize > max_bytes:
         raise InvalidTensor(f"shape {list(shape)} needs more than the {max_bytes} bytes that a request may have")
-    content = proto.tensor_content  # each look at it is a copy
+    content = proto.tensor_content  # each look at it is a copy, unless it is in place
     if content:
         if dtype == np.object_:
-            return _packed_strings(content, count).reshape(shape)
+            return _packed_strings(bytes(content), count).reshape(shape)
         if len(content) != count * dtype.itemsize:
             raise InvalidTensor(
                 f"tensor_content has {len(content)} bytes, "
                 f"{dtype_name(proto.dtype)} {list(shape)} needs {count * dtype.itemsize}"
             )
-        return np.frombuffer(content, dtype=dtype).reshape(shape)
+        # Copied where values begin at odd addresses, which not every engine reads.
+        return np.require(np.frombuffer(content, dtype=dtype).reshape(shape), requirements="A")
     values = _values(getattr(proto, field), field, dtype)
     if not len(values):
         return np.full(shape, b"", object) if dtype == np.object_ else np.zeros(shape, dtype)
@@ -106,7 +110,7 @@ def to_numpy(proto: tensor_pb2.TensorProto, max_bytes: int) -> NDArray[Any]:
     return values[:count].reshape(shape)
 
 
-def slow_to_read(proto: tensor_pb2.TensorProto) -> bool:
+def slow_to_read(proto: tensor_pb2.TensorProto | InPlaceTensor) -> bool:
     """Whether `to_numpy` takes its time: values of a typed field are read one by one, and strings however they come."""
     if proto.dtype not in _FIELDS:
         return False
@@ -129,7 +133,7 @@ def from_numpy(array: NDArray[Any], proto: tensor_pb2.TensorProto) -> None:
     getattr(proto, field).extend((flat.view(_STORED_AS[field]) if field in _STORED_AS else flat).tolist())
 
 
-def _shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
+def _shape(proto: tensor_pb2.TensorProto | InPlaceTensor) -> tuple[int, ...]:
     sizes = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
         raise InvalidTensor(f"shape {list(sizes)} is not fully known")
@@ -141,9 +145,12 @@ def _shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
 def _packed_strings(content: bytes, count: int) -> NDArray[Any]:
     """Strings that lie behind one another, and before them the length of each as a varint, as C++ clients pack them."""
     lengths, at = [], 0
-    for _ in range(count):
-        length, at = _varint(content, at)
-        lengths.append(length)
+    try:
+        for _ in range(count):
+            length, at = varint(content, at)
+            lengths.append(length)
+    except NotReadable as error:
+        raise InvalidTensor(f"tensor_content does not begin with the lengths of its strings: {error}") from error
     if at + sum(lengths) != len(content):
         raise InvalidTensor(
             f"tensor_content has {len(content) - at} bytes of strings, their lengths need {sum(lengths)}"
@@ -153,19 +160,6 @@ def _packed_strings(content: bytes, count: int) -> NDArray[Any]:
         strings[number] = content[at : at + length]
         at += length
     return strings
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """The number that is written at `at`, seven bits a byte, and where the next one is."""
-    number = 0
-    for shift in range(0, 35, 7):
-        if at >= len(content):
-            break
-        number |= (content[at] & 0x7F) << shift
-        at += 1
-        if content[at - 1] < 0x80:
-            return number, at
-    raise InvalidTensor("tensor_content does not begin with the lengths of its strings")
 
 
 def _values(field: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:

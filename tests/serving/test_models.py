@@ -1,4 +1,4 @@
-"""`earshot models` as an operator meets it; promotion is in tests/training/test_promotion.py."""
+"""`earshot models` as an operator meets it; promotion is in tests/training/promotion."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from serving.engines.openvino_engine import OpenVinoEngine, Precision
 from serving.export import export_saved_model
 from serving.layout import INT8_FILE, TRAINING_FILE
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
-from tests.training.test_promotion import network
+from tests.training.promotion.conftest import network
 from training.data.datasets import find_clips
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from earshot.labels import UNKNOWN
 from training.evaluation.gate import CONFIDENCE
@@ -11,8 +11,26 @@ from training.evaluation.gate import CONFIDENCE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from training.evaluation.answers import Answers
     from training.evaluation.gate import Comparison
     from training.release.fairness import FairClips
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What workers would label the clips, by a version's own thresholds: shares of all of them."""
+
+    right: float
+    unknown: float
+    """An `unknown` is not right, as each clip is of a class."""
+
+    @classmethod
+    def of(cls, answers: Answers) -> Self:
+        """Those that come of these answers."""
+        return cls(round(float((answers.right & ~answers.unknown).mean()), 4), round(float(answers.unknown.mean()), 4))
+
+    def __str__(self) -> str:
+        return f"{self.right:6.1%} right, {self.unknown:.1%} unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +59,10 @@ class Compared:
     data: list[str]
     """Names of the folders of the clips."""
     folds: str
+    labels: Labels
+    """Of the candidate. They decide nothing."""
+    labels_there: Labels
+    """Of the version there."""
     false_accepts: FalseAccepts | None
     """None where no background was heard. They decide nothing."""
     lost: tuple[str, ...]
@@ -51,14 +73,20 @@ class Compared:
     @property
     def notes(self) -> list[str]:
         """What is to be said beside the figures, so that nobody trusts them too much."""
-        return [*reservations(self.fair, self.against), *self.lacking, *self.found]
+        return [*reservations(self.fair, self.against), *self.beside, *self.found]
 
     @property
-    def lacking(self) -> list[str]:
-        """A note of the classes that are lost, if any are."""
-        if not self.lost:
-            return []
-        return [f"the candidate does not know {', '.join(self.lost)}, which version {self.against} does"]
+    def beside(self) -> list[str]:
+        """What the candidate does worse, whatever it names right: classes that are lost, labels that are `unknown`."""
+        notes = []
+        if self.lost:
+            notes.append(f"the candidate does not know {', '.join(self.lost)}, which version {self.against} does")
+        if self.figures.difference > 0 and self.labels.right < self.labels_there.right:
+            notes.append(
+                f"the candidate names more clips right than version {self.against} and labels fewer so: its thresholds "
+                "turn more of them into unknown"
+            )
+        return notes
 
     @property
     def amiss(self) -> list[str]:
@@ -74,9 +102,11 @@ class Compared:
             "recordings": self.figures.recordings,
             "left_out": self.fair.labelled.left_out,
             "accuracy": round(self.figures.candidate, 4),
+            "labels": asdict(self.labels),
             "against": {
                 "version": self.against,
                 "accuracy": round(self.figures.current, 4),
+                "labels": asdict(self.labels_there),
                 "clips_seen": self.fair.labelled.seen_by_current,
             },
             "difference": round(self.figures.difference, 4),
@@ -96,7 +126,8 @@ class Compared:
         said = [
             f"Of the first 3 s of {one.clips} clips of {one.recordings} recordings ({', '.join(self.data)}, "
             f"folds {self.folds}) it names {one.candidate:.1%} right, version {self.against} {one.current:.1%}: "
-            f"{self._lead()}."
+            f"{self._lead()}. By their own thresholds {self.labels.right:.1%} and {self.labels_there.right:.1%} are "
+            f"labelled right, {self.labels.unknown:.1%} and {self.labels_there.unknown:.1%} `unknown`."
         ]
         if heard := self.false_accepts:
             said.append(
@@ -113,6 +144,9 @@ class Compared:
             f"  version {self.against:<12} {one.current:6.1%}",
             f"  the candidate        {one.candidate:6.1%}",
             f"  difference           {self._lead()}",
+            "labels, by each one's own thresholds:",
+            f"  version {self.against:<12} {self.labels_there}",
+            f"  the candidate        {self.labels}",
         ]
         if heard := self.false_accepts:
             lines += [

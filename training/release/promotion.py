@@ -22,7 +22,7 @@ from training.evaluation.asking import NoClipReadable, ask
 from training.evaluation.gate import TooFewRecordings, compare
 from training.evaluation.judged import IMAGE_SHAPE, NoModel, served_model
 from training.release.fairness import NEW_CLIPS, FairClips, NotComparable, fair_clips
-from training.release.outcome import Compared, FalseAccepts, NotCompared, reservations
+from training.release.outcome import Compared, FalseAccepts, Labels, NotCompared, reservations
 from training.release.trial import MODEL_NAME, Inputs, NotServable, Trial
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def promote(order: Promotion, console: Console) -> Path:
 
     Raises Refused, or one of `FAILURES` where it cannot be judged or published.
     """
-    newest = _newest(order)
+    newest = _newest(order, console)
     background = find_background(order.background)  # what is wrong with it is said even where nothing is compared
     contest = _Contest(newest, _fair_clips(order, newest, background, console)) if newest else None
     outcome: Compared | NotCompared = NotCompared("there was no version to beat", first=True)
@@ -112,7 +112,7 @@ def promote(order: Promotion, console: Console) -> Path:
         return copy.publish({**event, **outcome.event()}, f"Published{forced} on {at}. {outcome.sentence()}")
 
 
-def _newest(order: Promotion) -> Version | None:
+def _newest(order: Promotion, console: Console) -> Version | None:
     """The version to beat; None where there is none yet. Raises CatalogueError where this is no promotion at all."""
     base_path = order.base_path
     require_whole(order.candidate)
@@ -120,10 +120,12 @@ def _newest(order: Promotion) -> Version | None:
         raise CatalogueError(
             f"{order.candidate} is a version there already; `earshot models rollback --to` serves an older one again"
         )
-    try:
-        base_path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CatalogueError(f"cannot make the folder {base_path} ({error.strerror})") from error
+    if not base_path.is_dir():
+        try:
+            base_path.mkdir(parents=True)
+        except OSError as error:
+            raise CatalogueError(f"cannot make the folder {base_path} ({error.strerror})") from error
+        console.print(f"{base_path} was not there and has been made: servers have to watch it for this to be served")
     newest = next(iter(versions(base_path)), None)
     if newest and newest.lacks:
         raise NotWhole(
@@ -219,8 +221,9 @@ def _compare(
         found.append("no background can be read, so false accepts are not counted")
     lost = tuple(sorted(set(theirs.class_names) - set(ours.class_names)))
     data = [folder.absolute().name for folder in order.data]
-    compared = Compared(figures, fair, newest.number, data, order.folds, heard, lost, found)
-    for note in (*compared.lacking, *found):
+    labels, labels_there = Labels.of(ours), Labels.of(theirs)
+    compared = Compared(figures, fair, newest.number, data, order.folds, labels, labels_there, heard, lost, found)
+    for note in (*compared.beside, *found):
         console.print(note)
     return compared
 
@@ -229,6 +232,7 @@ def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, 
     """What a version says of the first three seconds of each clip that is of a class, and of background if it can."""
     with served_model(trial.address, MODEL_NAME) as model:
         labelled, _ = ask(model, fair.labelled.clips, BATCH, console, title=trial.name, windows_each=1)
+        labelled = replace(labelled, thresholds=model.thresholds)
         if not fair.background.clips:
             return labelled, None
         try:

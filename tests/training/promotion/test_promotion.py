@@ -7,91 +7,22 @@ import shutil
 import signal
 from typing import TYPE_CHECKING, Any
 
-import keras
-import numpy as np
 import pytest
-import soundfile
 import tensorflow as tf
-from typer.testing import CliRunner
 
-from earshot.audio import SAMPLE_RATE_HZ, fit_segment
-from earshot.cli import app
-from earshot.spectrogram import spectrogram
 from serving.export import export_saved_model
 from serving.layout import CARD_FILE, INT8_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE
 from tests.processes import Command
-from tests.producers.sounds import noise
 from tests.serving.conftest import serve
-from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
+from tests.training.conftest import BROKEN, CLASSES, CLIPS
+from tests.training.promotion.conftest import REFUSED, USAGE, base_path_with, names, network, promote, words
 from tests.waiting import wait_for
-from training.data.clips import load_clip
 from training.data.datasets import find_clips
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from typer.testing import Result
-
 pytestmark = pytest.mark.integration
-
-REFUSED, USAGE = 1, 2
-CLIPS = CLIPS_EACH * len(CLASSES)
-
-
-def network(data: Path, sureness: float = 10.0) -> Any:
-    """Tells the three sounds apart by how loud each mel band is: one dense layer, solved for."""
-    clips = [clip for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN]
-    images = [spectrogram(fit_segment(load_clip(clip.path))) / 255 for clip in clips]
-    features = np.array([np.append(image[:, :, 0].mean(axis=1), 1) for image in images])
-    wanted = sureness * np.eye(len(CLASSES))[[CLASSES.index(clip.label) for clip in clips]]
-    solved = np.linalg.lstsq(features, wanted, rcond=1e-3)[0]
-    layers = keras.Sequential(
-        [
-            keras.Input((128, 301, 3)),
-            keras.layers.Rescaling(1 / 255),
-            keras.layers.AveragePooling2D((1, 301)),
-            keras.layers.Flatten(),
-            keras.layers.Dense(len(CLASSES), activation="softmax"),
-        ]
-    )
-    kernel = np.zeros((128, 3, len(CLASSES)))
-    kernel[:, 0] = solved[:-1]
-    layers.layers[-1].set_weights([kernel.reshape(-1, len(CLASSES)), solved[-1]])
-    return layers
-
-
-@pytest.fixture(scope="module")
-def good(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A version that names every clip right, and says that it was trained on none of them."""
-    record = {TRAINING_FILE: json.dumps({"recordings": []})}
-    folder = tmp_path_factory.mktemp("good") / "1"
-    return export_saved_model(network(data), CLASSES, folder, card="# Good\n", extra=record)
-
-
-@pytest.fixture(scope="module")
-def bad(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with its class names mixed up, trained on one recording."""
-    record = {TRAINING_FILE: json.dumps({"recordings": ["hum/hum-0"]})}
-    folder = tmp_path_factory.mktemp("bad") / "1"
-    return export_saved_model(network(data), CLASSES[1:] + CLASSES[:1], folder, card="# Bad\n", extra=record)
-
-
-def base_path_with(version: Path, folder: Path) -> Path:
-    shutil.copytree(version, folder / "models" / "1")
-    return folder / "models"
-
-
-def words(candidate: Path, base_path: Path, data: Path | None, *more: str) -> list[str]:
-    own = ["--data", str(data)] if data else []
-    return ["models", "promote", str(candidate), "--model-base-path", str(base_path), *own, *more]
-
-
-def promote(candidate: Path, base_path: Path, data: Path | None, *more: str) -> Result:
-    return CliRunner().invoke(app, words(candidate, base_path, data, *more))
-
-
-def names(base_path: Path) -> list[str]:
-    return sorted(path.name for path in base_path.iterdir())
 
 
 def test_a_better_version_is_published_with_its_figures_and_a_running_server_takes_it_up(
@@ -119,7 +50,8 @@ def test_a_better_version_is_published_with_its_figures_and_a_running_server_tak
         "recordings": CLIPS,
         "left_out": 0,
         "accuracy": 1.0,
-        "against": {"version": 1, "accuracy": 0.0, "clips_seen": 1},
+        "labels": {"right": 1.0, "unknown": 0.0},
+        "against": {"version": 1, "accuracy": 0.0, "labels": {"right": 0.0, "unknown": 0.0}, "clips_seen": 1},
         "difference": 1.0,
         "at_least": 1.0,
         "confidence": 0.95,
@@ -133,70 +65,6 @@ def test_a_better_version_is_published_with_its_figures_and_a_running_server_tak
     assert "it names 100.0% right, version 1 0.0%: +100.0 points" in card
     assert names(base_path) == ["1", "2"]
     assert not (good / PROMOTION_FILE).exists()
-
-
-@pytest.fixture
-def room(tmp_path: Path) -> Path:
-    """A folder of two recordings of background."""
-    folder = tmp_path / "room"
-    folder.mkdir()
-    for number in range(2):
-        soundfile.write(folder / f"{number}.wav", noise(6.0, -30.0, seed=number), SAMPLE_RATE_HZ)
-    return folder
-
-
-def never_sure(data: Path, folder: Path, class_names: tuple[str, ...] = CLASSES) -> Path:
-    """A version that names every clip right if its class names are, and labels nothing; it has heard one of `room`."""
-    record = {TRAINING_FILE: json.dumps({"recordings": ["background:0"]})}
-    unsure = network(data, sureness=0.01)
-    return export_saved_model(unsure, class_names, folder / "7", card="# Silent\n", extra=record, thresholds=[1.0] * 3)
-
-
-def test_false_accepts_of_both_are_said_and_kept(bad: Path, data: Path, room: Path, tmp_path: Path) -> None:
-    base_path = base_path_with(bad, tmp_path)
-    done = promote(never_sure(data, tmp_path), base_path, data, "--background", str(room))
-    assert done.exit_code == 0, done.output
-    left_out = (
-        "1 sounds of background left out: the candidate was trained on their recordings, or its weights have heard them"
-    )
-    assert left_out in done.output
-    said = "background, 2 segments of 1 recordings, false accepts an hour:\n  version 1              1200\n"
-    assert f"{said}  the candidate             0\n" in done.output
-    event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
-    assert event["background"] == {"recordings": 1, "segments": 2}
-    assert (event["false_accepts_per_hour"], event["against"]["false_accepts_per_hour"]) == (0.0, 1200.0)
-    assert left_out in event["notes"]
-    card = (base_path / "2" / CARD_FILE).read_text()
-    assert "Of background, 2 segments of 1 recordings, it makes 0 false accepts an hour, version 1 1200. " in card
-    assert f"{left_out}." in card
-
-
-def test_false_accepts_decide_nothing(good: Path, data: Path, room: Path, tmp_path: Path) -> None:
-    more = base_path_with(never_sure(data, tmp_path, CLASSES[1:] + CLASSES[:1]), tmp_path / "more")
-    done = promote(good, more, data, "--background", str(room))
-    assert done.exit_code == 0, done.output
-    assert "  version 1                 0\n  the candidate          1200\n" in done.output
-    fewer = base_path_with(good, tmp_path / "fewer")
-    done = promote(tmp_path / "7", fewer, data, "--background", str(room))
-    assert done.exit_code == REFUSED, done.output
-    assert "  version 1              1200\n  the candidate             0\n" in done.output
-
-
-def test_background_that_cannot_be_heard_is_said_and_decides_nothing(
-    good: Path, bad: Path, data: Path, tmp_path: Path
-) -> None:
-    silent = tmp_path / "silent"
-    silent.mkdir()
-    soundfile.write(silent / "0.wav", np.zeros(3 * SAMPLE_RATE_HZ), SAMPLE_RATE_HZ)
-    base_path = base_path_with(bad, tmp_path)
-    done = promote(good, base_path, data, "--background", str(silent))
-    assert done.exit_code == 0, done.output
-    event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
-    assert event["notes"][-1] == "no background can be read, so false accepts are not counted"
-    assert "background" not in event
-    forced = promote(good, base_path, None, "--background", str(silent), "--force")
-    assert forced.exit_code == 0, forced.output
-    assert "background was not heard, as nothing was compared" in forced.output
 
 
 def test_a_candidate_that_lacks_classes_of_the_version_there_is_published_by_force_alone(
@@ -269,6 +137,7 @@ def test_the_first_version_needs_no_clips_and_has_nothing_to_beat(good: Path, tm
     base_path = tmp_path / "new" / "models"
     done = promote(good, base_path, None)
     assert done.exit_code == 0, done.output
+    assert f"{base_path} was not there and has been made: servers have to watch it" in done.output
     assert "not compared: there was no version to beat" in done.output
     event = json.loads((base_path / "1" / PROMOTION_FILE).read_text())
     assert (event["forced"], event["not_compared"]) == (False, "there was no version to beat")
