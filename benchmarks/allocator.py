@@ -33,12 +33,14 @@ def main() -> None:
             for name, value in SETTINGS.items()
         }
         for images, clients in ((1, 1), (1, 4), (1, 16), (16, 1), (16, 4), (1, 1)):
-            targets = [Target(name, over_grpc(server.address, images)) for name, server in servers.items()]
+            targets = [
+                Target(name, over_grpc(server.address, images), server.process.pid) for name, server in servers.items()
+            ]
             for target in targets:
                 target.load(clients, options.seconds)
             for _ in range(options.rounds):
                 for target in targets:
-                    target.rounds.setdefault(clients, []).append(target.load(clients, options.seconds))
+                    target.measure(clients, options.seconds)
             cells = [
                 f"{statistics.median(target.images_s(clients)):.0f}, {target.latency_ms(clients, 0.5):.1f} ms"
                 for target in targets

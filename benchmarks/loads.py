@@ -55,8 +55,10 @@ def ask(client: Callable[[], Callable[[], object]], clients: int, seconds: float
 
 
 @contextmanager
-def engine_process(engine: str, version_dir: Path, images: int = 1) -> Iterator[Callable[[int, float], Seen]]:
-    """An engine, by its name, in a process of its own; puts a load on it when called, of `images` a call."""
+def engine_process(
+    engine: str, version_dir: Path, images: int = 1
+) -> Iterator[tuple[Callable[[int, float], Seen], int]]:
+    """An engine, by its name, in a process of its own: what puts a load on it, of `images` a call, and its process id."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.loads", engine, str(version_dir)],
         stdin=subprocess.PIPE,
@@ -74,9 +76,15 @@ def engine_process(engine: str, version_dir: Path, images: int = 1) -> Iterator[
             return Seen(**json.loads(stdout.readline()))
 
         try:
-            yield load
+            yield load, process.pid
         finally:
             stdin.close()
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of a core that a process has taken so far, in its own code and in the kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def engines_here(version_dir: Path) -> list[str]:

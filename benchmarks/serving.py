@@ -1,9 +1,10 @@
 """Compares engines through the server: images a second and latency at several numbers of clients.
 
 TensorFlow in a process by itself, the engine inside TensorFlow Serving, is what the others are compared with; beside
-each engine that is asked over gRPC, the same engine without it tells what the RPC costs, and a server without an engine
-what it costs at the least, as cores that are busy with gRPC compute nothing. All take turns, round after round, so that
-whatever else the machine does meets all of them; times are medians of the rounds, ratios medians of theirs.
+each engine that is asked over gRPC, the same engine without it tells what the RPC costs: in images a second, in which
+clients on the same cores have a part, and in what the server's process takes of the cores. A server without an engine
+tells what it costs at the least, as cores that are busy with gRPC compute nothing. All take turns, round after round,
+so that whatever else the machine does meets all of them; times are medians of the rounds, ratios medians of theirs.
 
 Run: python -m benchmarks.serving [--rounds N] [--seconds S] [--clients 1,4,16] [--images N] [--model-base-path DIR]
      [any of the server's options, for all servers]
@@ -24,7 +25,7 @@ import numpy as np
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from benchmarks.echo import echo
-from benchmarks.loads import TENSORFLOW, Seen, ask, engine_process, engines_here
+from benchmarks.loads import TENSORFLOW, Seen, ask, cpu_s, engine_process, engines_here
 from benchmarks.servers import request, serve
 from serving.catalogue import find_version
 from serving.starter import ensure_starter
@@ -40,8 +41,19 @@ class Target:
     name: str
     load: Callable[[int, float], Seen]
     """Puts a load of so many clients on it for so many seconds."""
+    pid: int
+    """The process that answers."""
     rounds: dict[int, list[Seen]] = field(default_factory=dict)
     """Of each number of clients."""
+    cpu_s: dict[int, list[float]] = field(default_factory=dict)
+    """What the process took of a core for each answer, of the same rounds."""
+
+    def measure(self, clients: int, seconds: float) -> None:
+        """Put a load on it for a round."""
+        before = cpu_s(self.pid)
+        seen = self.load(clients, seconds)
+        self.rounds.setdefault(clients, []).append(seen)
+        self.cpu_s.setdefault(clients, []).append((cpu_s(self.pid) - before) / len(seen.latencies_s))
 
     def images_s(self, clients: int) -> list[float]:
         """Images a second, of each round."""
@@ -55,6 +67,12 @@ class Target:
         """Median of the rounds' ratios of images a second."""
         pairs = zip(self.images_s(clients), baseline.images_s(clients), strict=True)
         return statistics.median(own / its for own, its in pairs)
+
+    def cpu_ratio(self, baseline: Target, clients: int) -> float:
+        """Median of the rounds' ratios of what an answer takes of the cores, clients left out."""
+        return statistics.median(
+            own / its for own, its in zip(self.cpu_s[clients], baseline.cpu_s[clients], strict=True)
+        )
 
     def least_cost(self, alone: Target, clients: int) -> float:
         """Share of this engine's images that gRPC alone would cost on the same cores, median of the rounds."""
@@ -92,27 +110,30 @@ def main() -> None:
     numbers = [int(number) for number in options.clients.split(",")]
     base_path = options.model_base_path
     version_dir = find_version(base_path or ensure_starter()).folder
-    engines, compared, servers = [], [], {}
+    pairs: list[tuple[Target, Target]] = []
+    servers = {}
     with ExitStack() as stack:
         for name in engines_here(version_dir):
-            load = stack.enter_context(engine_process(name, version_dir, options.images))
-            engines.append(Target(f"{name}, in process", load))
-            servers[name] = stack.enter_context(serve(base_path, *server_options(name), *more))
-            compared += [engines[-1], Target(f"{name}, gRPC", over_grpc(servers[name].address, options.images))]
-        alone = Target("gRPC alone", over_grpc(stack.enter_context(echo()), options.images))
-        for target in (*compared, alone):
+            load, pid = stack.enter_context(engine_process(name, version_dir, options.images))
+            servers[name] = server = stack.enter_context(serve(base_path, *server_options(name), *more))
+            through = Target(f"{name}, gRPC", over_grpc(server.address, options.images), server.process.pid)
+            pairs.append((Target(f"{name}, in process", load, pid), through))
+        address, pid = stack.enter_context(echo())
+        alone = Target("gRPC alone", over_grpc(address, options.images), pid)
+        targets = [*(target for pair in pairs for target in pair), alone]
+        for target in targets:
             target.load(1, options.seconds)
         for _ in range(options.rounds):
             for clients in numbers:
-                for target in (*compared, alone):
-                    target.rounds.setdefault(clients, []).append(target.load(clients, options.seconds))
+                for target in targets:
+                    target.measure(clients, options.seconds)
         memory_mb = {name: server.memory_mb() for name, server in servers.items()}
     print(
         f"{options.rounds} rounds of {options.seconds:g} s, medians; {os.cpu_count()} cores; "
         f"images of 128x301x3, {options.images} a request"
     )
-    _print_speed([*compared, alone], numbers)
-    _print_least_costs(engines, alone, numbers)
+    _print_speed(targets, numbers)
+    _print_costs(pairs, alone, numbers)
     print("\n| server | command to AVAILABLE, s | memory after the load, MB |")
     print("| --- | ---: | ---: |")
     for name, server in servers.items():
@@ -132,13 +153,18 @@ def _print_speed(targets: Sequence[Target], numbers: Sequence[int]) -> None:
             )
 
 
-def _print_least_costs(engines: Sequence[Target], alone: Target, numbers: Sequence[int]) -> None:
-    print("\nShare of the images/s that gRPC alone takes from an engine on the same cores:\n")
-    print(f"| engine | {' | '.join(f'{clients} at once' for clients in numbers)} |")
-    print(f"| --- |{' ---: |' * len(numbers)}")
-    for engine in engines:
-        costs = (f"{engine.least_cost(alone, clients):.0%}" for clients in numbers)
-        print(f"| {engine.name} | {' | '.join(costs)} |")
+def _print_costs(pairs: Sequence[tuple[Target, Target]], alone: Target, numbers: Sequence[int]) -> None:
+    """What gRPC takes from each engine, as shares of what it does in a process by itself."""
+    print(
+        "\n| cost of gRPC | clients | images/s, clients included | CPU of the server alone | images/s of gRPC alone |"
+    )
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for clients in numbers:
+        for engine, through in pairs:
+            print(
+                f"| {through.name} | {clients} | {1 - through.ratio(engine, clients):.1%} "
+                f"| {through.cpu_ratio(engine, clients) - 1:.1%} | {engine.least_cost(alone, clients):.1%} |"
+            )
 
 
 if __name__ == "__main__":
