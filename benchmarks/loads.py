@@ -58,7 +58,7 @@ def ask(client: Callable[[], Callable[[], object]], clients: int, seconds: float
 def engine_process(
     engine: str, version_dir: Path, images: int = 1
 ) -> Iterator[tuple[Callable[[int, float], Seen], int]]:
-    """An engine, by its name, in a process of its own: what puts a load on it, of `images` a call, and its process id."""
+    """An engine, by its name, in a process of its own: what puts a load on it, of `images` a call, and its id."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.loads", engine, str(version_dir)],
         stdin=subprocess.PIPE,
