@@ -109,7 +109,7 @@ def test_networks_that_calibrate_begin_with_the_weights_that_are_to_calibrate_an
         monkeypatch.setattr(f"training.{module}.LEAST_CALIBRATING", 3)  # there are few recordings here
     weights, clips = load_weights(str(weights_file)), find_clips(data)
     heard = {clip.label: clip for clip in clips if clip.path.suffix == ".wav"}.values()  # one of each class
-    other = replace(weights, digest="other", heard=frozenset(marks(heard)), blocks=weights.blocks[:])
+    other = replace(weights, digest="other", heard=frozenset(marks(heard)), blocks=(*weights.blocks,))
     taught = replace(weights, heard=frozenset(marks(clips)))
     how: dict[str, Any] = {"folder": tmp_path, "batch": 16, "precision": 0.5, "steps": 100, "balance": False, "seed": 0}
     frozen = FrozenRecipe(clips, taught, Architecture(("mixed0",), 1), **how, calibrating=[other])
@@ -130,6 +130,34 @@ def test_networks_that_calibrate_begin_with_the_weights_that_are_to_calibrate_an
     recipe.train(recipe.clips, ["hiss", "hum", "whistle"])
     *_, another, _ = tunings[-1]
     assert folder != another  # the head that it begins with was chosen by other weights, so it does not go on
+
+
+def test_each_of_several_networks_that_calibrate_answers_for_what_it_has_not_heard(
+    data: Path, weights_file: Path, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("heads.parts", "finetuning.tuning"):
+        monkeypatch.setattr(f"training.{module}.LEAST_CALIBRATING", 3)  # there are few recordings here
+    weights, clips = load_weights(str(weights_file)), find_clips(data)
+    halves = [clips[::2], clips[1::2]]
+    others = [
+        replace(weights, digest=f"half {number}", heard=frozenset(marks(half)), blocks=(*weights.blocks,))
+        for number, half in enumerate(halves)
+    ]
+    taught = replace(weights, heard=frozenset(marks(clips)))
+    how: dict[str, Any] = {"folder": tmp_path, "batch": 16, "precision": 0.5, "steps": 100, "balance": False, "seed": 0}
+    frozen = FrozenRecipe(clips, taught, Architecture(("mixed0",), 1), **how, calibrating=others)
+    recipe = TuningRecipe(frozen, Schedule(epochs=3), folder=tmp_path, precision=0.5, steps=0, seed=0)
+    assert recipe.train(recipe.clips, ["hiss", "hum", "whistle"]).notes == ()
+    rows = {row: clip for clip, own in recipe._windows.rows.items() for row in own.trained}
+    for other, unheard in zip(others, reversed(halves), strict=True):
+        answered = [
+            {rows[row] for own in unseen.groups for row in own}
+            for _, unseen, _, _, blocks, *_ in tunings
+            if blocks is other.blocks
+        ]
+        assert sum(map(len, answered)) == len(set().union(*answered))  # each once
+        assert set().union(*answered) == set(recipe.clips) & set(unheard)
+    assert len({arguments[-2] for arguments in tunings}) == len(tunings)  # each goes on from a folder of its own
 
 
 @pytest.mark.parametrize("asked", [{"epochs": 9, "steps": 0}, {"epochs": 1, "steps": 9}])  # an epoch has one step
