@@ -221,8 +221,18 @@ def _compare(
         found.append("no background can be read, so false accepts are not counted")
     lost = tuple(sorted(set(theirs.class_names) - set(ours.class_names)))
     data = [folder.absolute().name for folder in order.data]
-    labels, labels_there = Labels.of(ours), Labels.of(theirs)
-    compared = Compared(figures, fair, newest.number, data, order.folds, labels, labels_there, heard, lost, found)
+    compared = Compared(
+        figures,
+        fair,
+        newest.number,
+        data,
+        order.folds,
+        labels=Labels.of(ours),
+        labels_there=Labels.of(theirs),
+        false_accepts=heard,
+        lost=lost,
+        found=found,
+    )
     for note in (*compared.beside, *found):
         console.print(note)
     return compared
