@@ -69,7 +69,7 @@ class Target:
         return statistics.median(own / its for own, its in pairs)
 
     def cpu_ratio(self, baseline: Target, clients: int) -> float:
-        """Median of the rounds' ratios of what an answer takes of the cores, clients left out."""
+        """Median of the rounds' ratios of what an answer takes of the cores, clients over gRPC left out."""
         return statistics.median(
             own / its for own, its in zip(self.cpu_s[clients], baseline.cpu_s[clients], strict=True)
         )

@@ -1,13 +1,16 @@
 """Reads a PredictRequest and leaves what its tensors hold where it came: protobuf would copy all of it twice.
 
 Clients write each input once, and its `tensor_content` once. Such contents are cut out as views of the bytes that came,
-and protobuf reads the rest; it reads all of a request that is written in any other way.
+and protobuf reads the rest; it reads all of a request that is written in any other way. Of messages within messages, which
+it refuses beyond a hundred, a tensor may have two more here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError
 
 from earshot.tfserving import messages
 from serving.modelserver.wire import BYTES, NotReadable, fields
@@ -58,7 +61,7 @@ def read_predict_request(raw: bytes) -> predict_pb2.PredictRequest | InPlaceRequ
     if len(raw) >= LEAST_BYTES:
         try:
             return _in_place(memoryview(raw))
-        except (_Unusual, NotReadable, UnicodeDecodeError):
+        except (_Unusual, NotReadable, UnicodeDecodeError, DecodeError):
             pass
     return messages.PredictRequest.FromString(raw)
 

@@ -112,7 +112,7 @@ def to_numpy(proto: tensor_pb2.TensorProto | InPlaceTensor, max_bytes: int) -> N
 
 def slow_to_read(proto: tensor_pb2.TensorProto | InPlaceTensor) -> bool:
     """Whether `to_numpy` takes its time: values of a typed field are read one by one, and strings however they come."""
-    if proto.dtype not in _FIELDS:
+    if proto.dtype not in _FIELDS or len(proto.tensor_shape.dim) > MOST_DIMENSIONS:  # refused unread
         return False
     dtype, field = _FIELDS[proto.dtype]
     sent = len(getattr(proto, field))
@@ -134,11 +134,11 @@ def from_numpy(array: NDArray[Any], proto: tensor_pb2.TensorProto) -> None:
 
 
 def _shape(proto: tensor_pb2.TensorProto | InPlaceTensor) -> tuple[int, ...]:
+    if (rank := len(proto.tensor_shape.dim)) > MOST_DIMENSIONS:
+        raise InvalidTensor(f"{rank} dimensions are more than the {MOST_DIMENSIONS} that a tensor may have")
     sizes = tuple(dim.size for dim in proto.tensor_shape.dim)
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
         raise InvalidTensor(f"shape {list(sizes)} is not fully known")
-    if len(sizes) > MOST_DIMENSIONS:
-        raise InvalidTensor(f"{len(sizes)} dimensions are more than the {MOST_DIMENSIONS} that a tensor may have")
     return sizes
 
 

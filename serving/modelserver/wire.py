@@ -34,7 +34,7 @@ class Field(NamedTuple):
 def fields(message: memoryview) -> Iterator[Field]:
     """The fields of a message, as they come; raises NotReadable."""
     at = 0
-    for _ in range(_MOST_FIELDS):
+    for _ in range(_MOST_FIELDS + 1):
         if at == len(message):
             return
         begin = at

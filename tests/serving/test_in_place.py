@@ -59,7 +59,7 @@ def meaning(read: Any) -> Any:
     for name, proto in read.inputs.items():
         try:
             array = to_numpy(proto, 1 << 24)
-            arrays[name] = (array.dtype, array.shape, array.tobytes())
+            arrays[name] = (array.dtype, array.shape, array.tolist() if array.dtype == object else array.tobytes())
         except ValueError as error:
             arrays[name] = str(error)
     return read.model_spec.SerializeToString(deterministic=True), list(read.output_filter), arrays

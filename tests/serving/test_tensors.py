@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 
 from serving.modelserver.tensors import LIGHT_VALUES, InvalidTensor, from_numpy, slow_to_read, to_numpy
 
@@ -68,6 +68,14 @@ def test_only_what_is_read_value_by_value_is_slow() -> None:
     assert not slow_to_read(tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_content=bytes(4 * many)))
     assert slow_to_read(tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, tensor_content=bytes(4 * many)))
     assert not slow_to_read(tensor_pb2.TensorProto(dtype=types_pb2.DT_VARIANT))
+
+
+def test_a_shape_of_very_many_dimensions_is_refused_before_it_is_multiplied() -> None:
+    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[1.0])
+    proto.tensor_shape.dim.extend([tensor_shape_pb2.TensorShapeProto.Dim(size=2**63 - 1)] * 100_000)
+    assert not slow_to_read(proto)  # it took half a minute of the event loop
+    with pytest.raises(InvalidTensor, match="100000 dimensions are more than the 32"):
+        to_numpy(proto, 1 << 20)
 
 
 def test_strings_come_back() -> None:

@@ -120,11 +120,12 @@ def _newest(order: Promotion, console: Console) -> Version | None:
         raise CatalogueError(
             f"{order.candidate} is a version there already; `earshot models rollback --to` serves an older one again"
         )
-    if not base_path.is_dir():
-        try:
-            base_path.mkdir(parents=True)
-        except OSError as error:
-            raise CatalogueError(f"cannot make the folder {base_path} ({error.strerror})") from error
+    try:
+        there = base_path.is_dir()
+        base_path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CatalogueError(f"cannot make the folder {base_path} ({error.strerror})") from error
+    if not there:
         console.print(f"{base_path} was not there and has been made: servers have to watch it for this to be served")
     newest = next(iter(versions(base_path)), None)
     if newest and newest.lacks:
