@@ -1,8 +1,8 @@
 """Reads a PredictRequest and leaves what its tensors hold where it came: protobuf would copy all of it twice.
 
 Clients write each input once, and its `tensor_content` once. Such contents are cut out as views of the bytes that came,
-and protobuf reads the rest; it reads all of a request that is written in any other way. Of messages within messages, which
-it refuses beyond a hundred, a tensor may have two more here.
+and protobuf reads the rest; it reads all of a request that is written in any other way. Messages lie within messages
+up to a hundred deep, and in such a tensor two more.
 """
 
 from __future__ import annotations
