@@ -154,10 +154,8 @@ def _print_speed(targets: Sequence[Target], numbers: Sequence[int]) -> None:
 
 
 def _print_costs(pairs: Sequence[tuple[Target, Target]], alone: Target, numbers: Sequence[int]) -> None:
-    """What gRPC takes from each engine, as shares of what it does in a process by itself."""
-    print(
-        "\n| cost of gRPC | clients | images/s, clients included | CPU of the server alone | images/s of gRPC alone |"
-    )
+    """Shares of what each engine does in a process by itself: of its images/s lost, of its CPU time added."""
+    print("\n| cost of gRPC | clients | images/s, clients included | CPU of the server | images/s of gRPC alone |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for clients in numbers:
         for engine, through in pairs:

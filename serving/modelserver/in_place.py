@@ -1,8 +1,8 @@
 """Reads a PredictRequest and leaves what its tensors hold where it came: protobuf would copy all of it twice.
 
 Clients write each input once, and its `tensor_content` once. Such contents are cut out as views of the bytes that came,
-and protobuf reads the rest; it reads all of a request that is written in any other way. Messages lie within messages
-up to a hundred deep, and in such a tensor two more.
+and protobuf reads the rest; it reads all of a request that is written in any other way, or that is mostly something
+else. (It refuses messages that lie more than a hundred deep in others; in such a tensor two more pass.)
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ _ENTRY = [(1, BYTES), (2, BYTES)]
 
 
 class InPlaceTensor:
-    """A TensorProto whose `tensor_content` is a view of the request."""
+    """What a server reads of a TensorProto: its `tensor_content` is a view of the request, which is kept as long.
+
+    Methods of the whole message do not know the content.
+    """
 
     __slots__ = ("_proto", "tensor_content")
 
@@ -52,16 +55,12 @@ class InPlaceRequest:
     output_filter: Sequence[str]
 
 
-class _Unusual(ValueError):
-    """A request is not written as clients write it."""
-
-
 def read_predict_request(raw: bytes) -> predict_pb2.PredictRequest | InPlaceRequest:
     """The request that `raw` holds; raises DecodeError as protobuf does."""
     if len(raw) >= LEAST_BYTES:
         try:
             return _in_place(memoryview(raw))
-        except (_Unusual, NotReadable, UnicodeDecodeError, DecodeError):
+        except (NotReadable, UnicodeDecodeError, DecodeError):
             pass
     return messages.PredictRequest.FromString(raw)
 
@@ -72,14 +71,14 @@ def _in_place(raw: memoryview) -> InPlaceRequest:
     for field in fields(raw):
         if (field.number, field.wire_type) == (_INPUTS, BYTES) and len(field.value) >= LEAST_BYTES:
             name, tensor = _entry(field.value)
-            if name in large:
-                raise _Unusual
-            large[name] = tensor
+            large[name] = tensor  # of an input that comes twice the last one counts
         else:
             rest.append(field.whole)
+    if 2 * sum(map(len, rest)) > len(raw):
+        raise NotReadable("a view would keep more than it shows")
     request = messages.PredictRequest.FromString(b"".join(rest))
     if not large.keys().isdisjoint(request.inputs):
-        raise _Unusual
+        raise NotReadable("an input comes twice")
     return InPlaceRequest(request.model_spec, {**request.inputs, **large}, request.output_filter)
 
 
@@ -87,16 +86,16 @@ def _entry(raw: memoryview) -> tuple[str, InPlaceTensor]:
     """Name and tensor of an input."""
     parts = list(fields(raw))
     if [(part.number, part.wire_type) for part in parts] != _ENTRY:
-        raise _Unusual
+        raise NotReadable("an input is no name and a tensor")
     return str(parts[0].value, "utf-8"), _tensor(parts[1].value)
 
 
 def _tensor(raw: memoryview) -> InPlaceTensor:
     parts = list(fields(raw))
     contents = [part.value for part in parts if (part.number, part.wire_type) == (_CONTENT, BYTES)]
-    if len(contents) != 1:
-        raise _Unusual
+    if len(contents) != 1 or 2 * len(contents[0]) < len(raw):
+        raise NotReadable("a tensor is not its content for the most part")
     proto = messages.TensorProto.FromString(b"".join(part.whole for part in parts if part.value is not contents[0]))
     if proto.dtype == messages.DataType["DT_STRING"]:  # strings are copied one by one anyway
-        raise _Unusual
+        raise NotReadable("strings")
     return InPlaceTensor(proto, contents[0])

@@ -75,7 +75,7 @@ def numpy_type(number: int) -> np.dtype[Any]:
 
 
 def to_numpy(proto: tensor_pb2.TensorProto | InPlaceTensor, max_bytes: int) -> NDArray[Any]:
-    """The array of `proto`; it shares memory with `tensor_content`, and so cannot be written to.
+    """The array of `proto`, which shares memory with `tensor_content` where that is aligned; then it is read-only.
 
     Typed fields are read as TensorFlow reads them: of more values than the shape needs the first ones count, of fewer
     the last one is repeated, and of none all are 0 or empty; up to `max_bytes` in all, so that a few bytes cannot ask
@@ -96,7 +96,7 @@ def to_numpy(proto: tensor_pb2.TensorProto | InPlaceTensor, max_bytes: int) -> N
                 f"tensor_content has {len(content)} bytes, "
                 f"{dtype_name(proto.dtype)} {list(shape)} needs {count * dtype.itemsize}"
             )
-        # Copied where values begin at odd addresses, which not every engine reads.
+        # Copied where values are not aligned, which not every engine reads.
         return np.require(np.frombuffer(content, dtype=dtype).reshape(shape), requirements="A")
     values = _values(getattr(proto, field), field, dtype)
     if not len(values):

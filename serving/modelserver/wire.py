@@ -17,7 +17,7 @@ _MOST_FIELDS = 64
 
 
 class NotReadable(ValueError):
-    """Bytes are no message that this module reads: they are broken, or it has a great many fields or long numbers."""
+    """Bytes are no message that is read so: they are broken, or written in a way that is left to protobuf."""
 
 
 class Field(NamedTuple):

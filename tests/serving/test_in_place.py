@@ -1,4 +1,4 @@
-"""Requests read in place are the requests that protobuf reads, however they are written."""
+"""Requests read in place are the requests that protobuf reads, but for messages that lie a hundred deep in others."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_large_content_is_a_view_of_what_came() -> None:
 
 
 @pytest.mark.parametrize("name", ["x", "xx", "xxx", "xxxx"])
-def test_values_at_odd_addresses_are_copied(name: str) -> None:
+def test_values_that_are_not_aligned_are_copied(name: str) -> None:
     values = np.linspace(0, 1, LEAST_BYTES, dtype=np.float32)
     read = same(request(**{name: values}).SerializeToString())
     array = to_numpy(read.inputs[name], 1 << 24)
@@ -113,7 +113,10 @@ UNUSUAL = {
     "an input twice": entry(b"x", LARGE) + entry(b"x", OTHER),
     "the second one small": entry(b"x", LARGE) + entry(b"x", SMALL),
     "the first one small": entry(b"x", SMALL) + entry(b"x", LARGE),
-    "content twice": entry(b"x", LARGE + OTHER),
+    "content twice": entry(b"x", LARGE + b"\x22" + size(bytes(IMAGES.size)) + (255 - IMAGES).tobytes()),
+    "a shape twice": entry(b"x", LARGE + OTHER),
+    "most of it something else": entry(b"x", LARGE) + b"\x7a" + size(5 * LARGE) + 5 * LARGE,
+    "most of a tensor something else": entry(b"x", LARGE + b"\x82\x01" + size(5 * LARGE) + 5 * LARGE),
     "a name behind its tensor": INPUTS
     + size(b"\x12" + size(LARGE) + LARGE + b"\x0a\x01x")
     + b"\x12"
@@ -128,6 +131,7 @@ UNUSUAL = {
     + 2 * (b"\x12" + size(LARGE) + LARGE),
     "a name that is no text": entry(b"\xff\xfe", LARGE),
     "fields that nobody knows": b"\x78\x01" + entry(b"x", LARGE + b"\x99\x7f12345678") + b"\x7d1234",
+    "fields of like numbers": b"\x92\x01\x01x" + entry(b"x", LARGE + b"\xa2\x01\x01y"),
     "a group": b"\x7b\x78\x01\x7c" + entry(b"x", LARGE),
     "a tag of zero": b"\x02\x01x" + entry(b"x", LARGE),
     "hundreds of fields": entry(b"x", LARGE) + 300 * b"\x1a\x01y",
@@ -143,6 +147,12 @@ UNUSUAL = {
 @pytest.mark.parametrize("raw", UNUSUAL.values(), ids=UNUSUAL.keys())
 def test_whatever_is_written_otherwise_is_read_as_protobuf_reads_it(raw: bytes) -> None:
     same(raw)
+
+
+@pytest.mark.parametrize("name", ["content twice", "most of it something else", "most of a tensor something else"])
+def test_what_a_view_would_keep_for_little_is_copied_and_what_many_fields_hide_is_not_looked_for(name: str) -> None:
+    for raw in (UNUSUAL[name], UNUSUAL["hundreds of fields"]):
+        assert not isinstance(same(raw), InPlaceRequest)
 
 
 RIGHT = request(images=IMAGES, gain=np.ones(3, np.float32)).SerializeToString()

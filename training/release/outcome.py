@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from earshot.labels import UNKNOWN
@@ -27,7 +27,11 @@ class Labels:
     @classmethod
     def of(cls, answers: Answers) -> Self:
         """Those that come of these answers."""
-        return cls(round(float((answers.right & ~answers.unknown).mean()), 4), round(float(answers.unknown.mean()), 4))
+        return cls(float((answers.right & ~answers.unknown).mean()), float(answers.unknown.mean()))
+
+    def event(self) -> dict[str, float]:
+        """The shares, as JSON values."""
+        return {"right": round(self.right, 4), "unknown": round(self.unknown, 4)}
 
     def __str__(self) -> str:
         return f"{self.right:6.1%} right, {self.unknown:.1%} unknown"
@@ -79,12 +83,16 @@ class Compared:
     def beside(self) -> list[str]:
         """What the candidate does worse, whatever it names right: classes that are lost, labels that are `unknown`."""
         notes = []
-        if self.lost:
-            notes.append(f"the candidate does not know {', '.join(self.lost)}, which version {self.against} does")
-        if self.figures.difference > 0 and self.labels.right < self.labels_there.right:
+        if missing := _missing(self.lost):
+            notes.append(f"the candidate does not know {', '.join(missing)}, which version {self.against} does")
+        if UNKNOWN in self.lost:
             notes.append(
-                f"the candidate names more clips right than version {self.against} and labels fewer so: its thresholds "
-                "turn more of them into unknown"
+                f"version {self.against} learnt background too, and the candidate did not; that decides nothing"
+            )
+        if self.figures.difference >= 0 and self.labels.right < self.labels_there.right:
+            notes.append(
+                f"the candidate names no fewer clips right than version {self.against}, but labels fewer so: its "
+                "thresholds turn more of them into unknown"
             )
         return notes
 
@@ -102,11 +110,11 @@ class Compared:
             "recordings": self.figures.recordings,
             "left_out": self.fair.labelled.left_out,
             "accuracy": round(self.figures.candidate, 4),
-            "labels": asdict(self.labels),
+            "labels": self.labels.event(),
             "against": {
                 "version": self.against,
                 "accuracy": round(self.figures.current, 4),
-                "labels": asdict(self.labels_there),
+                "labels": self.labels_there.event(),
                 "clips_seen": self.fair.labelled.seen_by_current,
             },
             "difference": round(self.figures.difference, 4),
@@ -126,8 +134,9 @@ class Compared:
         said = [
             f"Of the first 3 s of {one.clips} clips of {one.recordings} recordings ({', '.join(self.data)}, "
             f"folds {self.folds}) it names {one.candidate:.1%} right, version {self.against} {one.current:.1%}: "
-            f"{self._lead()}. By their own thresholds {self.labels.right:.1%} and {self.labels_there.right:.1%} are "
-            f"labelled right, {self.labels.unknown:.1%} and {self.labels_there.unknown:.1%} `unknown`."
+            f"{self._lead()}. By its own thresholds it labels {self.labels.right:.1%} right and "
+            f"{self.labels.unknown:.1%} `unknown`, version {self.against} {self.labels_there.right:.1%} and "
+            f"{self.labels_there.unknown:.1%}."
         ]
         if heard := self.false_accepts:
             said.append(
@@ -190,11 +199,15 @@ class NotCompared:
 
 
 def _amiss(lost: Sequence[str], *, better: bool) -> list[str]:
-    missing = [name for name in lost if name != UNKNOWN]  # which other labels become too, by their thresholds
     return [
         *([] if better else ["is not shown to be better"]),
-        *([f"does not know {', '.join(missing)}"] if missing else []),
+        *([f"does not know {', '.join(missing)}"] if (missing := _missing(lost)) else []),
     ]
+
+
+def _missing(lost: Sequence[str]) -> list[str]:
+    """Classes that are lost, but for background: other labels become `unknown` too, by their thresholds."""
+    return [name for name in lost if name != UNKNOWN]
 
 
 def reservations(fair: FairClips, against: int) -> list[str]:

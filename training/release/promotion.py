@@ -100,8 +100,9 @@ def promote(order: Promotion, console: Console) -> Path:
                 f"version {left.number} can be served in 8 bits, the candidate cannot: servers that compute so go on "
                 "with the old one, unless `earshot models quantize` is run before this"
             )
-        if order.background and isinstance(outcome, NotCompared):
-            console.print("background was not heard, as nothing was compared")
+        given = [what for what, folders in (("clips", order.data), ("background", order.background)) if folders]
+        if given and isinstance(outcome, NotCompared):
+            console.print(f"not heard, as nothing was compared: {', '.join(given)}")
         amiss = outcome.amiss
         if amiss and not order.force:
             raise Refused(f"the candidate {' and '.join(amiss)}, and was not published; --force does so nevertheless")
