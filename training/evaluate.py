@@ -77,7 +77,7 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
         raise DataError(f"no clip of a class can be read, only {UNKNOWN} ones; --data names labelled clips")
     heard = set(answers.clips)
     seen = sum(clip.source in (model.recordings or ()) for clip in heard)
-    answers = replace(answers, thresholds=np.maximum(model.thresholds, np.float32(settings.threshold)))
+    answers = replace(answers, thresholds=np.maximum(answers.thresholds, np.float32(settings.threshold)))
     parts = {fold: answers.of_fold(fold) for fold in folds}
     pooled = judge(answers)
     notes = [*model.notes, *too_kind(heard_recordings(model.heard, heard), heard)]

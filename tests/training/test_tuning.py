@@ -25,22 +25,39 @@ from training.teaching.heard import marks
 from training.weights import load_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from training.weights import Weights
 
-@pytest.fixture
-def frozen(data: Path, weights_file: Path, tmp_path: Path) -> FrozenRecipe:
+
+def frozen_recipe(
+    clips: list[Clip], weights: Weights, folder: Path, calibrating: Sequence[Weights] = ()
+) -> FrozenRecipe:
     return FrozenRecipe(
-        [*find_clips(data), *make_noises(20, [1, 2, 3], 0, tmp_path)],
-        load_weights(str(weights_file)),
+        clips,
+        weights,
         Architecture(("mixed0",), 1),
-        folder=tmp_path,
+        folder=folder,
         batch=16,
         precision=0.5,
         steps=100,
         balance=False,
         seed=0,
+        calibrating=calibrating,
     )
+
+
+def three_recordings_calibrate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are few here."""
+    for module in ("heads.parts", "finetuning.tuning"):
+        monkeypatch.setattr(f"training.{module}.LEAST_CALIBRATING", 3)
+
+
+@pytest.fixture
+def frozen(data: Path, weights_file: Path, tmp_path: Path) -> FrozenRecipe:
+    clips = [*find_clips(data), *make_noises(20, [1, 2, 3], 0, tmp_path)]
+    return frozen_recipe(clips, load_weights(str(weights_file)), tmp_path)
 
 
 @pytest.fixture
@@ -105,14 +122,12 @@ def test_what_parts_say_is_calibrated_and_counted_and_their_validation_is_in_the
 def test_networks_that_calibrate_begin_with_the_weights_that_are_to_calibrate_and_are_asked_what_these_have_not_heard(
     data: Path, weights_file: Path, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("heads.parts", "finetuning.tuning"):
-        monkeypatch.setattr(f"training.{module}.LEAST_CALIBRATING", 3)  # there are few recordings here
+    three_recordings_calibrate(monkeypatch)
     weights, clips = load_weights(str(weights_file)), find_clips(data)
     heard = {clip.label: clip for clip in clips if clip.path.suffix == ".wav"}.values()  # one of each class
     other = replace(weights, digest="other", heard=frozenset(marks(heard)), blocks=(*weights.blocks,))
     taught = replace(weights, heard=frozenset(marks(clips)))
-    how: dict[str, Any] = {"folder": tmp_path, "batch": 16, "precision": 0.5, "steps": 100, "balance": False, "seed": 0}
-    frozen = FrozenRecipe(clips, taught, Architecture(("mixed0",), 1), **how, calibrating=[other])
+    frozen = frozen_recipe(clips, taught, tmp_path, calibrating=[other])
     recipe = TuningRecipe(frozen, Schedule(epochs=3), folder=tmp_path, precision=0.5, steps=0, seed=0)
     trained = recipe.train(recipe.clips, ["hiss", "hum", "whistle"])
     *without_a_part, (_, _, _, _, blocks, *_) = tunings
@@ -135,8 +150,7 @@ def test_networks_that_calibrate_begin_with_the_weights_that_are_to_calibrate_an
 def test_each_of_several_networks_that_calibrate_answers_for_what_it_has_not_heard(
     data: Path, weights_file: Path, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("heads.parts", "finetuning.tuning"):
-        monkeypatch.setattr(f"training.{module}.LEAST_CALIBRATING", 3)  # there are few recordings here
+    three_recordings_calibrate(monkeypatch)
     weights, clips = load_weights(str(weights_file)), find_clips(data)
     halves = [clips[::2], clips[1::2]]
     others = [
@@ -144,8 +158,7 @@ def test_each_of_several_networks_that_calibrate_answers_for_what_it_has_not_hea
         for number, half in enumerate(halves)
     ]
     taught = replace(weights, heard=frozenset(marks(clips)))
-    how: dict[str, Any] = {"folder": tmp_path, "batch": 16, "precision": 0.5, "steps": 100, "balance": False, "seed": 0}
-    frozen = FrozenRecipe(clips, taught, Architecture(("mixed0",), 1), **how, calibrating=others)
+    frozen = frozen_recipe(clips, taught, tmp_path, calibrating=others)
     recipe = TuningRecipe(frozen, Schedule(epochs=3), folder=tmp_path, precision=0.5, steps=0, seed=0)
     assert recipe.train(recipe.clips, ["hiss", "hum", "whistle"]).notes == ()
     rows = {row: clip for clip, own in recipe._windows.rows.items() for row in own.trained}

@@ -45,7 +45,7 @@ class Answers:
         cls,
         scores: Mapping[Clip, NDArray[np.float32]],
         class_names: Sequence[str],
-        thresholds: Sequence[float] = (0.0,),
+        thresholds: Sequence[float] | NDArray[np.float32] = (0.0,),
     ) -> Self:
         """The answers of a model from the `scores` of each clip's back-to-back windows, [windows, classes].
 

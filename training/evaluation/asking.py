@@ -41,7 +41,7 @@ def ask(
     title: str = "clips",
     windows_each: int | None = None,
 ) -> tuple[Answers, list[str]]:
-    """The model's scores for the windows of every clip that can be read, and a line for each that cannot.
+    """What the model answers to the windows of every clip that can be read, and a line for each that cannot.
 
     title: of the progress bar. windows_each: the most windows of a clip that it is asked about, the first ones; None
     are all. What is in memory is a few clips, and their windows of one batch. Raises NoClipReadable or PredictError.
@@ -58,4 +58,5 @@ def ask(
                 scores.setdefault(clip, []).append(row)
     if not scores:
         raise NoClipReadable(f"none of {len(clips)} clips can be read{f': {unreadable[0]}' if unreadable else ''}")
-    return Answers.of({clip: np.stack(each) for clip, each in scores.items()}, model.class_names), unreadable
+    whole = {clip: np.stack(each) for clip, each in scores.items()}
+    return Answers.of(whole, model.class_names, model.thresholds), unreadable

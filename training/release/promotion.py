@@ -26,6 +26,8 @@ from training.release.outcome import Compared, FalseAccepts, Labels, NotCompared
 from training.release.trial import MODEL_NAME, Inputs, NotServable, Trial
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import Console
 
     from training.data.clips import Clip
@@ -93,7 +95,7 @@ def promote(order: Promotion, console: Console) -> Path:
             _require_same_inputs(_require_servable(trial), current)
             outcome = _compare(trial, current, contest, order, console)
             if isinstance(outcome, NotCompared):
-                outcome = replace(outcome, lost=_lost(copy.folder, contest.newest.folder))
+                outcome = replace(outcome, lost=_lost(class_names(copy.folder), class_names(contest.newest.folder)))
         console.print(outcome.lines())
         if left := left_in_8_bits(order.base_path, copy.folder):
             console.print(
@@ -174,9 +176,8 @@ def _require_servable(trial: Trial) -> Inputs:
         raise Refused(f"{error}\nnothing was published") from error
 
 
-def _lost(candidate: Path, current: Path) -> tuple[str, ...]:
-    """Classes that only the version there knows, so far as both say what they know."""
-    ours, theirs = class_names(candidate), class_names(current)
+def _lost(ours: Iterable[str] | None, theirs: Iterable[str] | None) -> tuple[str, ...]:
+    """Classes that only the version there knows, of what both say that they know; None is nothing."""
     return () if ours is None or theirs is None else tuple(sorted(set(theirs) - set(ours)))
 
 
@@ -221,7 +222,6 @@ def _compare(
     heard = _false_accepts(our_background, their_background)
     if fair.background.clips and not heard:
         found.append("no background can be read, so false accepts are not counted")
-    lost = tuple(sorted(set(theirs.class_names) - set(ours.class_names)))
     data = [folder.absolute().name for folder in order.data]
     compared = Compared(
         figures,
@@ -232,7 +232,7 @@ def _compare(
         labels=Labels.of(ours),
         labels_there=Labels.of(theirs),
         false_accepts=heard,
-        lost=lost,
+        lost=_lost(ours.class_names, theirs.class_names),
         found=found,
     )
     for note in (*compared.beside, *found):
@@ -244,14 +244,13 @@ def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, 
     """What a version says of the first three seconds of each clip that is of a class, and of background if it can."""
     with served_model(trial.address, MODEL_NAME) as model:
         labelled, _ = ask(model, fair.labelled.clips, BATCH, console, title=trial.name, windows_each=1)
-        labelled = replace(labelled, thresholds=model.thresholds)
         if not fair.background.clips:
             return labelled, None
         try:
             heard, _ = ask(model, fair.background.clips, BATCH, console, title=f"{trial.name}, background")
         except NoClipReadable:
             return labelled, None
-        return labelled, replace(heard, thresholds=model.thresholds)
+        return labelled, heard
 
 
 def _false_accepts(ours: Answers | None, theirs: Answers | None) -> FalseAccepts | None:
