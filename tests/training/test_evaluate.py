@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 
 from earshot.audio import windows
+from earshot.labels import UNKNOWN
 from earshot.settings import SettingsError
 from earshot.spectrogram import spectrogram
 from processors.predictor import PredictError
@@ -86,6 +87,7 @@ def test_a_folder_is_judged_as_its_graph_answers(version: Path, sounds: Path) ->
             assert row["clip_mean"] == CLASSES[scores.mean(axis=0).argmax()]
     assert report["pooled"]["accuracy"] > 0.9
     unsure = [row for row in rows.values() if row["segment"] == "whistle" and row["score"] < LEAST_OF_WHISTLE]
+    assert {row["clip"] for row in rows.values() if row["label"] == UNKNOWN} == {row["clip"] for row in unsure}
     assert report["pooled"]["unknown"]["share"] == pytest.approx(len(unsure) / len(rows), abs=1e-3)
     assert report["title"] == "Evaluation of models, version 7"
     assert sorted(line.count(name) for line in report["unreadable"] for name in BROKEN) == [0, 0, 1, 1]

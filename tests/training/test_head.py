@@ -77,6 +77,13 @@ def noisy(temperature_of: float = 1.0) -> tuple[np.ndarray, np.ndarray, list[str
     return features, targets, [str(number) for number in range(600)]
 
 
+def test_a_head_whose_solver_was_stopped_says_so_and_nothing_is_warned_of(recwarn: pytest.WarningsRecorder) -> None:
+    features, targets, groups = noisy()
+    assert trained_on(features, targets, groups, classes=2).converged
+    assert not trained_on(features, targets, groups, classes=2, steps=1).converged
+    assert not recwarn.list
+
+
 def test_scores_are_what_they_say_on_recordings_that_were_not_seen() -> None:
     features, targets, groups = noisy()
     trained = trained_on(features[:400], targets[:400], groups[:400], classes=2)

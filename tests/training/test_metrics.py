@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from earshot.labels import UNKNOWN
 from training.data.clips import Clip
 from training.evaluation.answers import Answers
 from training.evaluation.metrics import (
@@ -240,16 +242,18 @@ def test_mistakes_of_one_recording_are_shown_once_and_counted() -> None:
 
 
 def test_every_clip_has_its_row() -> None:
+    both = {"fold": 1, "truth": "cat"}
     expected: list[dict[str, Any]] = [
-        {"clip": "0.wav", "fold": 1, "truth": "cat", "segment": "cat", "score": 0.8, "clip_mean": "cat"},
-        {"clip": "1.wav", "fold": 1, "truth": "cat", "segment": "dog", "score": 0.6, "clip_mean": "dog"},
+        {**both, "clip": "0.wav", "segment": "cat", "score": 0.8, "label": "cat", "clip_mean": "cat"},
+        {**both, "clip": "1.wav", "segment": "dog", "score": 0.6, "label": UNKNOWN, "clip_mean": "dog"},
     ]
     sources = [clip.source for clip in FIVE.clips]
-    assert rows(FIVE)[:2] == [
+    answered = rows(replace(FIVE, thresholds=np.array([0.8, 0.7, 0.0], np.float32)))
+    assert answered[:2] == [
         {**one, "path": str(Path("data") / one["clip"]), "recording": source}
         for one, source in zip(expected, sources, strict=False)
     ]
-    assert len(rows(FIVE)) == 5
+    assert len(answered) == 5
 
 
 def test_a_curve_of_many_clips_keeps_its_ends_and_few_points() -> None:

@@ -114,6 +114,17 @@ def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypa
         assert len(sources | unseen) == CLIPS
 
 
+def test_a_solver_that_is_stopped_is_said_once(trained: Trained, recwarn: pytest.WarningsRecorder) -> None:
+    said = io.StringIO()
+    once = {"model_base_path": None, "compact": None, "protocol": "folds", "evaluate": "1"}
+    settings = RetrainSettings.read({**trained.settings, **once, "how_many_training_steps": 1})
+    report = retrain(settings, Console(file=said, width=200))
+    note = "The head's solver was stopped after 1 steps, before it came to its end."
+    assert note in report["folds"]["1"]["notes"]
+    assert said.getvalue().count(note) == 1
+    assert not [one for one in recwarn if "lbfgs" in str(one.message)]
+
+
 def test_versions_count_up_a_run_that_reads_the_cache_says_the_same_and_plain_tensorflow_serves_both(
     trained: Trained, data: Path
 ) -> None:

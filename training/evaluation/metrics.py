@@ -62,7 +62,10 @@ def judge(everything: Answers) -> dict[str, Any]:
 
 
 def rows(everything: Answers) -> list[dict[str, Any]]:
-    """A row a clip: its file, recording, fold and truth, and what its first segment and all of it were answered."""
+    """A row a clip: its file, recording, fold and truth, and what its first segment and all of it were answered.
+
+    `segment` is the best class of the first segment, and `label` what a worker would make of it: that, or `unknown`.
+    """
     answers = everything.of_classes
     names = answers.class_names
     return [
@@ -74,10 +77,16 @@ def rows(everything: Answers) -> list[dict[str, Any]]:
             "truth": clip.label,
             "segment": names[best],
             "score": _round(score),
+            "label": UNKNOWN if unknown else names[best],
             "clip_mean": names[whole],
         }
-        for clip, best, score, whole in zip(
-            answers.clips, answers.answered, answers.confidence, answers.whole.argmax(axis=1), strict=True
+        for clip, best, score, unknown, whole in zip(
+            answers.clips,
+            answers.answered,
+            answers.confidence,
+            answers.unknown,
+            answers.whole.argmax(axis=1),
+            strict=True,
         )
     ]
 

@@ -196,13 +196,14 @@ def _answers(run: Mapping[str, Any]) -> str:
     both = len({model for model, _ in judged}) == 2
     cells = []
     for model, row in ((model, row) for model, one in judged for row in one["answers"]):
-        wrong = [' class="wrong"' if row[key] != row["truth"] else "" for key in ("segment", "clip_mean")]
+        wrong = [' class="wrong"' if row[key] != row["truth"] else "" for key in ("segment", "label", "clip_mean")]
         cells.append(
             f'<tr><td>{escape(row["clip"])}</td><td class="number">{row["fold"]}</td><td>{escape(row["truth"])}</td>'
             f'<td{wrong[0]}>{escape(row["segment"])}</td><td class="number">{row["score"]:.2f}</td>'
-            f"<td{wrong[1]}>{escape(row['clip_mean'])}</td>{f'<td>{model}</td>' if both else ''}</tr>"
+            f"<td{wrong[1]}>{escape(row['label'])}</td>"
+            f"<td{wrong[2]}>{escape(row['clip_mean'])}</td>{f'<td>{model}</td>' if both else ''}</tr>"
         )
-    names = ("clip", "fold", "truth", "first 3 s", "score", "whole clip", *(["answered by"] if both else []))
+    names = ("clip", "fold", "truth", "first 3 s", "score", "label", "whole clip", *(["answered by"] if both else []))
     head = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
     lines = "\n".join(cells)
     return f'<details><summary>Every answer</summary><div class="wide"><table>{head}\n{lines}</table></div></details>'

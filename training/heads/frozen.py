@@ -108,6 +108,8 @@ class FrozenRecipe:
                 background=class_names.index(UNKNOWN) if UNKNOWN in class_names else None,
                 **how,
             )
+        if not head.converged:
+            notes = [*notes, f"The head's solver was stopped after {self._steps} steps, before it came to its end."]
         return Trained(
             self.weights.blocks,
             head.head,

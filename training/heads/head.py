@@ -8,11 +8,13 @@ are the temperature of its scores and the thresholds below which they are not be
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import log_softmax, softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from serving.network import Head
@@ -72,6 +74,8 @@ class TrainedHead:
     """What its logits were divided by."""
     thresholds: tuple[float, ...]
     """Score of each class below which it is not believed."""
+    converged: bool
+    """Whether the solver came to its end within the steps that it was given."""
 
 
 def train_head(
@@ -100,9 +104,9 @@ def train_head(
         decides[:] = True
     hits = out_of_fold.scores[:, decides].argmax(axis=2) == truth[decides]
     best = int(hits.sum(axis=1).argmax())
-    heads = [
-        _path(block, targets, classes, STRENGTHS[: best + 1], steps, balance)[-1] for block in _split(features, widths)
-    ]
+    tried = STRENGTHS[: best + 1]
+    ends = [_path(block, targets, classes, tried, steps, balance)[-1] for block in _split(features, widths)]
+    heads, converged = zip(*ends, strict=True)
     logits = out_of_fold.scores[best]
     temperature = fit_temperature(logits[decides], truth[decides]) if truth.size else 1.0
     return TrainedHead(
@@ -111,6 +115,7 @@ def train_head(
         float(hits[best].mean()) if truth.size else 0.0,
         temperature,
         choose_thresholds(softmax(logits / temperature, axis=1), truth, precision),
+        all(converged),
     )
 
 
@@ -143,7 +148,7 @@ def cross_validated(
         own = [
             [
                 _log_scores(head, block[kept_out])
-                for head in _path(block[learnt], targets[learnt], classes, STRENGTHS, steps, balance)
+                for head, _ in _path(block[learnt], targets[learnt], classes, STRENGTHS, steps, balance)
             ]
             for block in blocks
         ]
@@ -177,10 +182,11 @@ def _path(
     strengths: Sequence[float],
     steps: int,
     balance: bool,
-) -> list[Head]:
+) -> list[tuple[Head, bool]]:
     """A head for each of the rising `strengths`, of one layer that scales and does what a regression does.
 
-    Each regression begins with what the one before came to, so that it has less to do.
+    With each, whether the solver came to its end within `steps`. Each regression begins with what the one before came
+    to, so that it has less to do.
     """
     weights = class_weights(targets, classes)[targets] if balance else None
     mean, scale = _scaling(rows)
@@ -188,7 +194,8 @@ def _path(
     regression = LogisticRegression(max_iter=steps, warm_start=True)
     heads = []
     for strength in strengths:
-        regression.set_params(C=strength).fit(scaled, targets, weights)
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # it is returned instead
+            regression.set_params(C=strength).fit(scaled, targets, weights)
         coefficients, intercepts = regression.coef_, regression.intercept_
         if len(regression.classes_) == 2:  # scikit-learn then has one row, of the log odds
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
@@ -198,7 +205,7 @@ def _path(
         own = coefficients.T / scale[:, None]
         kernel[:, regression.classes_] = own
         bias[regression.classes_] = intercepts - mean @ own
-        heads.append(Head(((kernel, bias),)))
+        heads.append((Head(((kernel, bias),)), bool((regression.n_iter_ < steps).all())))
     return heads
 
 

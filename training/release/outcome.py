@@ -46,6 +46,8 @@ class FalseAccepts:
     current: float
     segments: int
     recordings: int
+    data: list[str]
+    """Names of the folders of the recordings; those of clips that the class map calls `unknown` are not among them."""
 
     def of(self) -> str:
         """What was heard."""
@@ -123,7 +125,11 @@ class Compared:
             "notes": self.notes,
         }
         if heard := self.false_accepts:
-            event["background"] = {"recordings": heard.recordings, "segments": heard.segments}
+            event["background"] = {
+                "data": heard.data,
+                "recordings": heard.recordings,
+                "segments": heard.segments,
+            }
             event["false_accepts_per_hour"] = heard.candidate
             event["against"]["false_accepts_per_hour"] = heard.current
         return event

@@ -78,9 +78,9 @@ def promote(order: Promotion, console: Console) -> Path:
 
     Raises Refused, or one of `FAILURES` where it cannot be judged or published.
     """
+    clips = _given(order)  # what is wrong with them is said even where nothing is compared
     newest = _newest(order, console)
-    background = find_background(order.background)  # what is wrong with it is said even where nothing is compared
-    contest = _Contest(newest, _fair_clips(order, newest, background, console)) if newest else None
+    contest = _Contest(newest, _fair_clips(order, newest, clips, console)) if newest else None
     outcome: Compared | NotCompared = NotCompared("there was no version to beat", first=True)
     with ExitStack() as opened:
         work_dir = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="earshot-promote-")))
@@ -139,20 +139,28 @@ def _newest(order: Promotion, console: Console) -> Version | None:
     return newest
 
 
-def _fair_clips(order: Promotion, newest: Version, background: list[Clip], console: Console) -> FairClips | NotCompared:
-    """The clips to compare on; where there are none, why, if the candidate is to be published by force."""
+def _given(order: Promotion) -> list[Clip]:
+    """The clips to judge on, those of background called `unknown`; raises DataError where they will not do."""
+    background = find_background(order.background)
+    if not order.data:
+        return background
+    class_map = read_class_map(order.class_map) if order.class_map else None
+    clips = find_clips(*order.data, class_map=class_map, least_classes=1)
+    folds = chosen_folds(order.folds, clips)
+    chosen = [clip for clip in clips if clip.fold in folds]
+    if not chosen:
+        raise DataError(f"--folds {order.folds} leaves no clip; name folds as 1,2, or all")
+    require_apart([*clips, *background])
+    return [*chosen, *background]
+
+
+def _fair_clips(order: Promotion, newest: Version, clips: list[Clip], console: Console) -> FairClips | NotCompared:
+    """Which of `clips` to compare on; where there are none, why, if the candidate is to be published by force."""
     try:
         if not order.data:
             raise NotComparable(f"no clips: --data names labelled ones, on which it has to beat {newest.folder}")
-        class_map = read_class_map(order.class_map) if order.class_map else None
-        clips = find_clips(*order.data, class_map=class_map, least_classes=1)
-        folds = chosen_folds(order.folds, clips)
-        chosen = [clip for clip in clips if clip.fold in folds]
-        if not chosen:
-            raise DataError(f"--folds {order.folds} leaves no clip; name folds as 1,2, or all")
-        require_apart([*clips, *background])
-        labelled = [clip for clip in chosen if clip.label != UNKNOWN]
-        background = [clip for clip in chosen if clip.label == UNKNOWN] + background
+        labelled = [clip for clip in clips if clip.label != UNKNOWN]
+        background = [clip for clip in clips if clip.label == UNKNOWN]
         fair = fair_clips(labelled, background, order.candidate, newest.folder)
     except NotComparable as error:
         return _if_forced(error, order)
@@ -219,15 +227,14 @@ def _compare(
         found.append(f"neither knows {', '.join(strange)}: clips of these count as wrong")
     if theirs.right.all():
         found.append(f"version {newest.number} names all of these clips right: on others it may be beaten")
-    heard = _false_accepts(our_background, their_background)
+    heard = _false_accepts(our_background, their_background, order)
     if fair.background.clips and not heard:
         found.append("no background can be read, so false accepts are not counted")
-    data = [folder.absolute().name for folder in order.data]
     compared = Compared(
         figures,
         fair,
         newest.number,
-        data,
+        _names(order.data),
         order.folds,
         labels=Labels.of(ours),
         labels_there=Labels.of(theirs),
@@ -253,7 +260,7 @@ def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, 
         return labelled, heard
 
 
-def _false_accepts(ours: Answers | None, theirs: Answers | None) -> FalseAccepts | None:
+def _false_accepts(ours: Answers | None, theirs: Answers | None, order: Promotion) -> FalseAccepts | None:
     """What both make of background, if they heard any."""
     if not ours or not theirs:
         return None
@@ -263,7 +270,14 @@ def _false_accepts(ours: Answers | None, theirs: Answers | None) -> FalseAccepts
     if not candidate or not current:
         return None
     rate = "false_accepts_per_hour"
-    return FalseAccepts(candidate[rate], current[rate], candidate["segments"], candidate["recordings"])
+    return FalseAccepts(
+        candidate[rate], current[rate], candidate["segments"], candidate["recordings"], _names(order.background)
+    )
+
+
+def _names(folders: Iterable[Path]) -> list[str]:
+    """What folders are called, wherever they are."""
+    return [folder.absolute().name for folder in folders]
 
 
 def _if_forced(error: ValueError, order: Promotion) -> NotCompared:

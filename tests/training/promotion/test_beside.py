@@ -59,7 +59,7 @@ def test_false_accepts_of_both_are_said_and_kept(bad: Path, data: Path, room: Pa
         {"right": 0.0, "unknown": 0.0},
     )
     assert not any("labels fewer so" in note for note in event["notes"])
-    assert event["background"] == {"recordings": 1, "segments": 2}
+    assert event["background"] == {"data": [room.name], "recordings": 1, "segments": 2}
     assert (event["false_accepts_per_hour"], event["against"]["false_accepts_per_hour"]) == (0.0, 1200.0)
     assert left_out in event["notes"]
     card = (base_path / "2" / CARD_FILE).read_text()

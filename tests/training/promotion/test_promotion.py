@@ -199,6 +199,10 @@ def test_what_a_user_can_mend_is_said_before_any_server_starts(
         done = promote(candidate, base_path, clips)
         assert done.exit_code == USAGE, done.output
         assert said in done.output
+    done = promote(good, tmp_path / "first", tmp_path / "nowhere")
+    assert done.exit_code == USAGE, done.output
+    assert "nowhere is not a folder" in done.output
+    assert not (tmp_path / "first").exists()
     for folder, said in ((tmp_path / "none", "none is not a folder"), (data, "is of hiss and background too")):
         done = promote(good, base_path, data, "--background", str(folder))
         assert done.exit_code == USAGE, done.output
