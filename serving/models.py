@@ -121,7 +121,7 @@ def promote(
                 background=folders_of(background),
                 force=force,
             )
-            published = judge_and_publish(order, Console(highlight=False, soft_wrap=True))
+            published = judge_and_publish(order, Console(highlight=False, markup=False, soft_wrap=True))
     except Refused as error:
         typer.secho(f"earshot: {error}", fg="red", err=True)
         raise typer.Exit(REFUSED) from None
@@ -160,7 +160,7 @@ def quantize(
         from training.release.quantising import quantise
 
     _configure_logs()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     try:
         names = read_class_map(class_map) if class_map else None
         clips = find_clips(*folders_of(data), class_map=names, least_classes=1)

@@ -53,7 +53,7 @@ def main(
     configure_logs("info")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow leaves it off on some CPUs
-    console = Console()
+    console = Console(markup=False)
     with needs("training"):
         from serving.network import Architecture, NetworkError, feature_network
         from training.data.datasets import DataError, find_background

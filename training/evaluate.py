@@ -16,7 +16,6 @@ if __name__ == "__main__":  # as a file, this folder would come before the proje
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from earshot.command import fail
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
 def run(settings: EvaluateSettings) -> None:
     """Judge the model, print what was measured, and write the report that was asked for."""
-    console = Console()
+    console = Console(markup=False)  # a class, or a folder, may have brackets in its name
     try:
         report = evaluate(settings, console)
     except (DataError, NoModel, PredictError, NotWritable, OSError) as error:
@@ -126,13 +125,13 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     pooled = report["pooled"]
     console.print(report["title"], soft_wrap=True)
     for note in pooled["notes"]:
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(note, soft_wrap=True)
     table = Table()
     for name in ("class", "clips", "precision", "recall", "F1"):
         table.add_column(name, justify="left" if name == "class" else "right")
     for name, one in pooled["classes"].items():
         shown = ("-" if one[key] is None else f"{one[key]:.3f}" for key in ("precision", "recall", "f1"))
-        table.add_row(escape(name), str(one["support"]), *shown)
+        table.add_row(name, str(one["support"]), *shown)
     console.print(table)
     if report["unreadable"]:
         where = "they are in the report" if report["settings"]["report"] else "the log names them"

@@ -25,7 +25,6 @@ from earshot.folders import NotWritable, cache_folder
 from earshot.labels import UNKNOWN
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel
-from serving.inspection import timestamp
 from serving.network import NetworkError
 from training.data.background import counted
 from training.data.datasets import DataError, chosen_folds, clips_of, thin_classes
@@ -58,7 +57,7 @@ Files = TypeVar("Files")
 
 def run(settings: RetrainSettings) -> None:
     """Retrain the model on labelled clips, print and write what was measured, and publish what was asked for."""
-    console = Console()
+    console = Console(markup=False)  # a class, or a folder, may have brackets in its name
     try:
         report = retrain(settings, console)
     except (DataError, WeightsError, NetworkError, NotWritable) as error:
@@ -67,11 +66,11 @@ def run(settings: RetrainSettings) -> None:
         raise fail(f"{error}; mend that and start again, the cache keeps what was computed") from None
     except KeyboardInterrupt:
         raise interrupted("the same command goes on from what the cache keeps") from None
-    if settings.run_dir:
-        console.print(f"wrote {_written(report, settings.run_dir, write_run)}", soft_wrap=True)
     if settings.report:
         for file in _written(report, settings.report, write_report):
             console.print(f"wrote {file}", soft_wrap=True)
+    if settings.run_dir:
+        console.print(f"wrote {_written(report, settings.run_dir, write_run)}", soft_wrap=True)
 
 
 def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
@@ -105,7 +104,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     with stages.stage("evaluation"):
         evaluated = _evaluated(settings, recipe, class_names, judged, console)
     report: dict[str, Any] = {
-        "started": timestamp(started),
+        "started": started.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "title": f"Retraining on {', '.join(folder.name for folder in settings.folders)}",
         "settings": settings.model_dump(mode="json"),
         "weights": weights.name,
@@ -174,6 +173,7 @@ def _evaluated(
         "random_split": split,
         "learning_curves": curves,
         "published": None,
+        "notes": [],
     }
 
 
@@ -206,7 +206,9 @@ def _publish(
         )
         if report["held_out"]["recordings"] < LEAST_RECORDINGS:
             console.print(f"fewer than {LEAST_RECORDINGS} recordings cannot promote it: hold out more folds for that")
-        _print_notes(console, unseen.notes)
+    said = {note for one in (report["pooled"], report["random_split"]) if one for note in one["notes"]}
+    _print_notes(console, [note for note in unseen.notes if note not in said])
+    report["notes"] = list(dict.fromkeys(unseen.notes))
     report["learning_curves"] += _curves(trained, "published model")
     if settings.summaries_dir:
         write_summary(settings.summaries_dir, "published model", trained, report.get("held_out"))
@@ -235,7 +237,7 @@ def _curves(trained: Trained, whose: str) -> list[dict[str, float]]:
 
 def _print_notes(console: Console, notes: Iterable[str]) -> None:
     for note in dict.fromkeys(notes):
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(note, soft_wrap=True)
 
 
 def _print_thin(console: Console, thin: dict[str, int], words: str) -> None:

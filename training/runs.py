@@ -1,8 +1,8 @@
 """A folder for each run of retraining, with all that it came to: runs lie side by side, to be kept and compared.
 
-RUNS/2026-11-23T18-04-05Z/ is named by the time at which its run began, in UTC. It has `settings.json` (with the seed),
-`packages.json` (versions), `labels.txt` (class names, one a line), `report.json` and `report.html`, and, of a run that
-trained in epochs, `learning_curves.json`. It appears whole, when its run is over.
+RUNS/2026-11-23T18-04-05.016284Z/ is named by the time at which its run began, in UTC. It has `settings.json` (with the
+seed), `packages.json` (versions), `labels.txt` (class names, one a line), `report.json` and `report.html`, and, of a
+run that trained in epochs, `learning_curves.json`. It appears whole, when its run is over.
 
     python -m training.runs RUNS
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,9 +50,7 @@ def write_run(report: Mapping[str, Any], runs: Path) -> Path:
         labels = "".join(f"{name}\n" for name in report["class_names"])
         (unfinished / "labels.txt").write_text(labels, encoding="utf-8")
         write_report(report, unfinished / "report.json")
-        again = ("" if number == 1 else f"-{number}" for number in count(1))  # two runs may begin in one second
-        folders = (runs / (run_name(report) + end) for end in again)
-        return unfinished.rename(next(folder for folder in folders if not folder.exists()))
+        return unfinished.rename(runs / run_name(report))
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

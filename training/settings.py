@@ -186,7 +186,7 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         le=1,
         description="Share of right answers from which on a class is believed; below that score a label is unknown.",
     )
-    seed: int = Field(0, ge=0, description="Seed of everything that is random.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that is random.")
 
     @property
     def folders(self) -> tuple[Path, ...]:

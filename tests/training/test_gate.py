@@ -38,8 +38,11 @@ def test_a_model_that_names_ten_points_more_is_better_and_the_other_way_round_it
 
 
 def test_a_lead_that_chance_explains_is_not_enough() -> None:
-    candidate, current = hits(*[RIGHT] * 52, *[WRONG] * 48), hits(*[WRONG] * 48, *[RIGHT] * 52)
-    one = compare(np.roll(candidate, 2), current, of_own_recordings(100))
+    """By 4 of a hundred clips, of which 96 are right of one of the two alone."""
+    candidate = hits(*[RIGHT] * 50, *[WRONG] * 50)
+    current = hits(*[RIGHT] * 2, *[WRONG] * 50, *[RIGHT] * 44, *[WRONG] * 4)
+    one = compare(candidate, current, of_own_recordings(100))
+    assert one.difference == pytest.approx(0.04)
     assert not one.better
 
 

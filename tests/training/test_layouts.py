@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 from structlog.testing import capture_logs
 
 from tests.training.sounds import tone
-from training.data.layouts import NotThisLayout, clips_in
+from training.data.layouts import OWN_FOLDS, NotThisLayout, clips_in
+from training.evaluation.judging import random_split
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,3 +102,12 @@ def test_files_that_are_named_as_takes_of_one_recording_share_its_fold(
     assert [clip.source for clip in clips] == [source, source]
     assert len({clip.fold for clip in clips}) == 1
     assert {clip.label for clip in clips} == {"siren"}
+
+
+def test_a_name_that_is_no_text_is_one_as_any_other(tmp_path: Path) -> None:
+    tone(tmp_path / "bell" / "church.wav")
+    (tmp_path / "bell" / "church.wav").rename(tmp_path / "bell" / os.fsdecode(b"caf\xe9.wav"))
+    (clip,) = clips_in(tmp_path)
+    assert 1 <= clip.fold <= OWN_FOLDS
+    assert os.fsencode(clip.source) == b"bell/caf\xe9"
+    assert random_split([clip]) in ([], [clip])

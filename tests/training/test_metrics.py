@@ -76,7 +76,7 @@ def test_counts_by_hand() -> None:
     assert macro_f1(FIVE) == 0.6111
     whole = judge(FIVE)
     assert (whole["clips"], whole["recordings"], whole["accuracy"], whole["clip_accuracy"]) == (5, 5, 0.6, 0.6)
-    assert whole["notes"] == []
+    assert [note[:16] for note in whole["notes"]] == ["Of 5 recordings,"]
 
 
 @given(judged())
@@ -167,12 +167,13 @@ def test_clips_of_few_recordings_leave_a_wider_interval_than_as_many_recordings(
     truths = ["cat"] * 100
     scores = [[0.9, 0.1, 0.0]] * 60 + [[0.1, 0.9, 0.0]] * 40
     alone = accuracy_interval(answers(truths, scores))
-    together = accuracy_interval(answers(truths, scores, [str(number // 20) for number in range(100)]))
+    together = accuracy_interval(answers(truths, scores, [str(number // 10) for number in range(100)]))
     assert alone is not None
     assert together is not None
-    # Of a share of 0.6, 1.96 standard errors: sqrt(0.24 / n) with n = 100 clips, or 5 recordings.
+    # Of a share of 0.6, 1.96 standard errors: sqrt(0.24 / n) with n = 100 clips, or 10 recordings.
     assert alone == [pytest.approx(0.6 - 0.096, abs=0.02), pytest.approx(0.6 + 0.096, abs=0.02)]
-    assert together[1] - together[0] > 4 * (alone[1] - alone[0])
+    assert together == [pytest.approx(0.6 - 0.304, abs=0.07), pytest.approx(0.6 + 0.304, abs=0.07)]
+    assert accuracy_interval(answers(truths, scores, [str(number // 12) for number in range(100)])) is None
     assert accuracy_interval(answers(truths, scores)) == alone
 
 
@@ -195,7 +196,8 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     ("some", "words"),
     [
         (answers(["cat"], [[0.9, 0.1, 0.0]]), "All clips are of one class"),
-        (answers(["cat", "cat"], [[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]], ["x", "x"]), "no interval of the accuracy"),
+        (answers(["cat"] * 9, [[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [1.0, 0.0, 0.0]] * 3), "Of 9 recordings, fewer than"),
+        (answers(["cat"] * 10, [[0.9, 0.1, 0.0]] * 10), "no interval of the accuracy, as all answers are right"),
         (answers(["cat", "dog"], [[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]]), "No clip is of owl"),
         (answers(["cat", "fox"], [[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]]), "does not know fox: 1 clips count as wrong"),
     ],

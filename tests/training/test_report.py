@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from earshot.folders import NotWritable
 from earshot.spectrogram import spectrogram
 from tests.producers.sounds import tone
 from training.data.clips import Clip
@@ -218,6 +219,12 @@ def test_both_files_are_written_and_hold_the_same_values(run: dict[str, Any], tm
 )
 def test_a_report_has_two_names_whichever_was_asked_for(name: str, stem: str) -> None:
     assert report_files(Path("out") / name) == (Path("out") / f"{stem}.json", Path("out") / f"{stem}.html")
+
+
+@pytest.mark.parametrize("folder", [".", "..", "/", "out/.."])
+def test_a_report_is_no_folder(folder: str) -> None:
+    with pytest.raises(NotWritable, match="is a folder; --report names a file, such as"):
+        report_files(Path(folder))
 
 
 def test_a_file_name_that_is_no_text_does_not_spoil_the_page(run: dict[str, Any], tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tests.training.conftest import BROKEN, CLASSES, CLIPS, QUIET
 from training.data.clips import load_clip
 from training.data.datasets import find_clips
 from training.evaluate import evaluate
+from training.evaluation.page import page
 from training.heads.head import cross_validated, train_head
 from training.release.fairness import fair_clips
 from training.retrain import retrain
@@ -114,14 +115,21 @@ def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypa
         assert len(sources | unseen) == CLIPS
 
 
-def test_a_solver_that_is_stopped_is_said_once(trained: Trained, recwarn: pytest.WarningsRecorder) -> None:
+@pytest.mark.parametrize("evaluate", ["1", "none"])
+def test_a_solver_that_is_stopped_is_said_once(
+    trained: Trained, tmp_path: Path, recwarn: pytest.WarningsRecorder, evaluate: str
+) -> None:
     said = io.StringIO()
-    once = {"model_base_path": None, "compact": None, "protocol": "folds", "evaluate": "1"}
-    settings = RetrainSettings.read({**trained.settings, **once, "how_many_training_steps": 1})
+    once: dict[str, Any] = {"model_base_path": None, "compact": tmp_path / "new.npz", "report": None, "run_dir": None}
+    once |= {"protocol": "folds", "evaluate": evaluate, "how_many_training_steps": 1}
+    settings = RetrainSettings.read({**trained.settings, **once})
     report = retrain(settings, Console(file=said, width=200))
     note = "The head's solver was stopped after 1 steps, before it came to its end."
-    assert note in report["folds"]["1"]["notes"]
+    assert all(note in one["notes"] for one in report["folds"].values())
+    assert note in report["notes"]
     assert said.getvalue().count(note) == 1
+    assert page(report).count(note.replace("'", "&#x27;")) == 1 + len(report["folds"])
+    assert note in load_compact(tmp_path / "new.npz").card
     assert not [one for one in recwarn if "lbfgs" in str(one.message)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from serving.network import Architecture
 from training.settings import RetrainSettings
@@ -26,3 +27,9 @@ def test_weights_that_were_taught_bring_their_network_and_what_is_named_goes_bef
     settings: dict[str, object], taught: Architecture | None, asked: Architecture
 ) -> None:
     assert RetrainSettings.model_validate(settings).architecture(RANGE, taught) == asked
+
+
+def test_a_seed_is_one_that_every_library_takes() -> None:
+    RetrainSettings.model_validate({"seed": 2**32 - 1})
+    with pytest.raises(ValidationError, match="less than 4294967296"):
+        RetrainSettings.model_validate({"seed": 2**32})

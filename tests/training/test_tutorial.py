@@ -40,7 +40,7 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_pictures_are_retrained_on_under_the_tutorials_flags(
-    data: Path, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KERAS_HOME", "elsewhere")
     succeeds(spectrograms.app, data, tmp_path / "pictures")
@@ -53,9 +53,10 @@ def test_pictures_are_retrained_on_under_the_tutorials_flags(
         *("--output_labels", tmp_path / "labels.txt"),
         *("--model_base_path", tmp_path / "models" / "earshot"),
         *("--weights", weights_file, "--taps", "mixed0", "--bands", 2, "--evaluate", 1),
-        *("--report", tmp_path / "report.json"),
+        *("--report", tmp_path / "[new].json"),
     ]
     succeeds(main, "retrain", *words)
+    assert f"wrote {tmp_path / '[new].json'}\n" in capsys.readouterr().out
     assert (tmp_path / "labels.txt").read_text().split() == list(CLASSES)
     assert len(list((tmp_path / "bottlenecks").rglob("*.npy"))) == CLIPS
     assert os.environ["KERAS_HOME"] == str(tmp_path / "inception")
@@ -68,8 +69,8 @@ def test_pictures_are_retrained_on_under_the_tutorials_flags(
     measured = {"unseen/accuracy", "unseen/clip_accuracy", "unseen/calibration_error"}
     assert set(said) == measured | chosen
     assert said["unseen/accuracy"][0][1] > 0.8
-    assert "the clip can no longer be read" not in (tmp_path / "report.html").read_text()
-    assert f"{CLIPS} clips of 3 classes: {tmp_path / 'pictures'}" in (tmp_path / "report.html").read_text()
+    assert "the clip can no longer be read" not in (tmp_path / "[new].html").read_text()
+    assert f"{CLIPS} clips of 3 classes: {tmp_path / 'pictures'}" in (tmp_path / "[new].html").read_text()
     # The two clips that hold no sound have no picture.
     assert not any((tmp_path / "pictures" / name).with_suffix(".png").exists() for name in BROKEN)
 

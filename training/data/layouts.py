@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -117,7 +118,7 @@ def _is_hidden(name: str) -> bool:
 
 def _fold(source: str) -> int:
     """The fold that a recording is dealt into, whatever others there are."""
-    return 1 + hashlib.sha256(source.encode()).digest()[0] % OWN_FOLDS
+    return 1 + hashlib.sha256(os.fsencode(source)).digest()[0] % OWN_FOLDS
 
 
 def _source(path: Path, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What answers add up to, as JSON values. What cannot be said of the clips that were judged is None, with a note why.
+"""What answers add up to, as JSON values. What cannot be said of the clips that were judged is None; notes say why.
 
 Everything is of a clip's first segment, as one label of Earshot is; `clip_accuracy` alone asks the mean of the scores
 of all of a clip's windows. A truth that is not one of the model's classes counts as wrong wherever clips are counted.
@@ -94,10 +94,10 @@ def rows(everything: Answers) -> list[dict[str, Any]]:
 def accuracy_interval(answers: Answers, seed: int = 0) -> list[float] | None:
     """Where the accuracy lies with 95 %, by resampling recordings: clips of one recording are right or wrong together.
 
-    None where there are fewer than two recordings, or where all answers are right, or all wrong.
+    None where there are fewer than `LEAST_RECORDINGS`, or where all answers are right, or all wrong.
     """
-    _, source = np.unique([clip.source for clip in answers.clips], return_inverse=True)
-    if not len(answers) or source.max() == 0 or answers.right.all() or not answers.right.any():
+    recordings, source = np.unique([clip.source for clip in answers.clips], return_inverse=True)
+    if len(recordings) < LEAST_RECORDINGS or answers.right.all() or not answers.right.any():
         return None
     clips, right = np.bincount(source), np.bincount(source, weights=answers.right)
     random = np.random.default_rng(seed)
@@ -297,10 +297,13 @@ def _notes(answers: Answers, interval: list[float] | None) -> list[str]:
         notes.append(f"No clip is of {', '.join(absent)}: there is no recall, F1 or curve, and macro F1 is without.")
     if len(support) == 1:
         notes.append("All clips are of one class, so there is nothing that a curve could tell it from.")
-    if interval is None:
+    if (recordings := len({clip.source for clip in answers.clips})) < LEAST_RECORDINGS:
         notes.append(
-            "There is no interval of the accuracy: it needs several recordings, some answered right and some wrong."
+            f"Of {recordings} recordings, fewer than {LEAST_RECORDINGS}, neither an interval of the accuracy can be "
+            "told nor what the calibration error may be by chance."
         )
+    elif interval is None:
+        notes.append("There is no interval of the accuracy, as all answers are right, or all wrong.")
     return notes
 
 

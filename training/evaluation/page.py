@@ -51,6 +51,8 @@ def page(run: Mapping[str, Any]) -> str:
         parts += [f"<h3>A random split</h3><p>{share:.1%} of the clips by their first 3 s. {WHY_RANDOM_IS_HIGHER}</p>"]
     if run.get("held_out"):
         parts += _judged("The published model, on the folds that it never saw", run["held_out"], run["class_names"])
+    elif run.get("notes"):
+        parts += ["<h2>The published model</h2>", _notes(run["notes"])]
     if run.get("learning_curves"):
         curves = plots.learning_curves(run["learning_curves"])
         parts += ["<h2>Learning curves</h2>", f'<div class="wide">{curves}</div>']
@@ -79,7 +81,7 @@ def _judged(title: str, judged: Mapping[str, Any], class_names: Sequence[str]) -
     """Everything of one set of clips."""
     parts = [f"<h2>{escape(title)}</h2>" if title else "", _figures(judged)]
     if judged["notes"]:
-        parts.append(f'<div class="notes">{"".join(f"<p>{escape(note)}</p>" for note in judged["notes"])}</div>')
+        parts.append(_notes(judged["notes"]))
     calibrations = {"scores as answered": judged["calibration"]}
     if judged.get("calibration_before"):
         calibrations = {"before calibration": judged["calibration_before"], "after": judged["calibration"]}
@@ -107,6 +109,10 @@ def _judged(title: str, judged: Mapping[str, Any], class_names: Sequence[str]) -
         _mistakes(judged["worst"]),
     ]
     return parts
+
+
+def _notes(notes: Sequence[str]) -> str:
+    return f'<div class="notes">{"".join(f"<p>{escape(note)}</p>" for note in notes)}</div>'
 
 
 def _figures(judged: Mapping[str, Any]) -> str:

@@ -2,12 +2,15 @@
 
 A report is JSON values: `title`; `class_names`; `clips` of a class, how many were read, `background_clips`, how many of
 none, and `unreadable`, a line for each that was not; `folds`, what `evaluation.metrics` makes of each one, with every
-clip's row as `answers`; `pooled`, the same of all folds as one, or None; `held_out`, the same of the folds that a
-published model never saw; `seconds` of each stage, and `peak_memory_mb` of the process up to its end; `settings`;
-`packages`; `thin_classes`, where a run looked for them, the recordings of each class that has few. What was judged may
-have `calibration_before`, where scores were calibrated after. A retraining has `started`, when it began; `published`,
-the folder of the version that it published, or None; and, if it trained in epochs, `learning_curves`: a list of
-{epoch, name: value}, of the models that were judged and of the published one.
+clip's row as `answers`; `pooled`, the same of all folds as one but for the rows, or None; `seconds` of each stage, and
+`peak_memory_mb` of the process up to its end; `settings`; `packages`.
+
+That of a retraining has more: `started`, when it began; `weights`, `architecture` and `recipe`, what was trained;
+`thin_classes`, the recordings of each class that has few; in what was judged `calibration_before`, as scores were
+before they were calibrated; `random_split`, what is made of the tutorial's split as of a fold, or None; `published`,
+the folder of the version that it published, or None, and `notes` of that; `held_out`, as of a fold, where folds were
+kept from it; and, if it trained in epochs, `learning_curves`: a list of {epoch, name: value}, of the models that were
+judged and of the published one.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import platform
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from earshot.folders import NotWritable
 from serving.wholefile import whole_file
 from training.evaluation.page import page
 
@@ -32,12 +36,14 @@ PACKAGES = (
 
 
 def run_name(report: Mapping[str, Any]) -> str:
-    """What the folder of the run is called that `report` is of."""
+    """What the folder of the run is called that `report` is of: two never begin in one microsecond."""
     return str(report["started"].replace(":", "-"))
 
 
 def report_files(file: Path) -> tuple[Path, Path]:
-    """The JSON and the page of a report that was asked for under the name of either."""
+    """The JSON and the page of a report that was asked for under the name of either; raises NotWritable."""
+    if file.name in {"", ".."}:
+        raise NotWritable(f"{file} is a folder; --report names a file, such as {file / 'report.json'}")
     stem = file.with_suffix("") if file.suffix in {".json", ".html"} else file
     return stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.html")
 

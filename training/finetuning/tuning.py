@@ -28,7 +28,7 @@ from training.data.background import no_more_background
 from training.data.hearing import judged_windows
 from training.data.windows import write_windows
 from training.finetuning.finetune import Examples, Schedule, finetune
-from training.heads.calibration import choose_thresholds, cooled, fit_temperature
+from training.heads.calibration import choose_thresholds, cooled, fit_temperature, not_calibrated, of_classes
 from training.heads.parts import LEAST_CALIBRATING, calibrators, parts_of
 from training.recipe import Trained
 
@@ -87,23 +87,24 @@ class TuningRecipe:
         classes, sources = np.array([class_names.index(clip.label) for clip in clips]), [clip.source for clip in clips]
         frozen = self._frozen
         asked, notes = calibrators(clips, (frozen, frozen.heard), [(one, one.heard) for one in frozen.siblings])
-        of_classes = np.array([clip.label != UNKNOWN for clip in clips])
+        named = np.array([clip.label != UNKNOWN for clip in clips])
         parts = parts_of(classes, sources, PARTS, self._seed)
         trials = [
             (f"without part {part} of {len(parts)}, from {begun.weights.name}", begun, learnt, kept_out[mask[kept_out]])
             for begun, mask in asked
             for part, (learnt, kept_out) in enumerate(parts, start=1)
-            if (mask & of_classes)[kept_out].any()
+            if (mask & named)[kept_out].any()
         ]
         answered = [clips[number] for *_, kept_out in trials for number in kept_out]
         recordings = len({clip.source for clip in answered if clip.label != UNKNOWN})
         notes = [*frozen.weights.notes, *notes]
         if recordings < LEAST_CALIBRATING:
             log.warning("scores are not calibrated: there are too few recordings", recordings=recordings)
-            note = f"Scores are not calibrated, and have no thresholds: {recordings} recordings could tell of them."
             tuned = self._tuned(frozen, clips, np.arange(len(clips)), None, class_names, "fine-tuning")
             never = (0.0,) * len(class_names)
-            return Trained(tuned.blocks, tuned.head, 1.0, never, {}, tuned.history, (*notes, note))
+            return Trained(
+                tuned.blocks, tuned.head, 1.0, never, {}, tuned.history, (*notes, not_calibrated(recordings))
+            )
         said: list[NDArray[np.float32]] = []
         truths: list[NDArray[np.int64]] = []
         best: list[int] = []
@@ -121,9 +122,10 @@ class TuningRecipe:
         history = _with_validation(tuned.history, histories)
         logits = np.log(np.maximum(np.concatenate(said), np.finfo(np.float32).tiny))
         targets = np.concatenate(truths)
-        temperature = fit_temperature(logits, targets)
+        decides = of_classes(targets, class_names.index(UNKNOWN) if UNKNOWN in class_names else None)
+        temperature = fit_temperature(logits[decides], targets[decides])
         thresholds = choose_thresholds(softmax(logits / temperature, axis=1), targets, self._precision)
-        chosen["inner_accuracy"] = round(float((logits.argmax(axis=1) == targets).mean()), 4)
+        chosen["inner_accuracy"] = round(float((logits.argmax(axis=1) == targets)[decides].mean()), 4)
         return Trained(
             tuned.blocks, cooled(tuned.head, temperature), temperature, thresholds, chosen, history, tuple(notes)
         )

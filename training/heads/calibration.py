@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from serving.network import Head
+from training.heads.parts import LEAST_LEARNT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +34,20 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) 
         return log_temperature**2 / 2 - float(scores[np.arange(len(targets)), targets].sum())
 
     return float(np.exp(minimize_scalar(unlikely, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
+
+
+def of_classes(truth: NDArray[np.integer], background: int | None) -> NDArray[np.bool_]:
+    """Which answers, [n], a temperature goes by: those about sounds of classes, if these are of two classes.
+
+    How many sounds of background there are, class `background`, is no sign of how sure a model may be of the others.
+    """
+    classes = truth != (-1 if background is None else background)
+    return classes if len(np.unique(truth[classes])) >= LEAST_LEARNT else np.ones(len(truth), dtype=bool)
+
+
+def not_calibrated(recordings: int) -> str:
+    """A note for a model whose scores stay as they are: fewer than `LEAST_CALIBRATING` recordings tell of them."""
+    return f"Scores are not calibrated, and have no thresholds: {recordings} recordings could tell of them."
 
 
 def cooled(head: Head, temperature: float) -> Head:

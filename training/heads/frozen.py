@@ -11,8 +11,9 @@ from earshot.labels import UNKNOWN
 from training.data.background import no_more_background
 from training.data.hearing import judged_windows
 from training.heads.bottlenecks import Bottlenecks
+from training.heads.calibration import not_calibrated
 from training.heads.head import OutOfFold, cross_validated, train_head
-from training.heads.parts import calibrators
+from training.heads.parts import LEAST_CALIBRATING, calibrators
 from training.recipe import Trained
 from training.teaching.heard import heard_recordings
 
@@ -108,6 +109,11 @@ class FrozenRecipe:
                 background=class_names.index(UNKNOWN) if UNKNOWN in class_names else None,
                 **how,
             )
+        chosen = {"strength": head.strength}
+        if head.accuracy is not None:
+            chosen["inner_accuracy"] = round(head.accuracy, 4)
+        if head.recordings < LEAST_CALIBRATING:
+            notes = [*notes, not_calibrated(head.recordings)]
         if not head.converged:
             notes = [*notes, f"The head's solver was stopped after {self._steps} steps, before it came to its end."]
         return Trained(
@@ -115,7 +121,7 @@ class FrozenRecipe:
             head.head,
             head.temperature,
             head.thresholds,
-            {"strength": head.strength, "inner_accuracy": round(head.accuracy, 4)},
+            chosen,
             notes=(*self.weights.notes, *notes),
         )
 

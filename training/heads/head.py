@@ -19,8 +19,8 @@ from sklearn.linear_model import LogisticRegression
 
 from serving.network import Head
 from training.heads.balance import class_weights
-from training.heads.calibration import choose_thresholds, cooled, fit_temperature
-from training.heads.parts import LEAST_LEARNT, parts_of
+from training.heads.calibration import choose_thresholds, cooled, fit_temperature, of_classes
+from training.heads.parts import LEAST_CALIBRATING, LEAST_LEARNT, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ PARTS = 10
 """That the recordings are dealt into for it, at the most. By fewer, which of them happen to be in one part decides a
 good deal: over five seeds the temperature was 0.79 to 0.99 by four, and 0.87 to 0.90 by ten (folds 2 and 3 of
 UrbanSound8K, weights that had not heard fold 1, `mixed7` alone, one strength)."""
-HEADS = 4
+HEADS = 5
 """Counts the ways in which heads were ever trained: raise it where one comes out otherwise of the same clips, so that
 fine-tuning that began with another does not go on."""
 
@@ -52,12 +52,15 @@ class OutOfFold:
     """Logarithms, of a head of each of `STRENGTHS`: [strengths, rows, classes]."""
     truth: NDArray[np.int64]
     """Class of each row, [rows]."""
+    sources: tuple[str, ...]
+    """Recording of each row."""
 
     @classmethod
     def together(cls, several: Sequence[OutOfFold]) -> OutOfFold:
         """Those of several networks; a row that several were asked about counts once for each."""
         scores = np.concatenate([one.scores for one in several], axis=1)
-        return cls(scores, np.concatenate([one.truth for one in several]))
+        truth = np.concatenate([one.truth for one in several])
+        return cls(scores, truth, tuple(source for one in several for source in one.sources))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +70,15 @@ class TrainedHead:
     head: Head
     """Its scores are calibrated."""
     strength: float
-    """Inverse strength of the L2 penalty."""
-    accuracy: float
+    """Inverse strength of the L2 penalty: the strongest penalty, which claims least, where nothing could be asked."""
+    accuracy: float | None
     """Of the cross-validated answers that it was chosen by: what recipes can be compared by without a test fold."""
+    recordings: int
+    """Of classes, that these were about. By fewer than `LEAST_CALIBRATING` it is not calibrated."""
     temperature: float
-    """What its logits were divided by."""
+    """What its logits were divided by; 1 where it is not calibrated."""
     thresholds: tuple[float, ...]
-    """Score of each class below which it is not believed."""
+    """Score of each class below which it is not believed; 0 where it is not calibrated."""
     converged: bool
     """Whether the solver came to its end within the steps that it was given."""
 
@@ -95,26 +100,27 @@ def train_head(
     out_of_fold: what strength, temperature and thresholds are chosen by. precision: of the thresholds, see
     `choose_thresholds`. steps: the most that the solver takes for each strength. balance: have each class count alike
     in the loss, however many rows it has. widths: features of each tapped block, in order; none are one block.
-    background: index of the class of sounds of no class. How many of these there are is no sign of how sure a head may
-    be of the others, so where there are two others thresholds alone go by them.
+    background: index of the class of sounds of no class; where there are two others thresholds alone go by these.
     """
     truth = out_of_fold.truth
-    decides = truth != (-1 if background is None else background)
-    if len(np.unique(truth[decides])) < LEAST_LEARNT:
-        decides[:] = True
+    decides = of_classes(truth, background)
+    named = {source for source, number in zip(out_of_fold.sources, truth, strict=True) if number != background}
+    calibrates = len(named) >= LEAST_CALIBRATING
     hits = out_of_fold.scores[:, decides].argmax(axis=2) == truth[decides]
     best = int(hits.sum(axis=1).argmax())
     tried = STRENGTHS[: best + 1]
     ends = [_path(block, targets, classes, tried, steps, balance)[-1] for block in _split(features, widths)]
     heads, converged = zip(*ends, strict=True)
     logits = out_of_fold.scores[best]
-    temperature = fit_temperature(logits[decides], truth[decides]) if truth.size else 1.0
+    temperature = fit_temperature(logits[decides], truth[decides]) if calibrates else 1.0
+    never = (0.0,) * classes
     return TrainedHead(
         cooled(_averaged(heads), temperature),
         STRENGTHS[best],
-        float(hits[best].mean()) if truth.size else 0.0,
+        float(hits[best].mean()) if truth.size else None,
+        len(named),
         temperature,
-        choose_thresholds(softmax(logits / temperature, axis=1), truth, precision),
+        choose_thresholds(softmax(logits / temperature, axis=1), truth, precision) if calibrates else never,
         all(converged),
     )
 
@@ -154,7 +160,7 @@ def cross_validated(
         ]
         said.append(np.mean(own, axis=0))
     answered = np.concatenate([np.zeros(0, dtype=np.int64), *(kept_out for _, kept_out in parts)])
-    return OutOfFold(np.concatenate(said, axis=1), targets[answered])
+    return OutOfFold(np.concatenate(said, axis=1), targets[answered], tuple(groups[row] for row in answered))
 
 
 def never_seen(head: Head) -> NDArray[np.bool_]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,7 +61,7 @@ def quantise(
     class_names = _class_names(float32, converted.images[:1])
     parts = _divided([clip for clip in clips if clip.label in class_names], recordings_seen(version_dir))
     network = ov.Core().read_model(converted.network)
-    measured = (image for _, image in _images(parts.measured, converted.params, "measuring", console))
+    measured = [image for _, image in _images(parts.measured, converted.params, "measuring", console)]
     calibration = measure(network, measured)
     int8 = OpenVinoEngine(version_dir, Precision.INT8, cache, calibration=calibration)
     named: list[tuple[str, int, int]] = []
@@ -72,7 +73,7 @@ def quantise(
     count = len(named)
     outcome = Int8(
         calibration=calibration,
-        calibrated_on=len(parts.measured),
+        calibrated_on=len(measured),
         clips=count,
         unseen=parts.unseen,
         agreement=sum(ours == theirs for _, theirs, ours in named) / count,
@@ -94,8 +95,20 @@ def _divided(clips: list[Clip], seen: frozenset[str] | None) -> _Parts:
         unseen = []
     if not trained:
         raise DataError("the model was trained on none of these clips, and is measured on some that it was trained on")
-    measured = trained[: MEASURED if unseen else min(MEASURED, len(trained) // 2)]
-    return _Parts(measured, (unseen or trained[len(measured) :])[:COMPARED], bool(unseen))
+    if unseen:
+        return _Parts(trained[:MEASURED], unseen[:COMPARED], unseen=True)
+    measured, compared = _apart(trained, min(MEASURED, len(trained) // 2))
+    if not compared:
+        raise DataError("all of these clips are of one recording; others to compare on are named with --data")
+    return _Parts(measured[:MEASURED], compared[:COMPARED], unseen=False)
+
+
+def _apart(clips: list[Clip], count: int) -> tuple[list[Clip], list[Clip]]:
+    """`count` of `clips`, or more to the end of a recording, and the others: no recording is in both."""
+    counts = Counter(clip.source for clip in clips)
+    before = dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
+    first = {source for source, earlier in before.items() if earlier < count}
+    return [clip for clip in clips if clip.source in first], [clip for clip in clips if clip.source not in first]
 
 
 def _images(
