@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from earshot.command import fail, needs
+from earshot.logs import get_log
 from serving.layout import SAVED_MODEL_FILE
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from serving.modelserver.model_config import ModelConfig
     from serving.settings import ServerSettings
+
+log = get_log(__name__)
 
 
 def run(settings: ServerSettings) -> None:
@@ -68,8 +71,6 @@ def _check_settings(settings: ServerSettings) -> None:
     """Find settings that do not go together before the seconds that TensorFlow takes to import."""
     if settings.batching_parameters_file and not settings.enable_batching:
         raise fail("--batching-parameters-file says how to batch, and nothing is batched; add --enable-batching")
-    if settings.model_config_file and settings.model_base_path:
-        raise fail("--model-config-file names the models; leave --model-base-path out")
     if settings.engine != "openvino":
         if settings.precision != "f32":
             raise fail(f"--precision {settings.precision} is for OpenVINO; add --engine openvino")
@@ -130,6 +131,8 @@ def _models(settings: ServerSettings) -> list[ModelConfig]:
 
     if not settings.model_config_file:
         return [ModelConfig(settings.model_name, _base_path(settings))]
+    if settings.model_base_path:  # TensorFlow Serving's image gives both
+        log.warning("--model-config-file names the models, so --model-base-path is ignored")
     models = read_models(settings.model_config_file)
     for model in models:
         _check_base_path(model.base_path)

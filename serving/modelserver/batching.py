@@ -54,6 +54,8 @@ class _Batch:
     rows: int = 0
     ready: bool = False
     """Whether a thread may take it: it is full, or its first task has waited long enough."""
+    due: asyncio.TimerHandle | None = None
+    """For when the first task has waited long enough. It holds the batch, so it is cancelled once that is closed."""
 
 
 class BatchingRunner:
@@ -125,7 +127,7 @@ class BatchingRunner:
         if batch is None:
             batch = self._filling[key] = _Batch(key)
             self._enqueued[key[:2]] += 1
-            asyncio.get_running_loop().call_later(self._policy.timeout_s, self._is_due, batch)
+            batch.due = asyncio.get_running_loop().call_later(self._policy.timeout_s, self._is_due, batch)
         batch.tasks.append(task)
         batch.rows += max(task.rows, 1)
         if batch.rows >= self._policy.rows_at_once:
@@ -135,6 +137,8 @@ class BatchingRunner:
         """Let a batch take no more tasks."""
         if self._filling.get(batch.key) is batch:
             del self._filling[batch.key]
+        if batch.due:
+            batch.due.cancel()
         self._is_ready(batch)
 
     def _is_due(self, batch: _Batch) -> None:

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
+MOST_LOOKS = 8
+"""Between two tries to offer what could not be offered: each of them loads what can be loaded, and for nothing."""
+
 
 class ConfigFollower:
     """Follows one file; a problem with it is logged once, however long it stays.
 
-    What cannot be offered is tried again at each look. A reload that came over gRPC stands until the file changes.
+    What cannot be offered is tried again at the next look, then after two, four and at last `MOST_LOOKS` of them. A
+    reload that came over gRPC stands until the file changes.
     """
 
     def __init__(
@@ -41,7 +45,10 @@ class ConfigFollower:
         """
         self._file, self._servables, self._poll_s, self._beside = file, servables, poll_s, beside
         self._offered: Sequence[ModelConfig] = offered
-        self._failed = False
+        self._failures = 0
+        """In a row, of the models that were offered last."""
+        self._looks_left = 0
+        """Until these are offered again."""
         self._unreadable, self._refused = "", ""
 
     async def run(self) -> None:
@@ -54,10 +61,13 @@ class ConfigFollower:
                 self._unreadable = _told(str(error), self._unreadable)
                 continue
             self._unreadable = ""
-            again = self._failed and not self._servables.reloading  # another's reload is not to be cut short by it
+            self._looks_left -= 1
+            # Another's reload is not to be cut short by it, and it is offered once at a time.
+            again = self._failures and self._looks_left <= 0 and not self._servables.reloading
             if models != self._offered or again:
                 # A file that changes while its models load is followed at once, so an offer is not waited for.
-                self._offered, self._failed = models, False
+                self._failures = self._failures if again else 0
+                self._offered = models
                 self._beside(self._offer(models))
 
     async def _offer(self, models: Sequence[ModelConfig]) -> None:
@@ -66,9 +76,11 @@ class ConfigFollower:
         except ServingError as error:
             if error.code is not grpc.StatusCode.ABORTED:  # which is no fault: what came after it stands
                 self._refused = _told(error.message, self._refused)
-                self._failed = self._offered is models
+                if self._offered is models:
+                    self._looks_left = min(2**self._failures, MOST_LOOKS)
+                    self._failures += 1
             return
-        self._refused = ""
+        self._failures, self._refused = 0, ""
         log.info("models offered as the file says", models=[model.name for model in models])
 
 

@@ -52,10 +52,10 @@ class Loader:
             if self._stopped.is_set():
                 raise CannotLoadNow("the server is stopping")
             engine = self._engine(version_dir)
-        except Exception as error:
-            self._metrics.load_tried(str(version_dir), time.monotonic() - started, type(error).__name__)
+        except Exception:
+            self._metrics.load_tried(str(version_dir), time.monotonic() - started, loaded=False)
             raise
-        self._metrics.load_tried(str(version_dir), time.monotonic() - started)
+        self._metrics.load_tried(str(version_dir), time.monotonic() - started, loaded=True)
         if self._settings.enable_model_warmup:
             try:
                 warm_up(engine, version_dir)

@@ -155,9 +155,9 @@ class ServingMetrics:
         self._examples.labels(model).observe(number)
         self._example_total.add(model, amount=number)
 
-    def load_tried(self, path: str, seconds: float, error: str = "") -> None:
-        """Count one load of a SavedModel; error: what kind stopped it."""
-        self._load_attempts.add(path, f"fail: {error}" if error else "success")
+    def load_tried(self, path: str, seconds: float, *, loaded: bool) -> None:
+        """Count one load of a SavedModel."""
+        self._load_attempts.add(path, "success" if loaded else "fail")
         self._load_us.add(path, amount=seconds * 1e6)
 
     def offered(self, latest: Mapping[str, Loaded | None]) -> None:

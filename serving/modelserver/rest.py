@@ -74,7 +74,7 @@ class RestApi:
         metrics: ServingMetrics,
         *,
         max_bytes: int,
-        most_requests: int,
+        most_requests: int | None,
         timeout_s: float,
         grace_s: float,
         metrics_path: str | None = METRICS_PATH,
@@ -82,8 +82,8 @@ class RestApi:
         """Make the server, which does not listen yet.
 
         max_bytes: most that a request's body, and its tensors, may have. most_requests: requests for models at once;
-        more are refused before they are read. grace_s: seconds that requests in flight get when it stops.
-        metrics_path: None serves no metrics.
+        more are refused before they are read; None: as many as come. grace_s: seconds that requests in flight get when
+        it stops. metrics_path: None serves no metrics.
         """
         self._servables, self._inference, self._metrics = servables, inference, metrics
         self._max_bytes, self._timeout_s = max_bytes, timeout_s
@@ -91,7 +91,7 @@ class RestApi:
         app = web.Application(client_max_size=max_bytes)
         if metrics_path:
             app.router.add_get(metrics_path, self._scrape)
-        app.router.add_route("*", "/v1/{rest:.*}", self._answer)
+        app.router.add_route("*", "/{api:[vV]1}/{rest:.*}", self._answer)
         # A client that hangs up lets go of its place.
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace_s, handler_cancellation=True)
         self.port = 0
@@ -150,7 +150,7 @@ class RestApi:
         try:
             with self._place(), self._metrics.in_flight(api):
                 async with asyncio.timeout(self._timeout_s):
-                    body = await request.read()
+                    body = await _body(request)
                     parsed = await self._inference.do(lambda: parse(body), heavy=len(body) > LIGHT_BYTES)
                     spec.signature_name = signature_name(parsed)
                     ask = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[method]
@@ -171,11 +171,11 @@ class RestApi:
             code = grpc.StatusCode.INTERNAL
             raise
         finally:
-            self._metrics.answered(spec.name, api, "REST", code.name, time.monotonic() - started)
+            self._metrics.answered(spec.name, method, "REST", code.name, time.monotonic() - started)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
-        if self._requests >= self._most_requests:
+        if self._most_requests is not None and self._requests >= self._most_requests:
             raise unavailable(f"{self._most_requests} requests are running or waiting already; try again later")
         self._requests += 1
         try:
@@ -217,6 +217,13 @@ class RestApi:
         signatures = messages.SignatureDefMap()
         signatures.ParseFromString(response.metadata[SIGNATURE_FIELD].value)
         return {"model_spec": _as_dict(response.model_spec), "metadata": {SIGNATURE_FIELD: _as_dict(signatures)}}
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        return await request.read()
+    except web.RequestPayloadError as error:  # it is not compressed as it says
+        raise invalid(f"JSON Parse error: The body cannot be read: {error}") from None
 
 
 def _spec(found: re.Match[str]) -> model_pb2.ModelSpec:

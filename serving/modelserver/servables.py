@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import grpc
 
 from earshot.logs import get_log
+from serving.layout import version_folders
 from serving.modelserver.errors import ServingError, failed_precondition, invalid, not_found, unavailable
 from serving.modelserver.loaded import Loaded, Retired
 from serving.modelserver.versions import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from tensorflow_serving.apis import model_pb2
 
@@ -80,6 +81,7 @@ class Servables:
         """
         for model in models:
             _require_folder(model)
+            self._require_candidates(model)  # nothing that is served is touched for what cannot come to be
         self._reloads += 1
         own = self._reloads
         names = {model.name for model in models}
@@ -91,7 +93,7 @@ class Servables:
             await self._settled(models, own)
             with self._changing:
                 for model in models:
-                    self._check_labels(model)
+                    self._require_labels(model, self.watchers[model.name].loaded)
         except ServingError:
             if own == self._reloads:
                 with self._changing:
@@ -132,7 +134,7 @@ class Servables:
     def watcher(self, spec: model_pb2.ModelSpec) -> VersionWatcher:
         """The watcher of the model that `spec` names; raises ServingError without one."""
         if not spec.name:
-            raise invalid("ModelSpec has no model name specified.")
+            raise invalid("ModelSpec has no name specified.")
         watcher = self.watchers.get(spec.name)
         if watcher is None:
             raise _absent(spec, None, f"served here: {', '.join(self.watchers) or 'nothing'}")
@@ -153,8 +155,9 @@ class Servables:
     @contextmanager
     def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Loaded]:
         """The loaded version that `spec` asks for, which stays loaded within; raises ServingError without one."""
+        # TensorFlow Serving looks at the label first: one of a model that is not there is unknown as well.
+        wanted = self.version(spec) if spec.name else None
         watcher = self.watcher(spec)
-        wanted = self.version(spec)
         with ExitStack() as stack:
             while True:
                 loaded = watcher.latest if wanted is None else watcher.loaded.get(wanted)
@@ -191,10 +194,13 @@ class Servables:
         self._labels = {name: labels for name, labels in self._labels.items() if name in names}
 
     async def _settled(self, models: Sequence[ModelConfig], reload: int) -> None:
-        """Return when each model has a version to serve, or none of its versions can be; raises ServingError."""
+        """Return when each model has a version to serve, and those that labels name, or they cannot be served.
+
+        Raises ServingError where a model has none.
+        """
         waited_for = {model.name: self.watchers[model.name] for model in models}
         while reload == self._reloads:
-            if all(watcher.looked and not _is_loading(watcher) for watcher in waited_for.values()):
+            if all(_is_settled(waited_for[model.name], model) for model in models):
                 break
             await asyncio.sleep(_LOOK_S)
         else:
@@ -205,13 +211,19 @@ class Servables:
             if not watcher.loaded
         ]
         if missing:
-            raise ServingError(
-                grpc.StatusCode.UNKNOWN,
-                f"{len(missing)} servable(s) did not become available: {{{', '.join(missing)}}}",
-            )
+            raise _none_available(missing)
 
-    def _check_labels(self, model: ModelConfig) -> None:
-        there, assigned = self.watchers[model.name].loaded, self._labels.get(model.name, {})
+    def _require_candidates(self, model: ModelConfig) -> None:
+        """Raise ServingError where nothing is there that could be served, or that a label could stand for."""
+        there = set(model.policy.candidates(version_folders(model.base_path)))
+        if not there:
+            raise _none_available([f"{model.name}: no version there"])
+        watcher = self.watchers.get(model.name)
+        self._require_labels(model, there | watcher.loaded.keys() if watcher else there)
+
+    def _require_labels(self, model: ModelConfig, there: Container[int]) -> None:
+        """Raise ServingError where a label's version is not `there`, and the label may not wait for it."""
+        assigned = self._labels.get(model.name, {})
         for label, version in model.labels.items():
             if version not in there and not (self._may_wait and assigned.get(label) in {None, version}):
                 raise failed_precondition(
@@ -230,8 +242,17 @@ def _require_folder(model: ModelConfig) -> None:
         raise invalid(f"Could not find base path {model.base_path} for servable {model.name}{why}")
 
 
-def _is_loading(watcher: VersionWatcher) -> bool:
-    return not watcher.loaded and any(status.state in {State.START, State.LOADING} for status in watcher.statuses())
+def _is_settled(watcher: VersionWatcher, model: ModelConfig) -> bool:
+    """Whether nothing is to be waited for: where a version is served, only those that labels name are."""
+    if watcher.loaded:
+        return watcher.looked and not watcher.pending & set(model.labels.values())
+    return watcher.looked and not any(each.state in {State.START, State.LOADING} for each in watcher.statuses())
+
+
+def _none_available(missing: Sequence[str]) -> ServingError:
+    return ServingError(
+        grpc.StatusCode.UNKNOWN, f"{len(missing)} servable(s) did not become available: {{{', '.join(missing)}}}"
+    )
 
 
 def _absent(spec: model_pb2.ModelSpec, version: int | None, why: str) -> ServingError:

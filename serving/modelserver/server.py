@@ -82,7 +82,7 @@ class ModelServer:
             max_bytes=settings.max_bytes,
             timeout_s=settings.rest_api_timeout_in_ms / 1000,
             grace_s=settings.grace_s,
-            most_requests=_concurrency(settings) + settings.queue,
+            most_requests=None if settings.enable_batching else _concurrency(settings) + settings.queue,
             metrics_path=path,
         )
         self._tasks: set[asyncio.Task[None]] = set()

@@ -4,7 +4,8 @@ A version is a folder whose name is a number. It is loaded once it is whole (its
 served only once it has answered its warm-up requests; until then, and if it turns out broken, those before go on
 serving. What fails for a reason that may pass is tried again a few times; a broken version when its files change.
 Versions that are no longer to be served, or whose folder has vanished, are unloaded when the last request in them has
-been answered; while versions are there that could be served, never before one of them is.
+been answered; while versions are there that could be served, never before one of them is, and none while the base path
+is away.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from serving.modelserver.loaded import Loaded
 from serving.modelserver.version_policy import VersionPolicy
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
@@ -117,6 +119,9 @@ class VersionWatcher:
         self._seen: dict[int, Fingerprint] = {}
         self._failed: dict[int, _Failure] = {}
         self._too_high: set[int] = set()
+        self._growing: set[int] = set()
+        """Found in the last look, with files that may still be changing."""
+        self._unreadable = ""
         self._idle = False
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -124,8 +129,14 @@ class VersionWatcher:
 
     @property
     def looked(self) -> bool:
-        """Whether every version that was found when it was last told where to look has been loaded or given up."""
+        """Whether it has looked since it was last told where: what was whole then is served, or given up."""
         return self._answered == self._asked
+
+    @property
+    def pending(self) -> set[int]:
+        """Versions that may yet come to be served, as they are: their files are new, or a load is tried again."""
+        loading = {each.version for each in self.statuses() if each.state is State.LOADING}
+        return self._growing | loading
 
     @property
     def latest(self) -> Loaded | None:
@@ -166,6 +177,7 @@ class VersionWatcher:
     def poll(self) -> None:
         """Look once at the base path and bring `loaded` up to what stands there."""
         folders = self._folders()
+        self._growing = set()
         for gone in self._statuses.keys() - folders.keys() - self.loaded.keys():
             self._vanished(gone)
         candidates = self.policy.candidates(folders)
@@ -202,11 +214,13 @@ class VersionWatcher:
             asked = self._asked
             try:
                 self.poll()
+                self._unreadable = ""
             except OSError as error:
-                self._log.warning("cannot read the model base path, trying again", error=str(error))
+                if str(error) != self._unreadable:
+                    self._log.warning("cannot read the model base path, trying again", error=str(error))
+                self._unreadable = str(error)
+            self._answered = asked
             waiting = any(each.state in {State.START, State.LOADING} for each in self.statuses())
-            if not waiting:
-                self._answered = asked
             if self._poll_s <= 0 and not waiting:
                 self._wake.wait()
             else:
@@ -216,6 +230,8 @@ class VersionWatcher:
         try:
             numbered = version_folders(self.base_path)
         except FileNotFoundError:
+            if self.loaded:
+                raise  # a disk that is away for a moment is no wish to serve nothing
             return {}
         too_high = {version for version in numbered if version > MOST_VERSION}
         for version in too_high - self._too_high:
@@ -236,6 +252,8 @@ class VersionWatcher:
             return False
         unchanged = self._seen.get(version) == print_now or time.time() - touched_s > SETTLED_S
         self._seen[version] = print_now
+        if not unchanged:
+            self._growing.add(version)
         whole = unchanged and any(name.startswith(SAVED_MODEL_FILE) for name, _, _ in print_now)
         if not whole and version not in self._statuses:
             self._log.info("version found, waiting until it is whole", version=version)
@@ -306,7 +324,15 @@ class VersionWatcher:
 
 def _fingerprint(folder: Path) -> tuple[Fingerprint, float]:
     """Path, size and time of every file, and when anything in there last changed (seconds since the epoch)."""
-    entries = [(path, path.stat()) for path in sorted(folder.rglob("*"))]
+    entries = [(path, _stat(path)) for path in sorted(folder.rglob("*"))]
     # Copying tools set the time of modification back to the original's, but no tool can set the time of change.
     touched_s = max((status.st_ctime for _, status in entries), default=folder.stat().st_ctime)
     return tuple((str(path.relative_to(folder)), each.st_size, each.st_ctime_ns) for path, each in entries), touched_s
+
+
+def _stat(path: Path) -> os.stat_result:
+    """Of what a link leads to; of the link itself where that is nothing, as with an editor's lock."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return path.lstat()

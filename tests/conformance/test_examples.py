@@ -163,4 +163,4 @@ def test_multi_inference_without_tasks_or_names_is_invalid(server: Server) -> No
     assert refused(lambda: multi(server, examples(1)))[0] is INVALID
     code, details = refused(lambda: multi(server, examples(1), ("", "regress", "regress")))
     assert code is INVALID
-    assert "empty model name" in details or "no model name" in details
+    assert "empty model name" in details or "no name specified" in details

@@ -149,8 +149,8 @@ def test_a_label_of_a_version_that_is_not_served_is_refused_and_labels_stay(serv
 
 @pytest.mark.usefixtures("as_it_was")
 def test_a_refused_reload_leaves_all_models_as_they_were(server: Server) -> None:
-    added = {**mixed(server, "added"), "labels": {"stable": 9}}
-    assert refused(lambda: reload(server, added))[0] is FAILED_PRECONDITION
+    added = mixed(server, "added")
+    assert refused(lambda: reload(server, half(server, stable=9), added))[0] is FAILED_PRECONDITION
     assert predict(server, spec(label="stable"), x=floats(2)).model_spec.version.value == 2
     root = predict(server, spec("mixed", signature="root"), value=np.float32(4)).outputs["root"]
     assert list(root.float_val) == [2.0]

@@ -94,7 +94,7 @@ def test_predict_calls_classify_and_regress_signatures_too(server: Server) -> No
 @pytest.mark.parametrize(
     ("model", "inputs", "outputs", "code", "words"),
     [
-        (spec(""), {"x": floats(1)}, (), INVALID, "no model name specified"),
+        (spec(""), {"x": floats(1)}, (), INVALID, "ModelSpec has no name specified."),
         (spec("nightingale"), {"x": floats(1)}, (), NOT_FOUND, "Servable not found for request: Latest(nightingale)"),
         (spec(version=7), {"x": floats(1)}, (), NOT_FOUND, "Servable not found for request: Specific(half, 7)"),
         (spec(label="beta"), {"x": floats(1)}, (), INVALID, "Unrecognized servable version label: beta"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -228,6 +230,22 @@ def test_a_request_given_up_while_it_waits_is_not_run() -> None:
 
     batching(work, engine)
     assert [inputs["x"].tolist() for inputs in engine.ran] == [[[1.0]]]
+
+
+def test_what_was_answered_is_let_go_of_however_long_it_might_have_waited() -> None:
+    engine = Doubler()
+
+    async def work(runner: BatchingRunner, loaded: Loaded) -> Any:
+        x = column(1)
+        still_there = weakref.ref(x)
+        await ask(runner, loaded, x)
+        del x
+        engine.ran.clear()
+        await asyncio.sleep(0)
+        gc.collect()
+        return still_there()
+
+    assert batching(work, engine, max_batch_size=1, timeout_s=3600.0) is None
 
 
 FILE = """\

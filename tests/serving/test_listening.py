@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 import pytest
 import trustme
+from structlog.testing import capture_logs
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from serving.engines.tensorflow_engine import TensorFlowEngine
@@ -21,6 +22,7 @@ from serving.modelserver.model_config import InvalidConfig
 from serving.modelserver.server import PortTaken
 from serving.modelserver.server_files import read_credentials, read_metrics_path
 from tests.serving.conftest import metrics, predict_request, serve
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -177,9 +179,34 @@ def test_requests_over_http_are_counted_beside_those_over_grpc(base_path: Path) 
         assert post(server, json.dumps({"instances": IMAGE.tolist()}).encode())[0] == 200
         assert post(server, b"{")[0] == 400
         values = metrics(server.metrics_url)
-    assert values[":tensorflow:serving:request_latency_count", "Predict", "REST", "earshot"] == 1
+    assert values[":tensorflow:serving:request_latency_count", "predict", "REST", "earshot"] == 1
     assert values[":tensorflow:serving:request_count", "earshot", "OK"] == 1
     assert values[":tensorflow:serving:request_count", "earshot", "INVALID_ARGUMENT"] == 1
+
+
+def test_a_body_that_is_not_compressed_as_it_says_is_invalid(base_path: Path) -> None:
+    with serve(base_path) as server:
+        server.wait_until_available(1)
+        url = server.metrics_url.replace("/monitoring/prometheus/metrics", "/V1/models/earshot:predict")
+        request = urllib.request.Request(url, b"no gzip!", {"Content-Encoding": "gzip"})
+        with capture_logs() as lines, pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(request, timeout=30)
+        assert caught.value.code == 400
+        assert "JSON Parse error" in json.loads(caught.value.read())["error"]
+        assert not [line for line in lines if line["log_level"] == "error"]
+
+
+@pytest.mark.parametrize(("batching", "status"), [(False, 503), (True, 200)])
+def test_with_batching_its_queue_alone_bounds_what_is_asked_over_http(
+    base_path: Path, batching: bool, status: int
+) -> None:
+    with serve(base_path, enable_batching=batching, concurrency=1, queue=0) as server, socket.socket() as other:
+        server.wait_until_available(1)
+        other.connect(("127.0.0.1", int(server.metrics_url.split(":")[2].split("/")[0])))
+        other.sendall(b"POST /v1/models/earshot:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        running = "earshot_serving_requests_in_flight", "Predict"
+        wait_for(lambda: metrics(server.metrics_url).get(running) == 1, 20, "the other to be read")
+        assert post(server, json.dumps({"instances": IMAGE.tolist()}).encode())[0] == status
 
 
 def test_a_body_that_never_ends_is_given_up(base_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_without_a_wait_the_folders_are_looked_at_once(tmp_path: Path) -> None:
     write(tmp_path, 1)
     watched = Watched(tmp_path, NEWEST, poll_s=0)
     watched.watcher.start()
-    wait_for(lambda: watched.watcher.looked, 20, "the first look")
+    wait_for(lambda: list(watched.watcher.loaded) == [1], 20, "what is there at the first look")
     write(tmp_path, 2)
     threading.Event().wait(1.5)
     assert list(watched.watcher.loaded) == [1]

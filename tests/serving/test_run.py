@@ -189,7 +189,7 @@ def test_sigterm_during_a_conversion_ends_it_and_the_server(
     ("options", "words"),
     [
         (["--batching-parameters-file", "batching"], "add --enable-batching"),
-        (["--model_config_file=models", "--model_base_path=models"], "leave --model-base-path out"),
+        (["--model_config_file=models", "--model_base_path=models"], "so --model-base-path is ignored"),
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid is no address"),
     ],
 )

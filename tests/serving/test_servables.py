@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from serving.failures import CannotLoadNow
+from serving.modelserver.errors import ServingError
 from serving.modelserver.model_config import ModelConfig
 from serving.modelserver.servables import Servables
 from serving.modelserver.version_policy import VersionPolicy
@@ -72,3 +76,70 @@ def test_nothing_is_kept_of_models_of_which_nothing_was_served(tmp_path: Path, s
     wait_for(lambda: not any(servables.statuses(f"m{number}") for number in range(5)), 20, "all to be forgotten")
     servables.offer([])
     assert servables._past == {}
+
+
+def served(base_path: Path, servables: Servables, *versions: int) -> ModelConfig:
+    """A model of which these versions, all that are there, are served."""
+    model = ModelConfig("m", base_path, VersionPolicy(newest=None))
+    servables.offer([model])
+    wait_for(lambda: states(servables, "m") == dict.fromkeys(versions, State.AVAILABLE), 20, "all to be served")
+    return model
+
+
+def test_a_reload_of_what_cannot_come_to_be_touches_nothing_that_is_served(
+    tmp_path: Path, servables: Servables
+) -> None:
+    for name in ("m", "more"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, 1)
+    model = served(tmp_path / "m", servables, 1)
+    before = servables.watchers["m"].latest
+    mistyped = ModelConfig("m", tmp_path / "m", VersionPolicy(specific=(99,)))
+    mislabelled = ModelConfig("m", tmp_path / "m", model.policy, {"stable": 9})
+    added = ModelConfig("more", tmp_path / "more", VersionPolicy(), {"stable": 9})
+    for models, words in (
+        ([mistyped], "did not become available: {m: no version there}"),
+        ([mislabelled], "not currently available for inference"),
+        ([model, added], "not currently available for inference"),
+    ):
+        with pytest.raises(ServingError, match=words):
+            asyncio.run(servables.reload(models))
+        assert list(servables.watchers) == ["m"]
+        assert servables.watchers["m"].latest is before
+    assert states(servables, "m") == {1: State.AVAILABLE}
+
+
+def test_a_reload_does_not_wait_for_a_folder_that_was_abandoned(tmp_path: Path, servables: Servables) -> None:
+    write(tmp_path, 1)
+    model = served(tmp_path, servables, 1)
+    (tmp_path / "9").mkdir()
+    wait_for(lambda: states(servables, "m") == {1: State.AVAILABLE, 9: State.START}, 20, "the folder to be found")
+    labelled = ModelConfig("m", tmp_path, model.policy, {"stable": 1})
+    asyncio.run(asyncio.wait_for(servables.reload([labelled]), 20))
+    mislabelled = ModelConfig("m", tmp_path, model.policy, {"stable": 9})
+    with pytest.raises(ServingError, match="not currently available for inference"):
+        asyncio.run(asyncio.wait_for(servables.reload([mislabelled]), 20))
+
+
+def test_while_the_base_path_is_away_its_versions_go_on_being_served(tmp_path: Path, servables: Servables) -> None:
+    (tmp_path / "m").mkdir()
+    write(tmp_path / "m", 1)
+    served(tmp_path / "m", servables, 1)
+    before = servables.watchers["m"].latest
+    with capture_logs() as lines:
+        (tmp_path / "m").rename(tmp_path / "away")
+        wait_for(lambda: lines, 20, "it to be missed")
+        time.sleep(0.3)
+        (tmp_path / "away").rename(tmp_path / "m")
+        write(tmp_path / "m", 3)
+        wait_for(lambda: states(servables, "m").get(3) is State.AVAILABLE, 20, "it to be looked at again")
+    assert servables.watchers["m"].loaded[1] is before
+    assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
+        "cannot read the model base path, trying again"
+    ]
+
+
+def test_a_link_that_leads_nowhere_is_no_reason_not_to_serve(tmp_path: Path, servables: Servables) -> None:
+    write(tmp_path, 1)
+    (tmp_path / "1" / ".#notes").symlink_to("nobody@nowhere.1234")
+    served(tmp_path, servables, 1)
