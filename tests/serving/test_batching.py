@@ -236,7 +236,7 @@ def test_what_was_answered_is_let_go_of_however_long_it_might_have_waited() -> N
     engine = Doubler()
 
     async def work(runner: BatchingRunner, loaded: Loaded) -> Any:
-        x = column(1)
+        x = np.ones((1, 1), np.float32)  # no view of another, which would be kept instead
         still_there = weakref.ref(x)
         await ask(runner, loaded, x)
         del x

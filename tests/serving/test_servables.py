@@ -111,8 +111,9 @@ def test_a_reload_of_what_cannot_come_to_be_touches_nothing_that_is_served(
 
 def test_a_reload_does_not_wait_for_a_folder_that_was_abandoned(tmp_path: Path, servables: Servables) -> None:
     write(tmp_path, 1)
-    model = served(tmp_path, servables, 1)
     (tmp_path / "9").mkdir()
+    model = ModelConfig("m", tmp_path, VersionPolicy(newest=None))
+    servables.offer([model])
     wait_for(lambda: states(servables, "m") == {1: State.AVAILABLE, 9: State.START}, 20, "the folder to be found")
     labelled = ModelConfig("m", tmp_path, model.policy, {"stable": 1})
     asyncio.run(asyncio.wait_for(servables.reload([labelled]), 20))
