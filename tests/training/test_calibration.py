@@ -44,10 +44,15 @@ def answers(right: int, wrong: int, *, best: np.ndarray) -> tuple[np.ndarray, np
     return scores, np.array([0] * right + [1] * wrong)
 
 
+def recordings(targets: np.ndarray) -> list[str]:
+    """One for each answer."""
+    return [str(number) for number in range(len(targets))]
+
+
 def test_a_class_is_believed_from_where_enough_of_its_answers_are_right() -> None:
     best = np.linspace(0.99, 0.6, 40)  # the first twenty are right, then ten wrong, then ten of another class
     scores, targets = answers(20, 20, best=best)
-    (threshold, other) = choose_thresholds(scores, targets, precision=0.8)
+    (threshold, other) = choose_thresholds(scores, targets, recordings(targets), precision=0.8)
     assert threshold == pytest.approx(best[24])  # 20 of 25
     assert other == 0.0
     believed = best >= threshold
@@ -56,30 +61,39 @@ def test_a_class_is_believed_from_where_enough_of_its_answers_are_right() -> Non
 
 def test_a_class_that_is_right_often_enough_as_it_is_has_no_threshold() -> None:
     scores, targets = answers(36, 4, best=np.linspace(0.99, 0.6, 40))
-    assert choose_thresholds(scores, targets, precision=0.9) == (0.0, 0.0)
+    assert choose_thresholds(scores, targets, recordings(targets), precision=0.9) == (0.0, 0.0)
 
 
 def test_sounds_of_no_class_raise_a_threshold() -> None:
     best = np.linspace(0.99, 0.6, 40)
     scores, targets = answers(40, 0, best=best)
-    assert choose_thresholds(scores, targets, precision=0.8)[0] == 0.0
+    assert choose_thresholds(scores, targets, recordings(targets), precision=0.8)[0] == 0.0
     targets[20:] = -1
-    assert choose_thresholds(scores, targets, precision=0.8)[0] == pytest.approx(best[24])
+    assert choose_thresholds(scores, targets, recordings(targets), precision=0.8)[0] == pytest.approx(best[24])
 
 
 def test_a_class_that_never_reaches_it_is_believed_where_it_is_best() -> None:
     best = np.linspace(0.99, 0.6, 40)
     scores = np.stack([best, 1 - best], axis=1)
     targets = np.array([0, 1] * 10 + [1] * 20)
-    assert choose_thresholds(scores, targets, precision=0.9)[0] == pytest.approx(best[10])  # 6 of 11, then less
+    assert choose_thresholds(scores, targets, recordings(targets), precision=0.9)[0] == pytest.approx(
+        best[10]
+    )  # 6 of 11, then less
 
 
 def test_too_few_answers_choose_nothing() -> None:
     scores, targets = answers(0, 9, best=np.full(9, 0.9))
-    assert choose_thresholds(scores, targets, precision=0.8) == (0.0, 0.0)
+    assert choose_thresholds(scores, targets, recordings(targets), precision=0.8) == (0.0, 0.0)
+
+
+def test_answers_about_one_recording_are_one_witness() -> None:
+    scores, targets = answers(20, 20, best=np.linspace(0.99, 0.6, 40))
+    nine, ten = ([str(min(number, most - 1)) for number in range(40)] for most in (9, 10))
+    assert choose_thresholds(scores, targets, nine, precision=0.8)[0] == 0.0
+    assert choose_thresholds(scores, targets, ten, precision=0.8)[0] == pytest.approx(scores[24, 0])
 
 
 def test_a_class_that_no_sound_is_of_has_no_threshold() -> None:
     """As the class of a single recording, which a model that is to answer for it cannot have learnt."""
     scores, targets = answers(0, 40, best=np.linspace(0.99, 0.6, 40))
-    assert choose_thresholds(scores, targets, precision=0.8)[0] == 0.0
+    assert choose_thresholds(scores, targets, recordings(targets), precision=0.8)[0] == 0.0

@@ -63,6 +63,8 @@ class Examples:
     """Class of each clip."""
     noises: tuple[int, ...] = ()
     """Windows of sounds of no class, for `Augmentation.noise`; where there are none, all windows serve."""
+    sources: tuple[str, ...] = ()
+    """Recording of each clip, where what is answered is to choose thresholds."""
 
 
 def finetune(

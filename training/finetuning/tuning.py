@@ -107,13 +107,16 @@ class TuningRecipe:
             )
         said: list[NDArray[np.float32]] = []
         truths: list[NDArray[np.int64]] = []
+        asked_of: list[str] = []
         best: list[int] = []
         histories: list[tuple[dict[str, float], ...]] = []
         for title, begun, learnt, kept_out in trials:
             unseen = self._examples([clips[row] for row in kept_out], class_names)
             tuned = self._tuned(begun, clips, learnt, unseen, class_names, f"fine-tuning {title}")
             said.append(self._answer(tuned, tuned.head, [row for own in unseen.groups for row in own]))
-            truths.append(np.repeat(unseen.classes, [len(own) for own in unseen.groups]))
+            windows = [len(own) for own in unseen.groups]
+            truths.append(np.repeat(unseen.classes, windows))
+            asked_of += np.repeat(unseen.sources, windows).tolist()
             best.append(tuned.best or len(tuned.history))
             histories.append(tuned.history)
         epochs = round(float(np.average(best, weights=[len(own) for own in truths]))) if self._schedule.patience else 0
@@ -124,7 +127,7 @@ class TuningRecipe:
         targets = np.concatenate(truths)
         decides = of_classes(targets, class_names.index(UNKNOWN) if UNKNOWN in class_names else None)
         temperature = fit_temperature(logits[decides], targets[decides])
-        thresholds = choose_thresholds(softmax(logits / temperature, axis=1), targets, self._precision)
+        thresholds = choose_thresholds(softmax(logits / temperature, axis=1), targets, asked_of, self._precision)
         chosen["inner_accuracy"] = round(float((logits.argmax(axis=1) == targets)[decides].mean()), 4)
         return Trained(
             tuned.blocks, cooled(tuned.head, temperature), temperature, thresholds, chosen, history, tuple(notes)
@@ -177,12 +180,14 @@ class TuningRecipe:
         counts = {clip: rows[clip].roles.whole if clip.label == UNKNOWN else 1 for clip in clips}
         groups: list[tuple[int, ...]] = []
         classes: list[int] = []
+        sources: list[str] = []
         for clip, chosen in no_more_background(counts, self._seed).items():
             own = [(rows[clip].start + row,) for row in chosen] if clip.label == UNKNOWN else [rows[clip].trained]
             groups += own
             classes += [class_names.index(clip.label)] * len(own)
+            sources += [clip.source] * len(own)
         noises = tuple(row for clip in clips if clip.label == UNKNOWN for row in rows[clip].trained)
-        return Examples(self._windows.images, tuple(groups), np.array(classes, dtype=np.int64), noises)
+        return Examples(self._windows.images, tuple(groups), np.array(classes, dtype=np.int64), noises, tuple(sources))
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         """Scores of each clip's windows."""

@@ -15,10 +15,12 @@ from serving.network import Head
 from training.heads.parts import LEAST_LEARNT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-LEAST_ANSWERS = 10
-"""Right and wrong answers of a class, together, below which a threshold chosen from them would be chance."""
+LEAST_ANSWERED = 10
+"""Recordings that a class is the answer to, rightly or not, below which a threshold chosen by them would be chance."""
 
 
 def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) -> float:
@@ -57,25 +59,33 @@ def cooled(head: Head, temperature: float) -> Head:
 
 
 def choose_thresholds(
-    scores: NDArray[np.floating], targets: NDArray[np.integer], precision: float
+    scores: NDArray[np.floating], targets: NDArray[np.integer], sources: Sequence[str], precision: float
 ) -> tuple[float, ...]:
     """Of each class, the least score from which on at least a share `precision` of its answers are right.
 
-    `scores` are [n, classes], `targets` [n] their classes, -1 for a sound of none. A class that reaches that share
-    nowhere gets the score at which it comes closest; one that is answered too rarely to tell, or that none of the
-    sounds is of, so that each answer is wrong whatever its score, gets 0.
+    `scores` are [n, classes], `targets` [n] their classes, -1 for a sound of none, and `sources` [n] their recordings:
+    a share is of `LEAST_ANSWERED` of them or more. A class that reaches it nowhere gets the score at which it comes
+    closest; one that is the answer to too few recordings to tell, or that none of the sounds is of, so that each answer
+    is wrong whatever its score, gets 0.
     """
     answers, best = scores.argmax(axis=1), scores.max(axis=1, initial=0.0)
     thresholds = []
     for number in range(scores.shape[1]):
         own = np.flatnonzero(answers == number)
-        if own.size < LEAST_ANSWERS or number not in targets:
+        order = own[np.argsort(-best[own], kind="stable")]
+        counted = _different(np.array(sources)[order]) >= LEAST_ANSWERED
+        if not counted.any() or number not in targets:
             thresholds.append(0.0)
             continue
-        order = own[np.argsort(-best[own], kind="stable")]
         right = np.cumsum(targets[order] == number) / np.arange(1, own.size + 1)
-        counted = np.arange(own.size) >= LEAST_ANSWERS - 1
         enough = np.flatnonzero(counted & (right >= precision))
         last = enough[-1] if enough.size else np.flatnonzero(counted)[right[counted].argmax()]
         thresholds.append(0.0 if last == own.size - 1 else float(best[order[last]]))
     return tuple(thresholds)
+
+
+def _different(sources: NDArray[np.str_]) -> NDArray[np.int64]:
+    """How many different ones there are up to each of `sources`, [n]."""
+    new = np.zeros(len(sources), dtype=np.int64)
+    new[np.unique(sources, return_index=True)[1]] = 1
+    return new.cumsum()

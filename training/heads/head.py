@@ -120,7 +120,9 @@ def train_head(
         float(hits[best].mean()) if truth.size else None,
         len(named),
         temperature,
-        choose_thresholds(softmax(logits / temperature, axis=1), truth, precision) if calibrates else never,
+        choose_thresholds(softmax(logits / temperature, axis=1), truth, out_of_fold.sources, precision)
+        if calibrates
+        else never,
         all(converged),
     )
 
