@@ -110,9 +110,9 @@ def missing_files(version_dir: Path) -> str:
     return ""
 
 
-def timestamp(moment: datetime) -> str:
-    """A moment as Earshot's files have it, to the second."""
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def timestamp(moment: datetime, timespec: str = "seconds") -> str:
+    """A moment as Earshot's files have it, to the second or to another `timespec` of `isoformat`."""
+    return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def read_json(path: Path) -> dict[str, Any]:

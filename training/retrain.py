@@ -25,6 +25,7 @@ from earshot.folders import NotWritable, cache_folder
 from earshot.labels import UNKNOWN
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel
+from serving.inspection import timestamp
 from serving.network import NetworkError
 from training.data.background import counted
 from training.data.datasets import DataError, chosen_folds, clips_of, thin_classes
@@ -104,7 +105,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     with stages.stage("evaluation"):
         evaluated = _evaluated(settings, recipe, class_names, judged, console)
     report: dict[str, Any] = {
-        "started": started.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "started": timestamp(started, "microseconds"),
         "title": f"Retraining on {', '.join(folder.name for folder in settings.folders)}",
         "settings": settings.model_dump(mode="json"),
         "weights": weights.name,

@@ -16,7 +16,7 @@ from serving.modelserver.loaded import Loaded, Retired
 from serving.modelserver.versions import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
     from tensorflow_serving.apis import model_pb2
 
@@ -80,7 +80,6 @@ class Servables:
         after this one; then everything is offered as it was.
         """
         for model in models:
-            _require_folder(model)
             self._require_candidates(model)  # nothing that is served is touched for what cannot come to be
         self._reloads += 1
         own = self._reloads
@@ -215,7 +214,7 @@ class Servables:
 
     def _require_candidates(self, model: ModelConfig) -> None:
         """Raise ServingError where nothing is there that could be served, or that a label could stand for."""
-        there = set(model.policy.candidates(version_folders(model.base_path)))
+        there = set(model.policy.candidates(_folders(model)))
         if not there:
             raise _none_available([f"{model.name}: no version there"])
         watcher = self.watchers.get(model.name)
@@ -232,14 +231,14 @@ class Servables:
                 )
 
 
-def _require_folder(model: ModelConfig) -> None:
-    why = ""
+def _folders(model: ModelConfig) -> Iterable[int]:
+    """The versions that have a folder; raises ServingError where the base path cannot be looked into."""
     try:
-        found = model.base_path.is_dir()
-    except OSError as error:  # it is too long, or may not be read
-        found, why = False, f" ({error.strerror})"
-    if not found:
-        raise invalid(f"Could not find base path {model.base_path} for servable {model.name}{why}")
+        return version_folders(model.base_path)
+    except OSError as error:  # it is not there, too long, or may not be read
+        raise invalid(
+            f"Could not find base path {model.base_path} for servable {model.name} ({error.strerror})"
+        ) from None
 
 
 def _is_settled(watcher: VersionWatcher, model: ModelConfig) -> bool:

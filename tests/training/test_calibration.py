@@ -76,9 +76,8 @@ def test_a_class_that_never_reaches_it_is_believed_where_it_is_best() -> None:
     best = np.linspace(0.99, 0.6, 40)
     scores = np.stack([best, 1 - best], axis=1)
     targets = np.array([0, 1] * 10 + [1] * 20)
-    assert choose_thresholds(scores, targets, recordings(targets), precision=0.9)[0] == pytest.approx(
-        best[10]
-    )  # 6 of 11, then less
+    (threshold, _) = choose_thresholds(scores, targets, recordings(targets), precision=0.9)
+    assert threshold == pytest.approx(best[10])  # 6 of 11, then less
 
 
 def test_too_few_answers_choose_nothing() -> None:

@@ -68,12 +68,12 @@ def choose_thresholds(
     closest; one that is the answer to too few recordings to tell, or that none of the sounds is of, so that each answer
     is wrong whatever its score, gets 0.
     """
-    answers, best = scores.argmax(axis=1), scores.max(axis=1, initial=0.0)
+    answers, best, recordings = scores.argmax(axis=1), scores.max(axis=1, initial=0.0), np.array(sources)
     thresholds = []
     for number in range(scores.shape[1]):
         own = np.flatnonzero(answers == number)
         order = own[np.argsort(-best[own], kind="stable")]
-        counted = _different(np.array(sources)[order]) >= LEAST_ANSWERED
+        counted = _different(recordings[order]) >= LEAST_ANSWERED
         if not counted.any() or number not in targets:
             thresholds.append(0.0)
             continue
