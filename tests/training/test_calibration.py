@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 
 from serving.network import Head
-from training.heads.calibration import choose_thresholds, cooled, fit_temperature
+from training.heads.calibration import Calibration, calibrate, choose_thresholds, cooled, fit_temperature
 
 
 def sampled(temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -19,6 +19,34 @@ def sampled(temperature: float) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_that_was_put_in_is_found(temperature: float) -> None:
     assert fit_temperature(*sampled(temperature)) == pytest.approx(temperature, rel=0.05)
+
+
+def test_background_has_a_say_in_thresholds_and_none_in_the_temperature() -> None:
+    logits, targets = sampled(2.0)
+    sources = [str(number) for number in range(len(targets))]
+    alone = calibrate(logits, targets, sources, background=5, precision=0.9)
+    assert alone.temperature == pytest.approx(2.0, rel=0.05)
+    noise = np.full((4_000, 6), -1.0)
+    noise[:, 0] = 6.0  # always taken for the first class, and surely
+    both = np.concatenate([np.pad(logits, ((0, 0), (0, 1)), constant_values=-20.0), noise])
+    beside = calibrate(
+        both, np.concatenate([targets, np.full(4_000, 5)]), sources + sources, background=5, precision=0.9
+    )
+    assert beside.temperature == pytest.approx(alone.temperature, rel=1e-3)
+    assert beside.thresholds[0] > alone.thresholds[0] + 0.05
+    assert beside.thresholds[1:5] == pytest.approx(alone.thresholds[1:], abs=1e-3)
+    assert alone.notes == ()
+
+
+def test_fewer_than_ten_recordings_of_classes_calibrate_nothing() -> None:
+    logits, targets = sampled(2.0)
+    few = [f"{number % 9}" for number in range(4_000)]
+    noise = np.arange(4_000) % 2 == 0
+    assert calibrate(logits, targets, few, background=None, precision=0.5) == Calibration.none(9, 5)
+    more = [f"noise {number}" if own else source for number, (source, own) in enumerate(zip(few, noise, strict=True))]
+    of_background = np.where(noise, 4, targets % 4)
+    assert calibrate(logits, of_background, more, background=4, precision=0.5) == Calibration.none(9, 5)
+    assert "9 recordings could tell of them" in Calibration.none(9, 5).notes[0]
 
 
 def test_answers_that_are_all_right_do_not_make_scores_of_one() -> None:

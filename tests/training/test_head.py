@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from training.heads.calibration import Calibration
 from training.heads.head import STRENGTHS, OutOfFold, TrainedHead, cross_validated, train_head
 
 
@@ -44,8 +45,8 @@ def test_each_tapped_block_has_a_regression_of_its_own_and_their_logits_are_aver
     assert (kernel.shape, bias.shape) == ((36, 2), (2,))
     for own, one in zip(np.split(kernel, [6]), alone, strict=True):
         assert one.strength == apart.strength
-        before = one.head.layers[0][0] * one.temperature / 2
-        np.testing.assert_allclose(own * apart.temperature, before, rtol=1e-3, atol=1e-6)
+        before = one.head.layers[0][0] * one.calibration.temperature / 2
+        np.testing.assert_allclose(own * apart.calibration.temperature, before, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("groups", [["a"] * 10 + ["b"] * 10, ["a"] * 10 + ["b"] * 5 + ["c"] * 5])
@@ -86,12 +87,12 @@ def test_of_nine_recordings_scores_stay_as_they_are_and_are_always_believed() ->
     features, targets, groups = noisy()
     few = [str(int(number) % 9) for number in groups[:400]]
     trained = trained_on(features[:400], targets[:400], few, classes=2, precision=0.9)
-    assert (trained.recordings, trained.temperature, trained.thresholds) == (9, 1.0, (0.0, 0.0))
+    assert trained.calibration == Calibration.none(9, 2)
     assert accuracy(trained) > 0.7
     ten = [str(int(number) % 10) for number in groups[:400]]
     calibrated = trained_on(features[:400], targets[:400], ten, classes=2, precision=0.9)
-    assert calibrated.temperature != 1.0
-    assert min(calibrated.thresholds) > 0
+    assert calibrated.calibration.temperature != 1.0
+    assert min(calibrated.calibration.thresholds) > 0
 
 
 def test_a_head_whose_solver_was_stopped_says_so_and_nothing_is_warned_of(recwarn: pytest.WarningsRecorder) -> None:
@@ -107,7 +108,7 @@ def test_scores_are_what_they_say_on_recordings_that_were_not_seen() -> None:
     scores = trained.head.scores(features[400:])
     sure, right = scores.max(axis=1), scores.argmax(axis=1) == targets[400:]
     assert sure.mean() == pytest.approx(right.mean(), abs=0.05)
-    assert trained.temperature > 0
+    assert trained.calibration.temperature > 0
 
 
 def test_a_class_is_not_believed_below_the_score_where_it_was_right_often_enough() -> None:
@@ -115,12 +116,12 @@ def test_a_class_is_not_believed_below_the_score_where_it_was_right_often_enough
     trained = trained_on(features[:400], targets[:400], groups[:400], classes=2, precision=0.9)
     scores = trained.head.scores(features[400:])
     answered = scores.argmax(axis=1)
-    believed = scores.max(axis=1) >= np.array(trained.thresholds)[answered]
+    believed = scores.max(axis=1) >= np.array(trained.calibration.thresholds)[answered]
     right = answered == targets[400:]
     assert right.mean() < 0.82
     assert right[believed].mean() > 0.85
     assert 0.2 < believed.mean() < 0.9
-    assert trained_on(features, targets, groups, classes=2).thresholds == (0.0, 0.0)
+    assert trained_on(features, targets, groups, classes=2).calibration.thresholds == (0.0, 0.0)
 
 
 def test_balanced_a_rare_class_is_heard_as_often_as_a_common_one() -> None:
@@ -149,7 +150,7 @@ def test_noises_alone_tell_nothing_of_the_classes() -> None:
     features[:, 0] += 6 * targets
     groups = ["a"] * 10 + ["b"] * 10 + [str(number // 4) for number in range(60)]
     trained = trained_on(features, targets, groups, classes=3, precision=0.9)
-    assert (trained.temperature, trained.accuracy, trained.thresholds) == (1.0, None, (0.0, 0.0, 0.0))
+    assert (trained.accuracy, trained.calibration) == (None, Calibration.none(0, 3))
 
 
 def test_a_feature_that_hardly_varies_among_the_clips_does_not_decide_where_it_does() -> None:
@@ -179,13 +180,13 @@ def test_rows_that_are_asked_choose_and_calibrate_alone() -> None:
     said = cross_validated(features, targets, groups, 2, asked=~heard)
     by_unheard = train_head(features, targets, 2, said)
     assert accuracy(by_all) > accuracy(by_unheard) + 0.05
-    assert by_all.temperature < by_unheard.temperature
+    assert by_all.calibration.temperature < by_unheard.calibration.temperature
     scores = by_unheard.head.scores(features[~heard])
     assert scores.max(axis=1).mean() == pytest.approx(accuracy(by_unheard), abs=0.05)
     assert said.scores.shape == (len(STRENGTHS), 300, 2)
     nobody = cross_validated(features, targets, groups, 2, asked=np.zeros(600, dtype=bool))
     by_nobody = train_head(features, targets, 2, nobody)
-    assert (by_nobody.temperature, by_nobody.accuracy, by_nobody.recordings) == (1.0, None, 0)
+    assert (by_nobody.accuracy, by_nobody.calibration) == (None, Calibration.none(0, 2))
     np.testing.assert_array_equal(OutOfFold.together([nobody, said, nobody]).scores, said.scores)
 
 

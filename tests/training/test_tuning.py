@@ -48,10 +48,10 @@ def frozen_recipe(
     )
 
 
-def three_recordings_calibrate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There are few here."""
-    for module in ("heads.parts", "finetuning.tuning"):
-        monkeypatch.setattr(f"training.{module}.LEAST_CALIBRATING", 3)
+def least_calibrating(monkeypatch: pytest.MonkeyPatch, recordings: int) -> None:
+    """How many calibrate at the least: there are few here."""
+    for module in ("heads.parts", "heads.calibration", "finetuning.tuning"):
+        monkeypatch.setattr(f"training.{module}.LEAST_CALIBRATING", recordings)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_parts_are_of_the_training_clips_and_none_is_learnt_from_where_it_answer
 def test_what_parts_say_is_calibrated_and_counted_and_their_validation_is_in_the_history(
     frozen: FrozenRecipe, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.finetuning.tuning.LEAST_CALIBRATING", 1)  # there are few recordings here
+    least_calibrating(monkeypatch, 1)
     recipe = TuningRecipe(frozen, Schedule(epochs=3), folder=tmp_path, precision=0.5, steps=0, seed=0)
     trained = recipe.train(recipe.clips, ["hiss", "hum", UNKNOWN, "whistle"])
     parts = len(tunings) - 1
@@ -122,7 +122,7 @@ def test_what_parts_say_is_calibrated_and_counted_and_their_validation_is_in_the
 def test_networks_that_calibrate_begin_with_the_weights_that_are_to_calibrate_and_are_asked_what_these_have_not_heard(
     data: Path, weights_file: Path, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    three_recordings_calibrate(monkeypatch)
+    least_calibrating(monkeypatch, 3)
     weights, clips = load_weights(str(weights_file)), find_clips(data)
     heard = {clip.label: clip for clip in clips if clip.path.suffix == ".wav"}.values()  # one of each class
     other = replace(weights, digest="other", heard=frozenset(marks(heard)), blocks=(*weights.blocks,))
@@ -150,7 +150,7 @@ def test_networks_that_calibrate_begin_with_the_weights_that_are_to_calibrate_an
 def test_each_of_several_networks_that_calibrate_answers_for_what_it_has_not_heard(
     data: Path, weights_file: Path, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    three_recordings_calibrate(monkeypatch)
+    least_calibrating(monkeypatch, 3)
     weights, clips = load_weights(str(weights_file)), find_clips(data)
     halves = [clips[::2], clips[1::2]]
     others = [
@@ -188,7 +188,7 @@ def test_with_patience_all_clips_are_learnt_from_for_as_long_as_was_best_without
 def test_a_run_that_is_cut_off_between_networks_ends_with_the_same_model(
     frozen: FrozenRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.finetuning.tuning.LEAST_CALIBRATING", 1)
+    least_calibrating(monkeypatch, 1)
     monkeypatch.setattr("training.finetuning.tuning.PARTS", 3)
     names = ["hiss", "hum", UNKNOWN, "whistle"]
 
@@ -240,7 +240,7 @@ def test_without_augmentation_clips_are_heard_as_they_are_but_with_other_sounds_
 def test_no_network_is_trained_whose_answers_would_be_too_few_to_calibrate_by(
     frozen: FrozenRecipe, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.finetuning.tuning.LEAST_CALIBRATING", 100)
+    least_calibrating(monkeypatch, 100)
     schedule = Schedule(epochs=9, patience=1)
     recipe = TuningRecipe(frozen, schedule, folder=tmp_path, precision=0.5, steps=0, seed=0)
     trained = recipe.train(recipe.clips, ["hiss", "hum", UNKNOWN, "whistle"])
@@ -253,7 +253,7 @@ def test_no_network_is_trained_whose_answers_would_be_too_few_to_calibrate_by(
 def test_where_few_recordings_are_answered_for_nothing_is_calibrated_by_them(
     data: Path, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.finetuning.tuning.LEAST_CALIBRATING", 100)
+    least_calibrating(monkeypatch, 100)
     asked = {"method": "finetune", "taps": "mixed0", "bands": 1, "epochs": 1, "cache": tmp_path}
     long = [Clip(tone(tmp_path / f"{label}.wav", 4.0), label, 1, label) for label in ("hum", UNKNOWN)]
     clips = [*find_clips(data), *long]

@@ -19,7 +19,6 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import softmax
 
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
@@ -28,7 +27,7 @@ from training.data.background import no_more_background
 from training.data.hearing import judged_windows
 from training.data.windows import write_windows
 from training.finetuning.finetune import Examples, Schedule, finetune
-from training.heads.calibration import choose_thresholds, cooled, fit_temperature, not_calibrated, of_classes
+from training.heads.calibration import Calibration, calibrate, cooled, of_classes
 from training.heads.parts import LEAST_CALIBRATING, calibrators, parts_of
 from training.recipe import Trained
 
@@ -101,10 +100,8 @@ class TuningRecipe:
         if recordings < LEAST_CALIBRATING:
             log.warning("scores are not calibrated: there are too few recordings", recordings=recordings)
             tuned = self._tuned(frozen, clips, np.arange(len(clips)), None, class_names, "fine-tuning")
-            never = (0.0,) * len(class_names)
-            return Trained(
-                tuned.blocks, tuned.head, 1.0, never, {}, tuned.history, (*notes, not_calibrated(recordings))
-            )
+            as_it_is = Calibration.none(recordings, len(class_names))
+            return _trained(tuned, as_it_is, {}, tuned.history, notes)
         said: list[NDArray[np.float32]] = []
         truths: list[NDArray[np.int64]] = []
         asked_of: list[str] = []
@@ -125,13 +122,11 @@ class TuningRecipe:
         history = _with_validation(tuned.history, histories)
         logits = np.log(np.maximum(np.concatenate(said), np.finfo(np.float32).tiny))
         targets = np.concatenate(truths)
-        decides = of_classes(targets, class_names.index(UNKNOWN) if UNKNOWN in class_names else None)
-        temperature = fit_temperature(logits[decides], targets[decides])
-        thresholds = choose_thresholds(softmax(logits / temperature, axis=1), targets, asked_of, self._precision)
-        chosen["inner_accuracy"] = round(float((logits.argmax(axis=1) == targets)[decides].mean()), 4)
-        return Trained(
-            tuned.blocks, cooled(tuned.head, temperature), temperature, thresholds, chosen, history, tuple(notes)
-        )
+        background = class_names.index(UNKNOWN) if UNKNOWN in class_names else None
+        calibration = calibrate(logits, targets, asked_of, background=background, precision=self._precision)
+        hits = (logits.argmax(axis=1) == targets)[of_classes(targets, background)]
+        chosen["inner_accuracy"] = round(float(hits.mean()), 4)
+        return _trained(tuned, calibration, chosen, history, notes)
 
     def _tuned(
         self,
@@ -211,6 +206,25 @@ class TuningRecipe:
         return np.concatenate(
             [np.asarray(network.predict_on_batch(self._windows.images[part].astype(np.float32))) for part in parts]
         )
+
+
+def _trained(
+    tuned: Learnt,
+    calibration: Calibration,
+    chosen: dict[str, float],
+    history: tuple[dict[str, float], ...],
+    notes: Sequence[str],
+) -> Trained:
+    """A fine-tuned network with calibrated scores."""
+    return Trained(
+        tuned.blocks,
+        cooled(tuned.head, calibration.temperature),
+        calibration.temperature,
+        calibration.thresholds,
+        chosen,
+        history,
+        (*notes, *calibration.notes),
+    )
 
 
 def _with_validation(

@@ -5,14 +5,15 @@ Both are chosen on clips that the model in question never saw, from among those 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from serving.network import Head
-from training.heads.parts import LEAST_LEARNT
+from training.heads.parts import LEAST_CALIBRATING, LEAST_LEARNT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,47 @@ if TYPE_CHECKING:
 
 LEAST_ANSWERED = 10
 """Recordings that a class is the answer to, rightly or not, below which a threshold chosen by them would be chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What makes a model's scores mean what they say."""
+
+    temperature: float
+    """What logits are divided by."""
+    thresholds: tuple[float, ...]
+    """Score of each class below which it is not believed."""
+    notes: tuple[str, ...] = ()
+    """What whoever reads its figures should know."""
+
+    @classmethod
+    def none(cls, recordings: int, classes: int) -> Calibration:
+        """Scores that stay as they are, as so few `recordings` of classes tell of them."""
+        note = f"Scores are not calibrated, and have no thresholds: {recordings} recordings could tell of them."
+        return cls(1.0, (0.0,) * classes, (note,))
+
+
+def calibrate(
+    logits: NDArray[np.floating],
+    targets: NDArray[np.integer],
+    sources: Sequence[str],
+    *,
+    background: int | None,
+    precision: float,
+) -> Calibration:
+    """By what a model, or others like it, said of sounds that it had not learnt from: of ten recordings or more.
+
+    logits: [n, classes]. targets, sources: class and recording of each sound, [n]. background: class of sounds of no
+    class, if there is one; where there are two others thresholds alone go by these. precision: of the thresholds, see
+    `choose_thresholds`.
+    """
+    recordings = len({source for source, target in zip(sources, targets, strict=True) if target != background})
+    if recordings < LEAST_CALIBRATING:
+        return Calibration.none(recordings, logits.shape[1])
+    decides = of_classes(targets, background)
+    temperature = fit_temperature(logits[decides], targets[decides])
+    scores = softmax(logits / temperature, axis=1)
+    return Calibration(temperature, choose_thresholds(scores, targets, sources, precision))
 
 
 def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) -> float:
@@ -45,11 +87,6 @@ def of_classes(truth: NDArray[np.integer], background: int | None) -> NDArray[np
     """
     classes = truth != (-1 if background is None else background)
     return classes if len(np.unique(truth[classes])) >= LEAST_LEARNT else np.ones(len(truth), dtype=bool)
-
-
-def not_calibrated(recordings: int) -> str:
-    """A note for a model whose scores stay as they are: fewer than `LEAST_CALIBRATING` recordings tell of them."""
-    return f"Scores are not calibrated, and have no thresholds: {recordings} recordings could tell of them."
 
 
 def cooled(head: Head, temperature: float) -> Head:

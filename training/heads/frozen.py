@@ -11,9 +11,8 @@ from earshot.labels import UNKNOWN
 from training.data.background import no_more_background
 from training.data.hearing import judged_windows
 from training.heads.bottlenecks import Bottlenecks
-from training.heads.calibration import not_calibrated
 from training.heads.head import OutOfFold, cross_validated, train_head
-from training.heads.parts import LEAST_CALIBRATING, calibrators
+from training.heads.parts import calibrators
 from training.recipe import Trained
 from training.teaching.heard import heard_recordings
 
@@ -112,15 +111,15 @@ class FrozenRecipe:
         chosen = {"strength": head.strength}
         if head.accuracy is not None:
             chosen["inner_accuracy"] = round(head.accuracy, 4)
-        if head.recordings < LEAST_CALIBRATING:
-            notes = [*notes, not_calibrated(head.recordings)]
+        calibration = head.calibration
+        notes = [*notes, *calibration.notes]
         if not head.converged:
             notes = [*notes, f"The head's solver was stopped after {self._steps} steps, before it came to its end."]
         return Trained(
             self.weights.blocks,
             head.head,
-            head.temperature,
-            head.thresholds,
+            calibration.temperature,
+            calibration.thresholds,
             chosen,
             notes=(*self.weights.notes, *notes),
         )

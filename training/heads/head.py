@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from serving.network import Head
 from training.heads.balance import class_weights
-from training.heads.calibration import choose_thresholds, cooled, fit_temperature, of_classes
-from training.heads.parts import LEAST_CALIBRATING, LEAST_LEARNT, parts_of
+from training.heads.calibration import Calibration, calibrate, cooled, of_classes
+from training.heads.parts import LEAST_LEARNT, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,12 +73,8 @@ class TrainedHead:
     """Inverse strength of the L2 penalty: the strongest penalty, which claims least, where nothing could be asked."""
     accuracy: float | None
     """Of the cross-validated answers that it was chosen by: what recipes can be compared by without a test fold."""
-    recordings: int
-    """Of classes, that these were about. By fewer than `LEAST_CALIBRATING` it is not calibrated."""
-    temperature: float
-    """What its logits were divided by; 1 where it is not calibrated."""
-    thresholds: tuple[float, ...]
-    """Score of each class below which it is not believed; 0 where it is not calibrated."""
+    calibration: Calibration
+    """By the same answers."""
     converged: bool
     """Whether the solver came to its end within the steps that it was given."""
 
@@ -97,32 +93,26 @@ def train_head(
 ) -> TrainedHead:
     """Train on features float32 [n, features] with class indices `targets` [n].
 
-    out_of_fold: what strength, temperature and thresholds are chosen by. precision: of the thresholds, see
-    `choose_thresholds`. steps: the most that the solver takes for each strength. balance: have each class count alike
-    in the loss, however many rows it has. widths: features of each tapped block, in order; none are one block.
-    background: index of the class of sounds of no class; where there are two others thresholds alone go by these.
+    out_of_fold: what strength, temperature and thresholds are chosen by. precision: as `calibrate` has it. steps: the
+    most that the solver takes for each strength. balance: have each class count alike in the loss, however many rows it
+    has. widths: features of each tapped block, in order; none are one block. background: index of the class of sounds
+    of no class; where there are two others it does not choose the strength.
     """
     truth = out_of_fold.truth
     decides = of_classes(truth, background)
-    named = {source for source, number in zip(out_of_fold.sources, truth, strict=True) if number != background}
-    calibrates = len(named) >= LEAST_CALIBRATING
     hits = out_of_fold.scores[:, decides].argmax(axis=2) == truth[decides]
     best = int(hits.sum(axis=1).argmax())
     tried = STRENGTHS[: best + 1]
     ends = [_path(block, targets, classes, tried, steps, balance)[-1] for block in _split(features, widths)]
     heads, converged = zip(*ends, strict=True)
-    logits = out_of_fold.scores[best]
-    temperature = fit_temperature(logits[decides], truth[decides]) if calibrates else 1.0
-    never = (0.0,) * classes
+    calibration = calibrate(
+        out_of_fold.scores[best], truth, out_of_fold.sources, background=background, precision=precision
+    )
     return TrainedHead(
-        cooled(_averaged(heads), temperature),
+        cooled(_averaged(heads), calibration.temperature),
         STRENGTHS[best],
         float(hits[best].mean()) if truth.size else None,
-        len(named),
-        temperature,
-        choose_thresholds(softmax(logits / temperature, axis=1), truth, out_of_fold.sources, precision)
-        if calibrates
-        else never,
+        calibration,
         all(converged),
     )
 
