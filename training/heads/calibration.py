@@ -50,11 +50,11 @@ def calibrate(
     background: int | None,
     precision: float,
 ) -> Calibration:
-    """By what a model, or others like it, said of sounds that it had not learnt from: of ten recordings or more.
+    """By what a model, or others like it, said of sounds that it had not learnt from.
 
-    logits: [n, classes]. targets, sources: class and recording of each sound, [n]. background: class of sounds of no
-    class, if there is one; where there are two others thresholds alone go by these. precision: of the thresholds, see
-    `choose_thresholds`.
+    Fewer than `LEAST_CALIBRATING` recordings of classes calibrate nothing. logits: [n, classes]. targets, sources:
+    class and recording of each sound, [n]. background: class of sounds of no class, if there is one; where there are
+    two others thresholds alone go by these. precision: of the thresholds, see `choose_thresholds`.
     """
     recordings = len({source for source, target in zip(sources, targets, strict=True) if target != background})
     if recordings < LEAST_CALIBRATING:
