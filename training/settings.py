@@ -195,8 +195,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
 
     @property
     def calibrating(self) -> tuple[Path, ...]:
-        """The files of weights that calibrate."""
-        return folders_of(self.calibrate_by)
+        """The files of weights that calibrate, each once."""
+        return tuple(dict.fromkeys(folders_of(self.calibrate_by)))
 
     def architecture(self, input_range: tuple[float, float], taught: Architecture | None = None) -> Architecture:
         """The network that these settings ask for, by default the one that the weights were taught in.

@@ -75,8 +75,8 @@ def load_weights(name: str) -> Weights:
 
 
 def calibrating_weights(files: Sequence[Path], weights: Weights) -> list[Weights]:
-    """The `files` of weights that were taught like `weights`, each once; raises WeightsError."""
-    found = [load_weights(str(file)) for file in dict.fromkeys(files)]
+    """The `files` of weights that were taught like `weights`; raises WeightsError."""
+    found = [load_weights(str(file)) for file in files]
     for one in found:
         if one.architecture != weights.architecture:
             raise WeightsError(f"{one.name} is of another network than {weights.name}; --calibrate-by takes its like")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -27,6 +29,11 @@ def test_weights_that_were_taught_bring_their_network_and_what_is_named_goes_bef
     settings: dict[str, object], taught: Architecture | None, asked: Architecture
 ) -> None:
     assert RetrainSettings.model_validate(settings).architecture(RANGE, taught) == asked
+
+
+def test_weights_that_are_named_twice_to_calibrate_by_count_once() -> None:
+    settings = RetrainSettings.model_validate({"calibrate_by": "before.npz,other.npz,before.npz"})
+    assert settings.calibrating == (Path("before.npz"), Path("other.npz"))
 
 
 def test_a_seed_is_one_that_every_library_takes() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from earshot.labels import UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from training.data.clips import Clip
 
@@ -22,6 +22,11 @@ def counted(clips: Iterable[Clip]) -> dict[str, int]:
     labels = [clip.label for clip in clips]
     background = labels.count(UNKNOWN)
     return {"clips": len(labels) - background, "background_clips": background}
+
+
+def background_class(class_names: Sequence[str]) -> int | None:
+    """Index of the class of sounds of no class, if there is one."""
+    return class_names.index(UNKNOWN) if UNKNOWN in class_names else None
 
 
 def is_generated(clip: Clip) -> bool:

@@ -23,7 +23,7 @@ import numpy as np
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
 from serving.network import build_network
-from training.data.background import no_more_background
+from training.data.background import background_class, no_more_background
 from training.data.hearing import judged_windows
 from training.data.windows import write_windows
 from training.finetuning.finetune import Examples, Schedule, finetune
@@ -122,7 +122,7 @@ class TuningRecipe:
         history = _with_validation(tuned.history, histories)
         logits = np.log(np.maximum(np.concatenate(said), np.finfo(np.float32).tiny))
         targets = np.concatenate(truths)
-        background = class_names.index(UNKNOWN) if UNKNOWN in class_names else None
+        background = background_class(class_names)
         calibration = calibrate(logits, targets, asked_of, background=background, precision=self._precision)
         hits = (logits.argmax(axis=1) == targets)[of_classes(targets, background)]
         chosen["inner_accuracy"] = round(float(hits.mean()), 4)

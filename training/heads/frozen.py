@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from earshot.labels import UNKNOWN
-from training.data.background import no_more_background
+from training.data.background import background_class, no_more_background
 from training.data.hearing import judged_windows
 from training.heads.bottlenecks import Bottlenecks
 from training.heads.head import OutOfFold, cross_validated, train_head
@@ -105,7 +104,7 @@ class FrozenRecipe:
                 classes,
                 OutOfFold.together(said),
                 precision=self._precision,
-                background=class_names.index(UNKNOWN) if UNKNOWN in class_names else None,
+                background=background_class(class_names),
                 **how,
             )
         chosen = {"strength": head.strength}
