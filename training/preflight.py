@@ -55,7 +55,7 @@ def check_readable(settings: RetrainSettings, recipe: Recipe, held_out: list[int
 
 def tells_apart(clips: Collection[Clip]) -> bool:
     """Whether there are two recordings of two classes, the least that can be trained on."""
-    return min(len({clip.label for clip in clips}), len({clip.source for clip in clips})) >= LEAST_LEARNT
+    return min(_recordings_and_classes(clips)) >= LEAST_LEARNT
 
 
 def _trainings(settings: RetrainSettings, held_out: Sequence[int], judged: Sequence[int]) -> list[set[int]]:
@@ -69,8 +69,14 @@ def _require_two_classes(clips: Iterable[Clip], without: set[int]) -> None:
     left = [clip for clip in clips if clip.fold not in without]
     if not tells_apart(left):
         outside = f" outside fold {', '.join(map(str, sorted(without)))}" if without else ""
-        recordings, classes = len({clip.source for clip in left}), len({clip.label for clip in left})
+        recordings, classes = _recordings_and_classes(left)
         raise DataError(
             f"recordings{outside}: {recordings}, of classes: {classes}; training needs two recordings of two classes: "
             "add clips, or name fewer folds with --evaluate (none judges nothing) and --hold-out"
         )
+
+
+def _recordings_and_classes(clips: Iterable[Clip]) -> tuple[int, int]:
+    """How many there are of each; noises that were made are of none, else one class would be enough."""
+    recorded = [clip for clip in clips if not is_generated(clip)]
+    return len({clip.source for clip in recorded}), len({clip.label for clip in recorded})

@@ -82,11 +82,11 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         None, description="Folder that keeps what Keras downloads of Inception V3; none: Keras's own, ~/.keras."
     )
     generated_background: int = Field(
-        0,
+        60,
         ge=0,
         le=10_000,
         description="Noises of 30 s to make and to learn as unknown too, beside --background: hiss, gusts, hum of the "
-        "mains and near silence; 40 is four for each of ten folds.",
+        "mains and near silence; 0: none, as the model may then call noise one of its classes.",
     )
     evaluate: str = Field(
         "all", description="Folds to judge the recipe on, each unseen by the model that it judges: all, none, or 1,2."

@@ -103,6 +103,7 @@ def trained(data: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFac
         "taps": "mixed0",
         "bands": 2,
         "protocol": "random",
+        "generated_background": 0,
         "cache": folder / "cache",
         "report": folder / "report.json",
         "run_dir": folder / "runs",

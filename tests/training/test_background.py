@@ -111,6 +111,7 @@ def test_a_model_that_learnt_background_calls_it_unknown(data: Path, weights_fil
     own = {
         "data": str(data),
         "background": str(tmp_path / "room"),
+        "generated_background": 0,
         "weights": str(weights_file),
         "taps": "mixed0",
         "bands": 2,

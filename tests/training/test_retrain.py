@@ -303,6 +303,7 @@ def test_fine_tuning_is_judged_calibrated_and_published_like_a_head(
         "data": str(data),
         "weights": str(weights_file),
         "cache": tmp_path / "cache",
+        "generated_background": 0,
         "method": "finetune",
         "taps": "mixed0",
         "bands": 1,

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from earshot.cli import main
+from earshot.labels import UNKNOWN
 from serving.catalogue import versions
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH
 from training import spectrograms
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLIPS = CLIPS_EACH * len(CLASSES)
+NOISES = 60
+"""That are made and learnt beside them, where nothing else is asked for."""
 
 
 def succeeds(command: Callable[[list[str]], Any], *words: object) -> None:
@@ -57,8 +60,8 @@ def test_pictures_are_retrained_on_under_the_tutorials_flags(
     ]
     succeeds(main, "retrain", *words)
     assert f"wrote {tmp_path / '[new].json'}\n" in capsys.readouterr().out
-    assert (tmp_path / "labels.txt").read_text().split() == list(CLASSES)
-    assert len(list((tmp_path / "bottlenecks").rglob("*.npy"))) == CLIPS
+    assert (tmp_path / "labels.txt").read_text().split() == sorted([*CLASSES, UNKNOWN])
+    assert len(list((tmp_path / "bottlenecks").rglob("*.npy"))) == CLIPS + NOISES
     assert os.environ["KERAS_HOME"] == str(tmp_path / "inception")
     (version,) = versions(tmp_path / "models" / "earshot")
     assert version.number == 1
@@ -69,8 +72,9 @@ def test_pictures_are_retrained_on_under_the_tutorials_flags(
     measured = {"unseen/accuracy", "unseen/clip_accuracy", "unseen/calibration_error"}
     assert set(said) == measured | chosen
     assert said["unseen/accuracy"][0][1] > 0.8
-    assert "the clip can no longer be read" not in (tmp_path / "[new].html").read_text()
-    assert f"{CLIPS} clips of 3 classes: {tmp_path / 'pictures'}" in (tmp_path / "[new].html").read_text()
+    page = (tmp_path / "[new].html").read_text()
+    assert "the clip can no longer be read" not in page
+    assert f"{CLIPS} clips of 3 classes, {NOISES} of no class: {tmp_path / 'pictures'}" in page
     # The two clips that hold no sound have no picture.
     assert not any((tmp_path / "pictures" / name).with_suffix(".png").exists() for name in BROKEN)
 
