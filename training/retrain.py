@@ -30,10 +30,10 @@ from serving.network import NetworkError
 from training.data.background import counted
 from training.data.datasets import DataError, chosen_folds, clips_of, thin_classes
 from training.data.noises import make_noises
-from training.evaluation.gate import LEAST_RECORDINGS
 from training.evaluation.judging import judged_without, pooled, random_split
 from training.evaluation.page import WHY_RANDOM_IS_HIGHER
 from training.evaluation.report import package_versions, write_report
+from training.evaluation.resampling import LEAST_RECORDINGS
 from training.evaluation.summaries import write_summary
 from training.preflight import check_before, check_readable, tells_apart
 from training.recipes import recipe_of

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.evaluation.gate import LEAST_RECORDINGS, TooFewRecordings, compare
+from training.evaluation.gate import TooFewRecordings, compare
+from training.evaluation.resampling import LEAST_RECORDINGS
 
 RIGHT, WRONG = True, False
 

@@ -1,7 +1,4 @@
-"""Whether one model is better than another: a paired bootstrap over recordings, of both their answers to some clips.
-
-Clips of one recording sound alike, so they are no independent witnesses: whole recordings are drawn, not clips.
-"""
+"""Whether one model is better than another: a paired bootstrap over recordings, of both their answers to some clips."""
 
 from __future__ import annotations
 
@@ -11,15 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training.evaluation.resampling import LEAST_RECORDINGS, share_interval
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
-LEAST_RECORDINGS = 10
-"""With fewer the bootstrap is too sure of itself: two recordings on which one model wins would be proof to it."""
 
 
 class TooFewRecordings(ValueError):
@@ -56,8 +50,6 @@ def compare(
 
     Raises TooFewRecordings.
     """
-    from scipy.stats import bootstrap
-
     gained: defaultdict[str, int] = defaultdict(int)
     clips: defaultdict[str, int] = defaultdict(int)
     for source, ours, theirs in zip(sources, candidate, current, strict=True):
@@ -68,22 +60,13 @@ def compare(
             f"{len(candidate)} clips of {len(clips)} recordings are too few to compare two models; at least "
             f"{LEAST_RECORDINGS} recordings are needed, name more clips with --data and --folds"
         )
-    interval = bootstrap(
-        (np.array(list(gained.values())), np.array([clips[source] for source in gained])),
-        lambda won, of, axis: won.sum(axis=axis) / of.sum(axis=axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=RESAMPLES // 20,
-        confidence_level=CONFIDENCE,
-        alternative="greater",
-        method="percentile",
-        random_state=np.random.default_rng(seed),
-    ).confidence_interval
+    lower, _ = share_interval(
+        np.array(list(gained.values())), np.array([clips[source] for source in gained]), "greater", seed
+    )
     return Comparison(
         candidate=float(np.mean(candidate)),
         current=float(np.mean(current)),
-        lower=float(interval.low),
+        lower=lower,
         clips=len(candidate),
         recordings=len(clips),
     )

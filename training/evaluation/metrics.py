@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from earshot.audio import SEGMENT_S
 from earshot.labels import UNKNOWN
 from training.data.background import is_generated
-from training.evaluation.gate import LEAST_RECORDINGS
+from training.evaluation.resampling import LEAST_RECORDINGS, share_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,11 +99,10 @@ def accuracy_interval(answers: Answers, seed: int = 0) -> list[float] | None:
     recordings, source = np.unique([clip.source for clip in answers.clips], return_inverse=True)
     if len(recordings) < LEAST_RECORDINGS or answers.right.all() or not answers.right.any():
         return None
-    clips, right = np.bincount(source), np.bincount(source, weights=answers.right)
-    random = np.random.default_rng(seed)
-    draws = (random.integers(len(clips), size=len(clips)) for _ in range(RESAMPLES))
-    shares = [right[drawn].sum() / clips[drawn].sum() for drawn in draws]
-    return [_round(share) for share in np.percentile(shares, [2.5, 97.5])]
+    ends = share_interval(
+        np.bincount(source[answers.right], minlength=len(recordings)), np.bincount(source), "two-sided", seed
+    )
+    return [_round(end) for end in ends]
 
 
 def per_class(answers: Answers) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from earshot.labels import UNKNOWN
-from training.evaluation.gate import CONFIDENCE
+from training.evaluation.resampling import CONFIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
