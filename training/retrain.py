@@ -78,7 +78,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     """The whole job; returns the report as JSON values. Raises DataError, WeightsError, NetworkError or NotWritable."""
     started = datetime.now(UTC)
     _set_up_libraries(settings)
-    clips = _clips(settings)
+    clips = clips_of(settings)
     thin = thin_classes(clips)
     _print_thin(console, thin, "Classes of few recordings, whose figures say little")
     held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
@@ -94,7 +94,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     with stages.stage("weights"):
         weights = load_weights(settings.weights)
     with stages.stage("features"):
-        recipe = recipe_of(settings, clips, weights)
+        recipe = recipe_of(settings, [*clips, *_noises(settings, clips)], weights)
     class_names = tuple(sorted({clip.label for clip in recipe.clips}))
     _print_lost(console, clips, class_names)
     check_readable(settings, recipe, held_out, judged)
@@ -134,14 +134,13 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     return report
 
 
-def _clips(settings: RetrainSettings) -> list[Clip]:
-    """All clips that are heard, and those noises that are made."""
-    clips = clips_of(settings)
-    if settings.generated_background:
-        folder = (settings.cache or cache_folder()) / "noises"
-        dealt = sorted({clip.fold for clip in clips if clip.label != UNKNOWN})
-        clips += make_noises(settings.generated_background, dealt, settings.seed, folder)
-    return clips
+def _noises(settings: RetrainSettings, clips: list[Clip]) -> list[Clip]:
+    """Noises that are made, dealt into the folds that `clips` of classes have."""
+    dealt = sorted({clip.fold for clip in clips if clip.label != UNKNOWN})
+    if not dealt or not settings.generated_background:
+        return []
+    folder = (settings.cache or cache_folder()) / ".noises"  # hidden, so that with a cache below --data it is no class
+    return make_noises(settings.generated_background, dealt, settings.seed, folder)
 
 
 def _evaluated(
@@ -272,11 +271,11 @@ def _print(console: Console, report: dict[str, Any]) -> None:
         return
     table = Table(title="Clips that the model which is judged never saw", title_justify="left")
     titles = {"background": "false/h", "generated_background": "false/h, generated"}
-    heard = [name for name in titles if any(one[name] for one in report["folds"].values())]
+    split = {"random": report["random_split"]} if report["random_split"] else {}
+    heard = [name for name in titles if any(one[name] for one in (report["folds"] | split).values())]
     columns = ("fold", "clips", "first 3 s", "whole clip", "ECE", "by chance up to", "unknown")
     for name in (*columns, *(titles[name] for name in heard)):
         table.add_column(name, justify="right")
-    split = {"random": report["random_split"]} if report["random_split"] else {}
     together = {"together": report["pooled"]} if len(report["folds"]) > 1 else {}
     for fold, one in (report["folds"] | together | split).items():
         table.add_row(

@@ -86,7 +86,7 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         ge=0,
         le=10_000,
         description="Noises of 30 s to make and to learn as unknown too, beside --background: hiss, gusts, hum of the "
-        "mains and near silence; 0: none, as the model may then call noise one of its classes.",
+        "mains and near silence; 0: none, and the model may call noise one of its classes.",
     )
     evaluate: str = Field(
         "all", description="Folds to judge the recipe on, each unseen by the model that it judges: all, none, or 1,2."
@@ -112,8 +112,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     summaries_dir: Path | None = Field(None, description="Write summaries for TensorBoard below this folder.")
     cache: Path | None = Field(
         None,
-        description="Folder for what can be computed again, bottlenecks and unfinished runs; none: one in "
-        "~/.cache/earshot.",
+        description="Folder for what can be computed again: bottlenecks, noises (1 MB each), unfinished runs; none: "
+        "one in ~/.cache/earshot.",
     )
     bottleneck_dir: Path | None = Field(
         None, description="Folder for bottlenecks; none: the folder bottlenecks of the cache."

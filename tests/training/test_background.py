@@ -12,7 +12,7 @@ from rich.console import Console
 from earshot.labels import UNKNOWN
 from serving.layout import CARD_FILE
 from tests.training.sounds import tone
-from training.data.background import no_more_background
+from training.data.background import GENERATED, no_more_background
 from training.data.clips import Clip
 from training.data.datasets import DataError, chosen_folds, find_background
 from training.evaluate import evaluate
@@ -73,6 +73,30 @@ def test_of_background_no_more_is_learnt_than_of_all_classes_and_that_evenly() -
     assert sum(len(own) for one, own in short.items() if one.label == UNKNOWN) == 4
     for few in ({clip("dog", "a"): 4, clip(UNKNOWN, "d"): 4}, {clip(UNKNOWN, "d"): 4}):
         assert [len(own) for own in no_more_background(few, 0).values()] == list(few.values())
+
+
+@pytest.mark.parametrize(
+    ("recorded", "made", "learnt"),
+    [
+        (24, 600, (24, 24)),
+        (10, 600, (10, 38)),
+        (90, 600, (24, 24)),
+        (90, 10, (38, 10)),
+        (10, 20, (10, 20)),
+        (0, 90, (0, 48)),
+    ],
+)
+def test_noises_that_are_made_do_not_crowd_out_what_was_recorded(
+    recorded: int, made: int, learnt: tuple[int, int]
+) -> None:
+    room, noise = clip(UNKNOWN, "room"), Clip(Path("noise"), UNKNOWN, 1, f"{GENERATED}noise")
+    counts = {noise: made, clip("dog", "a"): 48, room: recorded}
+    chosen = no_more_background(counts, 0)
+    assert list(chosen) == list(counts)
+    assert (len(chosen[room]), len(chosen[noise])) == learnt
+    for one, windows in chosen.items():
+        assert windows == sorted(set(windows))
+        assert set(windows) <= set(range(counts[one]))
 
 
 def test_every_window_of_background_is_heard_and_what_is_not_unknown_is_a_false_accept() -> None:

@@ -13,6 +13,7 @@ from earshot.audio import SAMPLE_RATE_HZ, pcm16, windows
 from earshot.labels import UNKNOWN
 from training.data.background import is_generated
 from training.data.clips import Clip, load_clip
+from training.data.datasets import DataError, find_clips, thin_classes
 from training.data.noises import KINDS, NOISE_S, Draw, coloured, hiss, hum, make_noises, silence
 from training.evaluation.answers import Answers
 from training.evaluation.metrics import judge
@@ -80,8 +81,13 @@ def test_noises_are_clips_of_no_class_dealt_to_kinds_and_folds(tmp_path: Path) -
         assert sorted(kinds) == sorted(2 * [kind.__name__ for kind in KINDS])
     before = {clip.path: clip.path.read_bytes() for clip in clips}
     assert len(set(before.values())) == 16
+    written = {path: path.stat().st_mtime_ns for path in before}
+    lost, kept = clips[0].path, clips[1].path
+    lost.unlink()
     make_noises(16, [2, 7], 3, tmp_path)
     assert {path: path.read_bytes() for path in before} == before
+    assert kept.stat().st_mtime_ns == written[kept], "what is there is not made again"
+    assert thin_classes(clips) == {}
     other = make_noises(16, [2, 7], 4, tmp_path)
     assert not {clip.path.read_bytes() for clip in other} & set(before.values())
     assert all(load_clip(clip.path).size == NOISE_S * SAMPLE_RATE_HZ for clip in clips)
@@ -121,6 +127,9 @@ def test_a_model_that_learnt_noises_calls_those_of_an_unseen_fold_unknown(
     said = Console(record=True, width=200)
     report = retrain(RetrainSettings.read(own), said)
     assert UNKNOWN in report["class_names"]
+    assert list((tmp_path / "cache").rglob("hum-0-*.wav"))
+    with pytest.raises(DataError, match="holds no clips"):
+        find_clips(tmp_path)  # a cache below the data is no class of it
     heard = report["folds"]["1"]["generated_background"]
     assert heard["recordings"] >= 4
     assert heard["false_accepts"] < heard["segments"] / 2

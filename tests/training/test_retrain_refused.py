@@ -59,13 +59,14 @@ def test_a_copy_in_another_fold_is_refused_before_the_long_work(data: Path, tmp_
     one = next(clip for clip in find_clips(copied) if clip.path.stem == "hum-0")
     for number in range(50):
         shutil.copy(one.path, one.path.with_name(f"copy {number}.wav"))
-    settings = {"data": str(copied), "weights": "nowhere.npz", "evaluate": "none", "generated_background": 40}
+    settings = {"data": str(copied), "weights": "nowhere.npz", "evaluate": "none"}
     with pytest.raises(DataError, match="are copies, in folds"):
         retrain(RetrainSettings.read({**settings, "cache": tmp_path}), QUIET)
     for copy in one.path.parent.glob("copy *.wav"):
         copy.unlink()
-    with pytest.raises(WeightsError, match="nowhere"):  # true silence, which is in several folds, is no copy
+    with pytest.raises(WeightsError, match="nowhere"):
         retrain(RetrainSettings.read({**settings, "cache": tmp_path}), QUIET)
+    assert not list(tmp_path.rglob("hum-0-*.wav")), "no noise is made before all is found in order"
 
 
 def test_a_file_that_is_of_a_class_and_background_too_is_refused(data: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
+from training.data.background import is_generated
 from training.data.layouts import FREESOUND, NotThisLayout, background_in, clips_in
 from training.settings import folders_of
 
@@ -191,8 +192,10 @@ def _mapped(clips: Iterable[Clip], class_map: Mapping[str, str]) -> list[Clip]:
 
 
 def thin_classes(clips: Iterable[Clip]) -> dict[str, int]:
-    """Classes of fewer than `FEW_SOURCES` recordings, and how many each has."""
+    """Classes of fewer than `FEW_SOURCES` recordings, and how many each has; noises that were made are none."""
     sources: dict[str, set[str]] = {}
     for clip in clips:
+        if is_generated(clip):
+            continue
         sources.setdefault(clip.label, set()).add(clip.source)
     return {label: len(own) for label, own in sorted(sources.items()) if len(own) < FEW_SOURCES}

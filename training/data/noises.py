@@ -90,17 +90,22 @@ def coloured(rng: np.random.Generator, slope: float) -> NDArray[np.float64]:
 
 
 def make_noises(count: int, folds: Sequence[int], seed: int, folder: Path) -> list[Clip]:
-    """Write `count` noises into `folder`, and return them as clips of no class, dealt into `folds` and to `KINDS`."""
+    """Write `count` noises into `folder`, but for those that are there, and return them as clips of no class.
+
+    They are dealt into `folds` and to `KINDS`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     clips = []
     for number in range(count):
         place, kind = number // len(KINDS) % len(folds), KINDS[number % len(KINDS)]
-        noise = kind(Draw(np.random.default_rng([seed, number]), place, len(folds)))
         # What decides its sound is in its name: runs at once may write the same file, and none another's.
         name = f"{kind.__name__}-{seed}-{number}-{place + 1}-of-{len(folds)}"
-        with whole_file(folder / f"{name}.wav") as file:
-            soundfile.write(file, noise, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
-        clips.append(Clip(folder / f"{name}.wav", UNKNOWN, folds[place], f"{GENERATED}{name}"))
+        path = folder / f"{name}.wav"
+        if not path.exists():
+            noise = kind(Draw(np.random.default_rng([seed, number]), place, len(folds)))
+            with whole_file(path) as file:
+                soundfile.write(file, noise, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
+        clips.append(Clip(path, UNKNOWN, folds[place], f"{GENERATED}{name}"))
     return clips
 
 

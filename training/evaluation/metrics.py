@@ -29,7 +29,8 @@ BINS = 15
 _EDGES = np.linspace(0.0, 1.0, BINS + 1)
 LEAST_SCORE = float(np.finfo(np.float32).eps)
 """Score that stands for a lower one in the log likelihood, which a single score of 0 would make infinite."""
-RESAMPLES = 2000
+DRAWS = 2000
+"""Of what chance makes of the calibration error."""
 WORST = 12
 """Mistakes that are shown."""
 CURVE_POINTS = 200
@@ -180,7 +181,7 @@ def error_by_chance(confidence: NDArray[np.float64], sources: Sequence[str], see
         return None
     random = np.random.default_rng(seed)
     place = _places(confidence)
-    drawn = (random.random(len(recordings))[source] < confidence for _ in range(RESAMPLES))
+    drawn = (random.random(len(recordings))[source] < confidence for _ in range(DRAWS))
     errors = [_error(place, confidence, right) for right in drawn]
     return {"mean": _round(np.mean(errors)), "p95": _round(np.quantile(errors, 0.95))}
 

@@ -19,16 +19,17 @@ _RESAMPLES = 10_000
 
 
 def share_interval(
-    won: NDArray[np.int64], of: NDArray[np.int64], alternative: Literal["two-sided", "greater"], seed: int = 0
+    gained: NDArray[np.int64], of: NDArray[np.int64], alternative: Literal["two-sided", "greater"], seed: int = 0
 ) -> tuple[float, float]:
-    """The ends of the 95 % interval of sum(won) / sum(of), each a count for each recording, [recordings].
+    """The ends of the 95 % interval of sum(gained) / sum(of), each a number for each recording, [recordings].
 
-    With "greater" the interval is one-sided, and its upper end infinite.
+    gained: clips that are right, or how many more are than of another model, less than 0 where fewer are. With
+    "greater" the interval is one-sided, and its upper end infinite.
     """
     from scipy.stats import bootstrap
 
     interval = bootstrap(
-        (won, of),
+        (gained, of),
         lambda drawn, clips, axis: drawn.sum(axis=axis) / clips.sum(axis=axis),
         paired=True,
         vectorized=True,
