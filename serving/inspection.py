@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from earshot.labels import UNKNOWN
 from serving.layout import CLASSES_FILE, INT8_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE, VARIABLES_FOLDER
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class Version:
     made: datetime
     """When it was trained, or else its graph written."""
     classes: int | None
-    """How many it tells apart, besides what is of none of them; None where it does not say."""
+    """How many it tells apart, `unknown` counted where it is one of them; None where it does not say."""
     accuracy: float | None
     """Share of first 3 s named right in `judged_on`; None where it does not say."""
     judged_on: str
@@ -57,7 +56,7 @@ class Version:
             folder=folder,
             lacks=missing_files(folder),
             made=_made(training) or written,
-            classes=None if classes is None else sum(name != UNKNOWN for name in classes),
+            classes=None if classes is None else len(classes),
             accuracy=accuracy,
             judged_on=judged_on,
             judged_clips=judged_clips,
