@@ -150,7 +150,8 @@ def run_to_end(name: str, argv: Sequence[str | Path], env: Mapping[str, str] | N
 
     `subprocess.run` does not promise the latter: Ctrl-C in the midst of its fork leaves a process that nobody knows.
     """
-    with tempfile.TemporaryDirectory(prefix="earshot-run-") as folder:
-        with Child(name, argv, env, Path(folder) / "output") as child:
+    with tempfile.TemporaryFile() as output:  # it has no name, so there is none that Ctrl-C could leave behind
+        with Child(name, argv, env, Path(f"/dev/fd/{output.fileno()}")) as child:
             status = child.wait()
-        return status, child.log_path.read_text(errors="replace").splitlines()
+        output.seek(0)
+        return status, output.read().decode(errors="replace").splitlines()

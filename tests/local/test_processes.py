@@ -158,6 +158,13 @@ def test_a_run_to_its_end_gives_status_and_output() -> None:
     assert run_to_end("script", ["sh", "-c", "echo out; echo err >&2; exit 3"]) == (3, ["out", "err"])
 
 
+def test_a_run_has_no_file_that_an_interrupt_could_leave_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run_to_end("list", ["ls", "-A", tmp_path]) == (0, [])
+
+
 def test_whatever_interrupts_a_run_ends_its_process(tmp_path: Path) -> None:
     """Ctrl-C at many a moment of a run's life: from before the fork to the wait."""
 
