@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,23 +49,17 @@ def compare(
 
     Raises TooFewRecordings.
     """
-    gained: defaultdict[str, int] = defaultdict(int)
-    clips: defaultdict[str, int] = defaultdict(int)
-    for source, ours, theirs in zip(sources, candidate, current, strict=True):
-        gained[source] += int(ours) - int(theirs)
-        clips[source] += 1
-    if len(clips) < LEAST_RECORDINGS:
+    recordings = len(set(sources))
+    if recordings < LEAST_RECORDINGS:
         raise TooFewRecordings(
-            f"{len(candidate)} clips of {len(clips)} recordings are too few to compare two models; at least "
+            f"{len(candidate)} clips of {recordings} recordings are too few to compare two models; at least "
             f"{LEAST_RECORDINGS} recordings are needed, name more clips with --data and --folds"
         )
-    lower, _ = share_interval(
-        np.array(list(gained.values())), np.array([clips[source] for source in gained]), "greater", seed
-    )
+    lower, _ = share_interval(candidate.astype(int) - current.astype(int), sources, "greater", seed)
     return Comparison(
         candidate=float(np.mean(candidate)),
         current=float(np.mean(current)),
         lower=lower,
         clips=len(candidate),
-        recordings=len(clips),
+        recordings=recordings,
     )

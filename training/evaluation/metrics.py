@@ -97,13 +97,10 @@ def accuracy_interval(answers: Answers, seed: int = 0) -> list[float] | None:
 
     None where there are fewer than `LEAST_RECORDINGS`, or where all answers are right, or all wrong.
     """
-    recordings, source = np.unique([clip.source for clip in answers.clips], return_inverse=True)
-    if len(recordings) < LEAST_RECORDINGS or answers.right.all() or not answers.right.any():
+    sources = [clip.source for clip in answers.clips]
+    if len(set(sources)) < LEAST_RECORDINGS or answers.right.all() or not answers.right.any():
         return None
-    ends = share_interval(
-        np.bincount(source[answers.right], minlength=len(recordings)), np.bincount(source), "two-sided", seed
-    )
-    return [_round(end) for end in ends]
+    return [_round(end) for end in share_interval(answers.right, sources, "two-sided", seed)]
 
 
 def per_class(answers: Answers) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
@@ -19,18 +21,23 @@ _RESAMPLES = 10_000
 
 
 def share_interval(
-    gained: NDArray[np.int64], of: NDArray[np.int64], alternative: Literal["two-sided", "greater"], seed: int = 0
+    gained: NDArray[np.integer | np.bool_],
+    sources: Sequence[str],
+    alternative: Literal["two-sided", "greater"],
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """The ends of the 95 % interval of sum(gained) / sum(of), each a number for each recording, [recordings].
+    """The ends of the 95 % interval of the mean of `gained`, [clips], each of the recording that `sources` names.
 
-    gained: clips that are right, or how many more are than of another model, less than 0 where fewer are. With
+    gained: 1 where a clip is right; or where another model is wrong, and -1 where that one alone is right. With
     "greater" the interval is one-sided, and its upper end infinite.
     """
     from scipy.stats import bootstrap
 
+    numbers = {source: number for number, source in enumerate(dict.fromkeys(sources))}
+    recording = [numbers[source] for source in sources]
     interval = bootstrap(
-        (gained, of),
-        lambda drawn, clips, axis: drawn.sum(axis=axis) / clips.sum(axis=axis),
+        (np.bincount(recording, weights=gained), np.bincount(recording)),
+        lambda won, clips, axis: won.sum(axis=axis) / clips.sum(axis=axis),
         paired=True,
         vectorized=True,
         n_resamples=_RESAMPLES,
