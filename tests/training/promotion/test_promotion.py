@@ -229,7 +229,7 @@ def test_killed_in_the_midst_nothing_is_left_that_a_server_takes_and_no_process(
     good: Path, bad: Path, data: Path, tmp_path: Path
 ) -> None:
     base_path = base_path_with(bad, tmp_path)
-    with Command(*words(good, base_path, data), log=tmp_path / "log") as command:
+    with Command(*words(good, base_path, data), log=tmp_path / "log", TMPDIR=str(tmp_path)) as command:
         command.wait_for("version 1 was trained on", 60)
         command.wait_for("the candidate ", 120)  # its progress bar
         command.process.send_signal(signal.SIGKILL)
@@ -244,10 +244,11 @@ def test_killed_in_the_midst_nothing_is_left_that_a_server_takes_and_no_process(
 
 def test_ctrl_c_in_the_midst_leaves_nothing_at_all(good: Path, bad: Path, data: Path, tmp_path: Path) -> None:
     base_path = base_path_with(bad, tmp_path)
-    with Command(*words(good, base_path, data), log=tmp_path / "log") as command:
+    with Command(*words(good, base_path, data), log=tmp_path / "log", TMPDIR=str(tmp_path)) as command:
         command.wait_for("version 1 was trained on", 60)
         command.interrupt()
         assert command.wait(60) == 130
         assert command.left_behind() == []
         assert "Traceback" not in command.output
     assert names(base_path) == ["1"]
+    assert not list(tmp_path.glob("earshot-promote-*"))
