@@ -246,6 +246,7 @@ def test_ctrl_c_in_the_midst_leaves_nothing_at_all(good: Path, bad: Path, data: 
     base_path = base_path_with(bad, tmp_path)
     with Command(*words(good, base_path, data), log=tmp_path / "log", TMPDIR=str(tmp_path)) as command:
         command.wait_for("version 1 was trained on", 60)
+        wait_for(lambda: any(tmp_path.glob("earshot-promote-*")), 60, "its folder")
         command.interrupt()
         assert command.wait(60) == 130
         assert command.left_behind() == []
