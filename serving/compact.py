@@ -19,7 +19,7 @@ import numpy as np
 
 from earshot.spectrogram import SpectrogramParams
 from serving.failures import InvalidModelFile
-from serving.network import Architecture, ConvBlock, Head, blocks_needed, build_network
+from serving.network import Architecture, ConvBlock, Head, build_network
 from serving.wholefile import whole_file
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ class CompactModel:
 
 
 def save_compact(model: CompactModel, path: Path) -> None:
-    """Write `model` as the file `path`, whole or not at all."""
+    """Write `model` as the file `path`, whole or not at all; raises NetworkError where it has too few blocks."""
     arrays: dict[str, NDArray[Any]] = {}
-    blocks = model.blocks[: blocks_needed(model.architecture.taps)]
+    blocks = [block for own in model.architecture.used(model.blocks) for block in own]
     arrays |= block_arrays(blocks)
     for number, (kernel, bias) in enumerate(model.head.layers):
         # Features that hardly vary have weights too large for 16 bits.

@@ -1,5 +1,8 @@
 """The network: Inception V3 up to its tapped blocks, their features pooled in frequency bands, and a head over those.
 
+It may be several Inception V3s side by side on the same image, each with weights of its own: a head has the features of
+all.
+
 Everything that happens to an image happens inside one Keras model, so a server needs nothing but that model: turning
 low frequencies to the bottom, scaling to the range that the weights were trained with, pooling and the head. Blocks
 after the last tap are left out. The weights themselves are plain arrays (`ConvBlock`, `Head`), whatever file they
@@ -39,7 +42,7 @@ TAPS = tuple(CHANNELS)
 """Blocks whose output can be tapped, the first one lowest."""
 
 INCEPTION = "inception_v3"
-"""Name of the layer of a network that is the Inception V3."""
+"""What the layer of a network that is an Inception V3 is called, with a number from the second on."""
 
 POOLS = ("mean", "max")
 """What is taken of each band and channel, over time and the rows of the band, in the order of the features: operations
@@ -62,6 +65,8 @@ class Architecture:
     """Values that the weights expect for the image's 0 and 255."""
     shrink: tuple[int, int] = (1, 1)
     """Mel bands and frames that are averaged into one before the first convolution: (2, 2) is four times as quick."""
+    networks: int = 1
+    """Inception V3s side by side; their blocks come one network after the other, and as many of each."""
 
     def __post_init__(self) -> None:
         unknown = [tap for tap in self.taps if tap not in TAPS]
@@ -71,11 +76,21 @@ class Architecture:
             raise NetworkError(f"bands must be at least 1, not {self.bands}")
         if min(self.shrink) < 1:
             raise NetworkError(f"an image is shrunk by 1 or more, not {self.shrink}")
+        if self.networks < 1:
+            raise NetworkError(f"there must be at least 1 network, not {self.networks}")
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Features of each tap."""
-        return tuple(CHANNELS[tap] * self.bands * len(POOLS) for tap in self.taps)
+        """Features of each tap, of one network after the other."""
+        return tuple(CHANNELS[tap] * self.bands * len(POOLS) for tap in self.taps) * self.networks
+
+    def used(self, blocks: Sequence[ConvBlock]) -> list[Sequence[ConvBlock]]:
+        """Those of `blocks` that each network uses: none after the last tap. Raises NetworkError where some lack."""
+        each, needed = len(blocks) // self.networks, blocks_needed(self.taps)
+        if each < needed or each * self.networks != len(blocks):
+            of = f" of each of {self.networks} networks" if self.networks > 1 else ""
+            raise NetworkError(f"{', '.join(self.taps)} need {needed} blocks{of}, the weights hold {len(blocks)}")
+        return [blocks[number * each :][:needed] for number in range(self.networks)]
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `from_json` takes back."""
@@ -85,7 +100,7 @@ class Architecture:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The architecture of `to_json`'s dictionary; TypeError where a key is unknown."""
         low, high = values["input_range"]
-        rows, columns = values.get("shrink", (1, 1))  # models made before it was a choice lack it
+        rows, columns = values.get("shrink", (1, 1))  # models made before it was a choice lack it, and `networks` too
         return cls(
             **{
                 **values,
@@ -135,13 +150,23 @@ class Head:
         return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
+def mean_head(heads: Sequence[Head]) -> Head:
+    """One layer whose outputs, before softmax, are the mean of what each head, of one layer, says of its own features.
+
+    The features are those of one head after the other.
+    """
+    kernels, biases = zip(*(head.layers[0] for head in heads), strict=True)
+    kernel, bias = np.concatenate(kernels) / len(heads), np.mean(biases, axis=0)
+    return Head(((kernel.astype(np.float32), bias.astype(np.float32)),))
+
+
 def feature_network(
     architecture: Architecture, blocks: Sequence[ConvBlock], params: SpectrogramParams = DEFAULT_PARAMS
 ) -> Any:
     """Keras model: images float32 [batch, mels, frames, 3] of 0 to 255, to pooled features float32 [batch, features].
 
-    `blocks` are in the order in which Keras creates them; those after the last tap may be missing.
-    The features are ordered by tap, then band from low to high frequency, then `POOLS`, then channel.
+    `blocks` are in the order in which Keras creates them; those after the last tap may be missing. The features are
+    ordered by network, then tap, then band from low to high frequency, then `POOLS`, then channel.
     """
     import keras
 
@@ -149,14 +174,16 @@ def feature_network(
     low, high = architecture.input_range
     small = keras.layers.AveragePooling2D(architecture.shrink)(image) if max(architecture.shrink) > 1 else image
     scaled = keras.layers.Rescaling((high - low) / 255.0, low)(keras.ops.flip(small, axis=1))
-    inception = _inception(architecture.taps, blocks)
-    try:
-        tapped = inception(scaled)
-    except ValueError as error:
-        rows, columns = small.shape[1:3]
-        raise NetworkError(f"images of {rows} x {columns} are too small for {architecture.taps[-1]}") from error
-    tapped = tapped if isinstance(tapped, list) else [tapped]
-    pooled = [_pool(keras.ops.flip(block, axis=1), architecture.bands) for block in tapped]
+    pooled = []
+    for number, own in enumerate(architecture.used(blocks), start=1):
+        inception = _inception(architecture.taps, own, INCEPTION if number == 1 else f"{INCEPTION}_{number}")
+        try:
+            tapped = inception(scaled)
+        except ValueError as error:
+            rows, columns = small.shape[1:3]
+            raise NetworkError(f"images of {rows} x {columns} are too small for {architecture.taps[-1]}") from error
+        tapped = tapped if isinstance(tapped, list) else [tapped]
+        pooled += [_pool(keras.ops.flip(block, axis=1), architecture.bands) for block in tapped]
     return keras.Model(image, keras.ops.concatenate(pooled, axis=-1), name="features")
 
 
@@ -204,17 +231,16 @@ def creation_order(layers: Sequence[Any]) -> list[Any]:
     return sorted(layers, key=number)
 
 
-def _inception(taps: Sequence[str], blocks: Sequence[ConvBlock]) -> Any:
-    """Inception V3 from a scaled image to the outputs of `taps`, filled with `blocks`."""
+def _inception(taps: Sequence[str], blocks: Sequence[ConvBlock], name: str) -> Any:
+    """Inception V3 from a scaled image to the outputs of `taps`, filled with `blocks`, none more than it has."""
     import keras
 
-    network = keras.Model.from_config(deepcopy(cut_inception(tuple(taps))))  # it takes its argument apart
+    config = deepcopy(cut_inception(tuple(taps))) | {"name": name}  # Keras takes its argument apart
+    network = keras.Model.from_config(config)
     convolutions, norms = _layers(network)
-    if len(convolutions) != blocks_needed(taps) or len(norms) != len(convolutions):
+    if len(convolutions) != len(blocks) or len(norms) != len(convolutions):
         raise NetworkError(f"this Keras builds an Inception V3 of {len(convolutions)} blocks up to {taps[-1]}")
-    if len(blocks) < len(convolutions):
-        raise NetworkError(f"{', '.join(taps)} need {len(convolutions)} blocks, the weights hold {len(blocks)}")
-    for number, (convolution, norm, block) in enumerate(zip(convolutions, norms, blocks, strict=False), start=1):
+    for number, (convolution, norm, block) in enumerate(zip(convolutions, norms, blocks, strict=True), start=1):
         if convolution.kernel.shape != block.kernel.shape:
             raise NetworkError(
                 f"kernel {number} has the shape {block.kernel.shape}, not {tuple(convolution.kernel.shape)}"
@@ -235,12 +261,17 @@ def cut_inception(taps: tuple[str, ...]) -> dict[str, Any]:
     return dict(cut.get_config())
 
 
+def inceptions(network: Any) -> list[Any]:
+    """The layers of a `feature_network` or `build_network` that are its Inception V3s, in order."""
+    return [layer for layer in network.layers if re.fullmatch(rf"{INCEPTION}(_\d+)?", layer.name)]
+
+
 def blocks_of(network: Any) -> tuple[ConvBlock, ...]:
     """The blocks of a `feature_network` or `build_network` as they are now, trained further, say."""
-    convolutions, norms = _layers(network.get_layer(INCEPTION))
     return tuple(
         ConvBlock(convolution.get_weights()[0], *norm.get_weights())
-        for convolution, norm in zip(convolutions, norms, strict=True)
+        for inception in inceptions(network)
+        for convolution, norm in zip(*_layers(inception), strict=True)
     )
 
 

@@ -70,7 +70,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     weights: str = Field(
         "imagenet",
         description="Inception V3 to start from: imagenet (Keras downloads it), its .h5 file, starter (that of the "
-        "starter model), or a file of 8 bit weights, as `python -m training.distil` writes.",
+        "starter model), or a file of 8 bit weights, as `python -m training.distil` writes; of such, several that are "
+        "joined by + are networks side by side, whose answers are averaged.",
     )
     calibrate_by: str = Field(
         "",
@@ -194,9 +195,9 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         return (*super().folders, *([self.image_dir] if self.image_dir else ()))
 
     @property
-    def calibrating(self) -> tuple[Path, ...]:
-        """The files of weights that calibrate, each once."""
-        return tuple(dict.fromkeys(folders_of(self.calibrate_by)))
+    def calibrating(self) -> tuple[str, ...]:
+        """The weights that calibrate, each once."""
+        return tuple(dict.fromkeys(name for name in self.calibrate_by.split(",") if name))
 
     def architecture(self, input_range: tuple[float, float], taught: Architecture | None = None) -> Architecture:
         """The network that these settings ask for, by default the one that the weights were taught in.
@@ -212,7 +213,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         else:
             default = Architecture(("mixed7",), 2, shrink=(1, 2))
         taps = tuple(self.taps.split(",")) if self.taps else default.taps
-        return Architecture(taps, self.bands or default.bands, input_range, shrink_of(self.shrink, default.shrink))
+        bands, shrink = self.bands or default.bands, shrink_of(self.shrink, default.shrink)
+        return Architecture(taps, bands, input_range, shrink, default.networks)
 
 
 class EvaluateSettings(DataSettings, env_prefix="EARSHOT_EVALUATE_"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from serving.compact import NOT_WHOLE, block_arrays, blocks_from, load_compact
 from serving.failures import InvalidModelFile
 from serving.inspection import read_json
-from serving.network import BLOCKS, Architecture, ConvBlock, Head, blocks_needed, creation_order
+from serving.network import BLOCKS, Architecture, ConvBlock, Head, blocks_needed, creation_order, mean_head
 from serving.starter import STARTER, STARTER_TRAINING
 from serving.wholefile import whole_file
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 IMAGENET, STARTER_MODEL = "imagenet", "starter"
 """Names of weights that are no file's."""
+_BESIDE = "+"
 _ARCHITECTURE, _HEARD, _NOTES = "architecture", "heard", "notes"
 _OF_STARTER = (
     "The weights are those of Earshot's starter model, which heard clips of UrbanSound8K: the licence of that data "
@@ -38,10 +39,10 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A pretrained Inception V3 without its top."""
+    """A pretrained Inception V3 without its top, or several side by side."""
 
     blocks: tuple[ConvBlock, ...]
-    """In the order in which Keras creates them."""
+    """In the order in which Keras creates them, of one network after the other."""
     input_range: tuple[float, float]
     """Values for black and white."""
     name: str
@@ -50,7 +51,8 @@ class Weights:
     architecture: Architecture | None = None
     """Of the network that was taught with them, whose features are the ones to use; None where they are of pictures."""
     readout: Head | None = None
-    """The one layer that makes the teacher's answers of those features: what teaching goes on from."""
+    """The one layer that makes the teacher's answers of those features: what teaching goes on from; None where it is
+    not known, as of pictures and of the starter model."""
     heard: frozenset[str] | None = frozenset()
     """Marks of the recordings that it was taught by, without labels (`training.teaching.heard`); None where it does not
     say."""
@@ -61,22 +63,28 @@ class Weights:
 def load_weights(name: str) -> Weights:
     """Weights by name: `imagenet`, which Keras downloads, `starter`, those of the starter model, or a file of weights.
 
+    Several names of weights that were taught alike, joined by +, are networks side by side.
     Keras's is an .h5 of its Inception V3 without the top, as it downloads it; its images are -1 to 1. The others are
     what `save_weights` wrote, and an .npz with `conv2d_K/kernel` and `batch_normalization_K/{beta,moving_mean,
     moving_variance}` for K from 1 to 94, each as `:q` (uint8) and `:ms` (minimum, step), whose images are 0 to 1.
     Raises WeightsError.
     """
+    names = _side_by_side(name)
+    if len(names) > 1:
+        return _beside([load_weights(one) for one in names])
     path = Path(name)
     if name not in {IMAGENET, STARTER_MODEL} and not path.is_file():
-        raise WeightsError(f"{path} is no file; weights are {IMAGENET}, {STARTER_MODEL}, or a file of weights")
+        raise WeightsError(
+            f"{path} is no file; weights are {IMAGENET}, {STARTER_MODEL}, or a file of weights, or several joined by +"
+        )
     if name == STARTER_MODEL:
         return _starter()
     return _keras(name) if name == IMAGENET or path.suffix == ".h5" else _file(path)
 
 
-def calibrating_weights(files: Sequence[Path], weights: Weights) -> list[Weights]:
-    """The `files` of weights that were taught like `weights`; raises WeightsError."""
-    found = [load_weights(str(file)) for file in files]
+def calibrating_weights(names: Sequence[str], weights: Weights) -> list[Weights]:
+    """Weights by their `names`, which were taught like `weights`; raises WeightsError."""
+    found = [load_weights(name) for name in names]
     for one in found:
         if one.architecture != weights.architecture:
             raise WeightsError(f"{one.name} is of another network than {weights.name}; --calibrate-by takes its like")
@@ -85,6 +93,11 @@ def calibrating_weights(files: Sequence[Path], weights: Weights) -> list[Weights
                 f"{one.name} does not say what it has heard; --calibrate-by takes what training.distil writes"
             )
     return found
+
+
+def without_folders(name: str) -> str:
+    """The name of weights as `Weights.name` has it."""
+    return _BESIDE.join(Path(one).name for one in _side_by_side(name))
 
 
 def digest_of(blocks: Sequence[ConvBlock], before: bytes = b"", *after: NDArray[Any]) -> str:
@@ -122,6 +135,33 @@ def _weights(name: str, blocks: tuple[ConvBlock, ...], input_range: tuple[float,
     return Weights(blocks, input_range, Path(name).name, digest_of(blocks, repr(input_range).encode()), **more)
 
 
+def _side_by_side(name: str) -> list[str]:
+    """The names that `name` joins; that of a file may have the sign in it."""
+    return [name] if Path(name).is_file() else name.split(_BESIDE)
+
+
+def _beside(several: Sequence[Weights]) -> Weights:
+    """Networks side by side, each on weights of its own."""
+    first = several[0]
+    if first.architecture is None:
+        raise WeightsError(f"{first.name} was not taught for sound; only weights that were go side by side")
+    for one in several:
+        if one.architecture != first.architecture:
+            raise WeightsError(f"{one.name} is of another network than {first.name}; only its like goes beside it")
+    readouts = [one.readout for one in several if one.readout]
+    heard = [one.heard for one in several if one.heard is not None]
+    return Weights(
+        tuple(block for one in several for block in one.blocks),
+        first.input_range,
+        _BESIDE.join(one.name for one in several),
+        hashlib.sha256(" ".join(one.digest for one in several).encode()).hexdigest(),
+        replace(first.architecture, networks=len(several) * first.architecture.networks),
+        mean_head(readouts) if len(readouts) == len(several) else None,
+        frozenset().union(*heard) if len(heard) == len(several) else None,
+        tuple(dict.fromkeys(note for one in several for note in one.notes)),
+    )
+
+
 def _starter() -> Weights:
     try:
         model = load_compact(STARTER)
@@ -157,7 +197,7 @@ def _file(path: Path) -> Weights:
         with np.load(path, allow_pickle=False) as arrays:
             if _ARCHITECTURE in arrays:
                 architecture = Architecture.from_json(json.loads(arrays[_ARCHITECTURE].tobytes()))
-                blocks = blocks_from(arrays, blocks_needed(architecture.taps))
+                blocks = blocks_from(arrays, architecture.networks * blocks_needed(architecture.taps))
                 readout = Head(((arrays["readout/weights"].astype(np.float32), arrays["readout/bias"]),))
                 return _weights(
                     path.name,

@@ -9,7 +9,7 @@ import pytest
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.compact import CompactModel, load_compact, save_compact
 from serving.failures import InvalidModelFile
-from serving.network import Architecture, ConvBlock, Head
+from serving.network import Architecture, ConvBlock, Head, NetworkError, blocks_needed
 from serving.starter import STARTER
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def model() -> CompactModel:
     kernel = levels.astype(np.float32) * np.float32(0.01) - np.float32(1.0)
     block = ConvBlock(kernel, *(random.normal(size=8).astype(np.float32) for _ in range(3)))
     head = Head(((random.normal(size=(16, 2)).astype(np.float32), np.zeros(2, np.float32)),))
-    return CompactModel(Architecture(("mixed2",)), (block,), head, ("a", "b"), DEFAULT_PARAMS, "# card", (0.25, 0.5))
+    blocks = (block,) * blocks_needed(["mixed2"])
+    return CompactModel(Architecture(("mixed2",)), blocks, head, ("a", "b"), DEFAULT_PARAMS, "# card", (0.25, 0.5))
 
 
 def test_what_is_saved_comes_back_and_kernels_of_8_bits_unchanged(tmp_path: Path) -> None:
@@ -44,7 +45,9 @@ def test_a_channel_that_hardly_answers_is_kept_as_exactly_as_the_others(tmp_path
     kernel = np.random.default_rng(1).normal(size=(3, 3, 3, 8)).astype(np.float32)
     kernel[..., 2] *= 1e-4
     kernel[..., 5] = 0.003  # says nothing but an offset
-    save_compact(replace(before, blocks=(replace(before.blocks[0], kernel=kernel),)), tmp_path / "model.npz")
+    save_compact(
+        replace(before, blocks=(replace(before.blocks[0], kernel=kernel), *before.blocks[1:])), tmp_path / "model.npz"
+    )
     after = load_compact(tmp_path / "model.npz").blocks[0].kernel
     furthest = np.abs(after - kernel).max(axis=(0, 1, 2))
     spread = np.ptp(kernel, axis=(0, 1, 2))
@@ -66,6 +69,18 @@ def test_blocks_that_the_network_leaves_out_are_not_stored(tmp_path: Path) -> No
     few = replace(model(), architecture=Architecture(("mixed0", "mixed1")), blocks=model().blocks * 94)
     save_compact(few, tmp_path / "model.npz")
     assert len(load_compact(tmp_path / "model.npz").blocks) == 5 + 7 + 7
+
+
+def test_of_networks_side_by_side_each_keeps_the_blocks_that_it_uses(tmp_path: Path) -> None:
+    block = model().blocks[0]
+    numbered = tuple(replace(block, beta=np.full(8, number, np.float32)) for number in range(2 * 30))
+    pair = replace(model(), architecture=Architecture(("mixed0",), networks=2), blocks=numbered)
+    save_compact(pair, tmp_path / "model.npz")
+    kept = load_compact(tmp_path / "model.npz")
+    assert kept.architecture.networks == 2
+    assert [block.beta[0] for block in kept.blocks] == [*range(12), *range(30, 42)]
+    with pytest.raises(NetworkError, match="mixed0 need 12 blocks of each of 2 networks, the weights hold 59"):
+        save_compact(replace(pair, blocks=numbered[:-1]), tmp_path / "model.npz")
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "other"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -166,6 +167,15 @@ def test_the_command_writes_weights_that_say_what_the_teacher_says(
     assert again.readout
     np.testing.assert_allclose(again.readout.layers[0][0], taught.readout.layers[0][0], atol=1e-5)  # not begun anew
     assert [path.name for path in (cache / "distilling").iterdir()] == ["of-another-run.images"]
+    options[options.index("--weights") + 1] = f"{out}+{out}"
+    ended = CliRunner().invoke(app, [sounds, *options, "--views", "200", "--epochs", "1", "--learning-rate", "1e-9"])
+    assert ended.exit_code == 0, ended.output
+    pair = load_weights(str(out))
+    assert taught.architecture
+    assert (pair.architecture, len(pair.blocks)) == (replace(taught.architecture, networks=2), 2 * len(taught.blocks))
+    assert pair.readout
+    half = np.concatenate([again.readout.layers[0][0] / 2] * 2)  # the mean of what the two said goes on
+    np.testing.assert_allclose(pair.readout.layers[0][0], half, atol=1e-3)
 
 
 def test_weights_that_do_not_say_what_they_have_heard_do_not_say_it_after_more_either(

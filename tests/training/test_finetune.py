@@ -12,7 +12,7 @@ import tensorflow as tf
 from structlog.testing import capture_logs
 
 from earshot.spectrogram import SpectrogramParams
-from serving.network import Architecture, Head, build_network
+from serving.network import Architecture, Head, blocks_needed, build_network
 from training.finetuning.augment import Augmentation, augment
 from training.finetuning.checkpoint import Checkpoint
 from training.finetuning.finetune import Examples, Schedule, finetune
@@ -89,6 +89,23 @@ def test_what_is_learnt_tells_the_classes_apart_in_the_network_that_is_served(
         np.abs(one.kernel - before.kernel).max() for one, before in zip(whole.blocks, weights.blocks, strict=False)
     ]
     assert min(moved) > 0
+
+
+def test_networks_side_by_side_learn_together_each_its_lower_blocks_more_slowly(
+    examples: Examples, weights: Weights, tmp_path: Path
+) -> None:
+    blocks = weights.blocks[: blocks_needed(ARCHITECTURE.taps)]
+    pair = replace(ARCHITECTURE, networks=2)
+    head = Head(((np.concatenate([KERNEL, KERNEL]), np.zeros(2, np.float32)),))
+    still = replace(SCHEDULE, epochs=1, lower_rate=0.0, dropout=0.0, weight_decay=0.0)
+    learnt = finetune(examples, None, head, pair, blocks * 2, still, 0, tmp_path, "tuning", PARAMS)
+    moved = [
+        float(np.abs(one.kernel - before.kernel).max()) for one, before in zip(learnt.blocks, blocks * 2, strict=True)
+    ]
+    first, second = moved[: len(blocks)], moved[len(blocks) :]
+    assert first[0] == second[0] == 0
+    assert min(*first[1:], *second[1:]) > 0
+    assert first == pytest.approx(second, rel=0.05)
 
 
 def test_the_history_has_every_epoch_and_its_losses(whole: Learnt) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ TAUGHT = Architecture(("mixed7",), 1, RANGE, (1, 3))
         ({}, TAUGHT, TAUGHT),
         ({"method": "finetune"}, TAUGHT, TAUGHT),
         ({"taps": "mixed1,mixed4", "bands": 2}, TAUGHT, Architecture(("mixed1", "mixed4"), 2, RANGE, (1, 3))),
+        ({}, replace(TAUGHT, networks=2), replace(TAUGHT, networks=2)),
         ({"shrink": "2,2"}, None, Architecture(("mixed2", "mixed3"), 3, RANGE, (2, 2))),
     ],
 )
@@ -32,8 +33,8 @@ def test_weights_that_were_taught_bring_their_network_and_what_is_named_goes_bef
 
 
 def test_weights_that_are_named_twice_to_calibrate_by_count_once() -> None:
-    settings = RetrainSettings.model_validate({"calibrate_by": "before.npz,other.npz,before.npz"})
-    assert settings.calibrating == (Path("before.npz"), Path("other.npz"))
+    settings = RetrainSettings.model_validate({"calibrate_by": "before.npz,other.npz+third.npz,before.npz"})
+    assert settings.calibrating == ("before.npz", "other.npz+third.npz")
 
 
 def test_a_seed_is_one_that_every_library_takes() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -10,7 +11,13 @@ import pytest
 from serving.compact import load_compact
 from serving.network import BLOCKS, Architecture, Head, blocks_needed, creation_order
 from serving.starter import STARTER, STARTER_TRAINING
-from training.weights import WeightsError, calibrating_weights, load_weights, save_weights
+from training.weights import (
+    WeightsError,
+    calibrating_weights,
+    load_weights,
+    save_weights,
+    without_folders,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,12 +142,57 @@ def test_what_calibrates_is_of_the_same_network_and_says_what_it_has_heard(weigh
         blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
         save_weights(blocks, architecture, readout, tmp_path / f"{name}.npz", heard)
     main = load_weights(str(tmp_path / "main.npz"))
-    assert [one.heard for one in calibrating_weights([tmp_path / "part.npz"], main)] == [frozenset("b")]
+    assert [one.heard for one in calibrating_weights([str(tmp_path / "part.npz")], main)] == [frozenset("b")]
     assert calibrating_weights([], main) == []
     with pytest.raises(WeightsError, match=r"other\.npz is of another network than main\.npz"):
-        calibrating_weights([tmp_path / "other.npz"], main)
+        calibrating_weights([str(tmp_path / "other.npz")], main)
     with pytest.raises(WeightsError, match=r"silent\.npz does not say what it has heard"):
-        calibrating_weights([tmp_path / "silent.npz"], main)
+        calibrating_weights([str(tmp_path / "silent.npz")], main)
+
+
+def write_taught(weights_file: Path, path: Path, bands: int, heard: list[str] | None, says: float) -> None:
+    """Weights that are said to have been taught: the random ones times `says`, whose readout says that."""
+    architecture = Architecture(("mixed0",), bands)
+    blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
+    blocks = tuple(replace(block, kernel=block.kernel * np.float32(says)) for block in blocks)
+    readout = Head(((np.full((2, 3), says, np.float32), np.full(3, says, np.float32)),))
+    save_weights(blocks, architecture, readout, path, heard, ["A licence."])
+
+
+def test_weights_that_are_joined_are_networks_side_by_side(weights_file: Path, tmp_path: Path) -> None:
+    cases: list[tuple[str, int, list[str] | None, float]] = [
+        ("a", 1, ["x"], 1.0),
+        ("b", 1, ["y"], 3.0),
+        ("other", 2, ["x"], 1.0),
+        ("silent", 1, None, 1.0),
+    ]
+    for name, bands, heard, says in cases:
+        write_taught(weights_file, tmp_path / f"{name}.npz", bands, heard, says)
+    a, b, other, silent = (str(tmp_path / f"{name}.npz") for name, *_ in cases)
+    first, second, pair = (load_weights(name) for name in (a, b, f"{a}+{b}"))
+    assert (pair.name, pair.heard, pair.notes) == ("a.npz+b.npz", frozenset({"x", "y"}), ("A licence.",))
+    assert pair.architecture == Architecture(("mixed0",), 1, networks=2)
+    assert len({one.digest for one in (pair, first, second, load_weights(f"{b}+{a}"))}) == 4
+    for one, before in zip(pair.blocks, (*first.blocks, *second.blocks), strict=True):
+        np.testing.assert_array_equal(one.kernel, before.kernel)
+    assert pair.readout
+    kernel, bias = pair.readout.layers[0]
+    np.testing.assert_array_equal(kernel, np.repeat([[0.5], [1.5]], 2, axis=0) * np.ones((1, 3)))
+    np.testing.assert_array_equal(bias, [2.0] * 3)
+    assert load_weights(f"{a}+{silent}").heard is None
+    with pytest.raises(WeightsError, match=r"other\.npz is of another network than a\.npz; only its like"):
+        load_weights(f"{a}+{other}")
+    with pytest.raises(WeightsError, match=f"{weights_file.name} was not taught for sound"):
+        load_weights(f"{weights_file}+{a}")
+    with pytest.raises(WeightsError, match=r"none\.npz is no file"):
+        load_weights(f"{a}+none.npz")
+
+
+def test_the_name_of_one_file_may_have_the_sign_that_joins_several(weights_file: Path, tmp_path: Path) -> None:
+    write_taught(weights_file, tmp_path / "a+b.npz", 1, [], 1.0)
+    name = str(tmp_path / "a+b.npz")
+    assert load_weights(name).name == without_folders(name) == "a+b.npz"
+    assert without_folders(f"{tmp_path}/a.npz+{tmp_path}/b.npz") == "a.npz+b.npz"
 
 
 def test_a_starter_model_that_is_not_whole_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS
-from serving.network import INCEPTION, Architecture, ConvBlock, Head, blocks_of, cut_inception, feature_network
+from serving.network import Architecture, ConvBlock, Head, blocks_of, cut_inception, feature_network, inceptions
 from training.data.ahead import ahead
 from training.finetuning.checkpoint import Checkpoint
 from training.finetuning.norms import with_fused_norms
@@ -223,7 +223,8 @@ class _Learner:
             "blocks": digest_of(blocks),
         }
         self.run = hashlib.sha256(json.dumps(run).encode()).hexdigest()
-        for layer in self.features.get_layer(INCEPTION).layers:
+        self._networks = inceptions(self.features)
+        for layer in (layer for network in self._networks for layer in network.layers):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable, layer.momentum = pace.norms, NORM_MOMENTUM
         values = keras.layers.Dropout(pace.dropout, seed=seed)(self.features.output)
@@ -239,10 +240,10 @@ class _Learner:
         optimizer.build(self.model.trainable_variables)
 
     def _shares(self) -> list[float]:
-        """Share of the learning rate of each trainable variable: up evenly from the lowest block; the outputs' is 1."""
-        blocks = len(self.features.trainable_variables)
-        others = len(self.model.trainable_variables) - blocks
-        return [*np.linspace(self._pace.lower_rate, 1.0, blocks).tolist(), *[1.0] * others]
+        """Share of the learning rate of each trainable variable: up evenly in each Inception V3, the outputs' is 1."""
+        blocks = [len(network.trainable_variables) for network in self._networks]
+        others = len(self.model.trainable_variables) - sum(blocks)
+        return [*(share for own in blocks for share in np.linspace(self._pace.lower_rate, 1.0, own)), *[1.0] * others]
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted over all epochs."""

@@ -17,7 +17,7 @@ from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from serving.network import Head
+from serving.network import Head, mean_head
 from training.heads.balance import class_weights
 from training.heads.calibration import Calibration, calibrate, cooled, of_classes
 from training.heads.parts import LEAST_LEARNT, parts_of
@@ -109,7 +109,7 @@ def train_head(
         out_of_fold.scores[best], truth, out_of_fold.sources, background=background, precision=precision
     )
     return TrainedHead(
-        cooled(_averaged(heads), calibration.temperature),
+        cooled(mean_head(heads), calibration.temperature),
         STRENGTHS[best],
         float(hits[best].mean()) if truth.size else None,
         calibration,
@@ -164,13 +164,6 @@ def never_seen(head: Head) -> NDArray[np.bool_]:
 def _split(features: NDArray[np.float32], widths: Sequence[int]) -> list[NDArray[np.float32]]:
     """The features of each tapped block."""
     return np.split(features, np.cumsum(widths)[:-1], axis=1)
-
-
-def _averaged(heads: Sequence[Head]) -> Head:
-    """One layer whose logits are the mean of what each head, of one layer, says of its own features."""
-    kernels, biases = zip(*(head.layers[0] for head in heads), strict=True)
-    kernel, bias = np.concatenate(kernels) / len(heads), np.mean(biases, axis=0)
-    return Head(((kernel.astype(np.float32), bias.astype(np.float32)),))
 
 
 def _path(

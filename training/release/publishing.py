@@ -15,6 +15,7 @@ from serving.layout import TRAINING_FILE
 from training.data.background import counted
 from training.evaluation.report import run_name
 from training.settings import folders_of
+from training.weights import without_folders
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -89,7 +90,7 @@ def training_record(
         "folds": {fold: {name: one[name] for name in figures} for fold, one in report["folds"].items()},
         "weights": {"name": weights.name, "digest": weights.digest},
         "notes_of_weights": list(weights.notes),
-        "calibrated_by": [path.name for path in settings.calibrating],
+        "calibrated_by": [without_folders(name) for name in settings.calibrating],
         "architecture": report["architecture"],
         "recipe": report["recipe"],
         "chosen": {**trained.chosen, "temperature": round(trained.temperature, 3)},
@@ -122,8 +123,10 @@ def model_card(report: dict[str, Any], held_out: list[int], notes: Sequence[str]
     background = f" and {report['background_clips']} of none" if report["background_clips"] else ""
     network = report["architecture"]
     bands = f"{network['bands']} frequency band{'s' if network['bands'] > 1 else ''}"
+    networks = network["networks"]
+    what = "Inception V3" if networks == 1 else f"{networks} Inception V3s side by side"
     said = "".join(f"\n{note}\n" for note in notes)
     return (
-        f"# Model card\n\nInception V3 ({report['weights']}), features of {', '.join(network['taps'])} in {bands}, "
+        f"# Model card\n\n{what} ({report['weights']}), features of {', '.join(network['taps'])} in {bands}, "
         f"{report['recipe']}; {report['clips']} clips of {classes} classes{background}. {left_out}\n\n{figures}{said}"
     )
