@@ -60,7 +60,7 @@ class CompactModel:
 def save_compact(model: CompactModel, path: Path) -> None:
     """Write `model` as the file `path`, whole or not at all; raises NetworkError where it has too few blocks."""
     arrays: dict[str, NDArray[Any]] = {}
-    blocks = [block for own in model.architecture.used(model.blocks) for block in own]
+    blocks = [block for own in model.architecture.blocks_of_each(model.blocks) for block in own]
     arrays |= block_arrays(blocks)
     for number, (kernel, bias) in enumerate(model.head.layers):
         # Features that hardly vary have weights too large for 16 bits.

@@ -65,8 +65,8 @@ class Architecture:
     """Values that the weights expect for the image's 0 and 255."""
     shrink: tuple[int, int] = (1, 1)
     """Mel bands and frames that are averaged into one before the first convolution: (2, 2) is four times as quick."""
-    networks: int = 1
-    """Inception V3s side by side; their blocks come one network after the other, and as many of each."""
+    inceptions: int = 1
+    """Inception V3s side by side; their blocks come one Inception V3 after the other, and as many of each."""
 
     def __post_init__(self) -> None:
         unknown = [tap for tap in self.taps if tap not in TAPS]
@@ -76,31 +76,38 @@ class Architecture:
             raise NetworkError(f"bands must be at least 1, not {self.bands}")
         if min(self.shrink) < 1:
             raise NetworkError(f"an image is shrunk by 1 or more, not {self.shrink}")
-        if self.networks < 1:
-            raise NetworkError(f"there must be at least 1 network, not {self.networks}")
+        if self.inceptions < 1:
+            raise NetworkError(f"there must be at least 1 Inception V3, not {self.inceptions}")
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Features of each tap, of one network after the other."""
-        return tuple(CHANNELS[tap] * self.bands * len(POOLS) for tap in self.taps) * self.networks
+        """Features of each tap, of one Inception V3 after the other."""
+        return tuple(CHANNELS[tap] * self.bands * len(POOLS) for tap in self.taps) * self.inceptions
 
-    def used(self, blocks: Sequence[ConvBlock]) -> list[Sequence[ConvBlock]]:
-        """Those of `blocks` that each network uses: none after the last tap. Raises NetworkError where some lack."""
-        each, needed = len(blocks) // self.networks, blocks_needed(self.taps)
-        if each < needed or each * self.networks != len(blocks):
-            of = f" of each of {self.networks} networks" if self.networks > 1 else ""
-            raise NetworkError(f"{', '.join(self.taps)} need {needed} blocks{of}, the weights hold {len(blocks)}")
-        return [blocks[number * each :][:needed] for number in range(self.networks)]
+    def blocks_of_each(self, blocks: Sequence[ConvBlock]) -> list[Sequence[ConvBlock]]:
+        """`blocks` divided among the Inception V3s, without those after the last tap; NetworkError where some lack."""
+        each, needed = len(blocks) // self.inceptions, blocks_needed(self.taps)
+        if each < needed or each * self.inceptions != len(blocks):
+            of, in_all = (
+                (f" of each of {self.inceptions} Inception V3s", " in all") if self.inceptions > 1 else ("", "")
+            )
+            raise NetworkError(
+                f"{', '.join(self.taps)} need {needed} blocks{of}, the weights hold {len(blocks)}{in_all}"
+            )
+        return [blocks[number * each :][:needed] for number in range(self.inceptions)]
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `from_json` takes back."""
-        return asdict(self)
+        values = asdict(self)
+        if self.inceptions == 1:  # as it was before there could be more: older caches and programs know it
+            del values["inceptions"]
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The architecture of `to_json`'s dictionary; TypeError where a key is unknown."""
         low, high = values["input_range"]
-        rows, columns = values.get("shrink", (1, 1))  # models made before it was a choice lack it, and `networks` too
+        rows, columns = values.get("shrink", (1, 1))  # models made before it was a choice lack it
         return cls(
             **{
                 **values,
@@ -166,7 +173,7 @@ def feature_network(
     """Keras model: images float32 [batch, mels, frames, 3] of 0 to 255, to pooled features float32 [batch, features].
 
     `blocks` are in the order in which Keras creates them; those after the last tap may be missing. The features are
-    ordered by network, then tap, then band from low to high frequency, then `POOLS`, then channel.
+    ordered by Inception V3, then tap, then band from low to high frequency, then `POOLS`, then channel.
     """
     import keras
 
@@ -175,7 +182,7 @@ def feature_network(
     small = keras.layers.AveragePooling2D(architecture.shrink)(image) if max(architecture.shrink) > 1 else image
     scaled = keras.layers.Rescaling((high - low) / 255.0, low)(keras.ops.flip(small, axis=1))
     pooled = []
-    for number, own in enumerate(architecture.used(blocks), start=1):
+    for number, own in enumerate(architecture.blocks_of_each(blocks), start=1):
         inception = _inception(architecture.taps, own, INCEPTION if number == 1 else f"{INCEPTION}_{number}")
         try:
             tapped = inception(scaled)
@@ -261,7 +268,7 @@ def cut_inception(taps: tuple[str, ...]) -> dict[str, Any]:
     return dict(cut.get_config())
 
 
-def inceptions(network: Any) -> list[Any]:
+def inception_layers(network: Any) -> list[Any]:
     """The layers of a `feature_network` or `build_network` that are its Inception V3s, in order."""
     return [layer for layer in network.layers if re.fullmatch(rf"{INCEPTION}(_\d+)?", layer.name)]
 
@@ -270,7 +277,7 @@ def blocks_of(network: Any) -> tuple[ConvBlock, ...]:
     """The blocks of a `feature_network` or `build_network` as they are now, trained further, say."""
     return tuple(
         ConvBlock(convolution.get_weights()[0], *norm.get_weights())
-        for inception in inceptions(network)
+        for inception in inception_layers(network)
         for convolution, norm in zip(*_layers(inception), strict=True)
     )
 

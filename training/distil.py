@@ -75,7 +75,7 @@ def main(
         start = load_weights(weights)
         before = start.architecture or Architecture(("mixed7",), 1, shrink=(1, 3))
         size = shrink_of(shrink, before.shrink)
-        architecture = Architecture((last or before.taps[-1],), 1, start.input_range, size, before.networks)
+        architecture = Architecture((last or before.taps[-1],), 1, start.input_range, size, before.inceptions)
         feature_network(architecture, start.blocks)  # raises NetworkError now, not when all views are made
         listened = Teacher(teacher)
         kinds = [find_background([each]) for each in folders_of(sounds)]

@@ -70,14 +70,14 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     weights: str = Field(
         "imagenet",
         description="Inception V3 to start from: imagenet (Keras downloads it), its .h5 file, starter (that of the "
-        "starter model), or a file of 8 bit weights, as `python -m training.distil` writes; of such, several that are "
-        "joined by + are networks side by side, whose answers are averaged.",
+        "starter model), or a file of 8 bit weights, as `python -m training.distil` writes; "
+        "several that were taught alike, joined by +, are networks side by side, whose answers are averaged.",
     )
     calibrate_by: str = Field(
         "",
         description="Weights that were taught like --weights but without some of the recordings, several separated by "
         "commas: what they have not heard chooses and calibrates a head, or calibrates fine-tuning, by networks that "
-        "begin with each. Empty: what --weights has not heard.",
+        "begin with each. As many joined by + as in --weights. Empty: what --weights has not heard.",
     )
     model_dir: Path | None = Field(
         None, description="Folder that keeps what Keras downloads of Inception V3; none: Keras's own, ~/.keras."
@@ -196,8 +196,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
 
     @property
     def calibrating(self) -> tuple[str, ...]:
-        """The weights that calibrate, each once."""
-        return tuple(dict.fromkeys(name for name in self.calibrate_by.split(",") if name))
+        """Names of the weights that calibrate."""
+        return tuple(name for name in self.calibrate_by.split(",") if name)
 
     def architecture(self, input_range: tuple[float, float], taught: Architecture | None = None) -> Architecture:
         """The network that these settings ask for, by default the one that the weights were taught in.
@@ -214,7 +214,7 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
             default = Architecture(("mixed7",), 2, shrink=(1, 2))
         taps = tuple(self.taps.split(",")) if self.taps else default.taps
         bands, shrink = self.bands or default.bands, shrink_of(self.shrink, default.shrink)
-        return Architecture(taps, bands, input_range, shrink, default.networks)
+        return Architecture(taps, bands, input_range, shrink, default.inceptions)
 
 
 class EvaluateSettings(DataSettings, env_prefix="EARSHOT_EVALUATE_"):

@@ -71,7 +71,7 @@ def load_weights(name: str) -> Weights:
     """
     names = _side_by_side(name)
     if len(names) > 1:
-        return _beside([load_weights(one) for one in names])
+        return _beside(names)
     path = Path(name)
     if name not in {IMAGENET, STARTER_MODEL} and not path.is_file():
         raise WeightsError(
@@ -84,10 +84,14 @@ def load_weights(name: str) -> Weights:
 
 def calibrating_weights(names: Sequence[str], weights: Weights) -> list[Weights]:
     """Weights by their `names`, which were taught like `weights`; raises WeightsError."""
-    found = [load_weights(name) for name in names]
+    loaded = [load_weights(name) for name in names]
+    found = list({(one.digest, one.heard): one for one in loaded}.values())  # each once, whatever it is called
     for one in found:
         if one.architecture != weights.architecture:
-            raise WeightsError(f"{one.name} is of another network than {weights.name}; --calibrate-by takes its like")
+            raise WeightsError(
+                f"{one.name} is of another network than {weights.name}; --calibrate-by takes what was taught with the "
+                "same --last and --shrink, as many joined by + as in --weights"
+            )
         if one.heard is None:
             raise WeightsError(
                 f"{one.name} does not say what it has heard; --calibrate-by takes what training.distil writes"
@@ -136,27 +140,46 @@ def _weights(name: str, blocks: tuple[ConvBlock, ...], input_range: tuple[float,
 
 
 def _side_by_side(name: str) -> list[str]:
-    """The names that `name` joins; that of a file may have the sign in it."""
-    return [name] if Path(name).is_file() else name.split(_BESIDE)
+    """The names that `name` joins; that of a file, or of a folder, may have the sign in it."""
+    names: list[str] = []
+    rest: str | None = None
+    for part in name.split(_BESIDE):
+        rest = part if rest is None else f"{rest}{_BESIDE}{part}"
+        if rest in {IMAGENET, STARTER_MODEL} or Path(rest).is_file():
+            names.append(rest)
+            rest = None
+    return names if rest is None else [*names, rest]
 
 
-def _beside(several: Sequence[Weights]) -> Weights:
+def _beside(names: Sequence[str]) -> Weights:
     """Networks side by side, each on weights of its own."""
-    first = several[0]
-    if first.architecture is None:
-        raise WeightsError(f"{first.name} was not taught for sound; only weights that were go side by side")
-    for one in several:
-        if one.architecture != first.architecture:
-            raise WeightsError(f"{one.name} is of another network than {first.name}; only its like goes beside it")
+    several: list[Weights] = []
+    architectures: list[Architecture] = []
+    for name in names:
+        if not name:
+            raise WeightsError(f"no weights are named after the last {_BESIDE}")
+        one = None if name == IMAGENET else load_weights(name)
+        if one is None or one.architecture is None:
+            raise WeightsError(f"{name} was not taught for sound; only weights that were go side by side")
+        if architectures and one.architecture != architectures[0]:
+            raise WeightsError(
+                f"{name} is of another network than {names[0]}; only what was taught with the same --last and --shrink "
+                "goes side by side"
+            )
+        if one.digest in {other.digest for other in several}:
+            raise WeightsError(f"{name} has the same weights as another beside it, and adds nothing; name it once")
+        several.append(one)
+        architectures.append(one.architecture)
     readouts = [one.readout for one in several if one.readout]
+    alike = len(readouts) == len(several) and len({one.classes for one in readouts}) == 1
     heard = [one.heard for one in several if one.heard is not None]
     return Weights(
         tuple(block for one in several for block in one.blocks),
-        first.input_range,
+        several[0].input_range,
         _BESIDE.join(one.name for one in several),
         hashlib.sha256(" ".join(one.digest for one in several).encode()).hexdigest(),
-        replace(first.architecture, networks=len(several) * first.architecture.networks),
-        mean_head(readouts) if len(readouts) == len(several) else None,
+        replace(architectures[0], inceptions=sum(one.inceptions for one in architectures)),
+        mean_head(readouts) if alike else None,  # two teachers say other things
         frozenset().union(*heard) if len(heard) == len(several) else None,
         tuple(dict.fromkeys(note for one in several for note in one.notes)),
     )
@@ -197,7 +220,7 @@ def _file(path: Path) -> Weights:
         with np.load(path, allow_pickle=False) as arrays:
             if _ARCHITECTURE in arrays:
                 architecture = Architecture.from_json(json.loads(arrays[_ARCHITECTURE].tobytes()))
-                blocks = blocks_from(arrays, architecture.networks * blocks_needed(architecture.taps))
+                blocks = blocks_from(arrays, architecture.inceptions * blocks_needed(architecture.taps))
                 readout = Head(((arrays["readout/weights"].astype(np.float32), arrays["readout/bias"]),))
                 return _weights(
                     path.name,

@@ -74,12 +74,14 @@ def test_blocks_that_the_network_leaves_out_are_not_stored(tmp_path: Path) -> No
 def test_of_networks_side_by_side_each_keeps_the_blocks_that_it_uses(tmp_path: Path) -> None:
     block = model().blocks[0]
     numbered = tuple(replace(block, beta=np.full(8, number, np.float32)) for number in range(2 * 30))
-    pair = replace(model(), architecture=Architecture(("mixed0",), networks=2), blocks=numbered)
+    pair = replace(model(), architecture=Architecture(("mixed0",), inceptions=2), blocks=numbered)
     save_compact(pair, tmp_path / "model.npz")
     kept = load_compact(tmp_path / "model.npz")
-    assert kept.architecture.networks == 2
+    assert kept.architecture.inceptions == 2
     assert [block.beta[0] for block in kept.blocks] == [*range(12), *range(30, 42)]
-    with pytest.raises(NetworkError, match="mixed0 need 12 blocks of each of 2 networks, the weights hold 59"):
+    with pytest.raises(
+        NetworkError, match="mixed0 need 12 blocks of each of 2 Inception V3s, the weights hold 59 in all"
+    ):
         save_compact(replace(pair, blocks=numbered[:-1]), tmp_path / "model.npz")
 
 

@@ -164,15 +164,17 @@ def test_the_command_writes_weights_that_say_what_the_teacher_says(
     again = load_weights(str(out))
     assert (again.architecture, bool(again.readout)) == (taught.architecture, True)
     assert again.heard == frozenset(marks(find_background([tmp_path / "sounds", tmp_path / "more"])))
+    assert taught.architecture
     assert again.readout
     np.testing.assert_allclose(again.readout.layers[0][0], taught.readout.layers[0][0], atol=1e-5)  # not begun anew
     assert [path.name for path in (cache / "distilling").iterdir()] == ["of-another-run.images"]
-    options[options.index("--weights") + 1] = f"{out}+{out}"
+    other = [replace(block, beta=block.beta + np.float32(1e-3)) for block in again.blocks]
+    save_weights(other, taught.architecture, again.readout, tmp_path / "other.npz", [])
+    options[options.index("--weights") + 1] = f"{out}+{tmp_path / 'other.npz'}"
     ended = CliRunner().invoke(app, [sounds, *options, "--views", "200", "--epochs", "1", "--learning-rate", "1e-9"])
     assert ended.exit_code == 0, ended.output
     pair = load_weights(str(out))
-    assert taught.architecture
-    assert (pair.architecture, len(pair.blocks)) == (replace(taught.architecture, networks=2), 2 * len(taught.blocks))
+    assert (pair.architecture, len(pair.blocks)) == (replace(taught.architecture, inceptions=2), 2 * len(taught.blocks))
     assert pair.readout
     half = np.concatenate([again.readout.layers[0][0] / 2] * 2)  # the mean of what the two said goes on
     np.testing.assert_allclose(pair.readout.layers[0][0], half, atol=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -294,7 +295,7 @@ def scores_of(engine: TensorFlowEngine | OpenVinoEngine, images: NDArray[np.uint
 
 
 def test_networks_side_by_side_are_named_in_report_card_and_record(pair: Pair) -> None:
-    assert (pair.report["weights"], pair.report["architecture"]["networks"]) == ("a.npz+b.npz", 2)
+    assert (pair.report["weights"], pair.report["architecture"]["inceptions"]) == ("a.npz+b.npz", 2)
     assert "2 Inception V3s side by side (a.npz+b.npz)" in (pair.version / "assets.extra" / "card.md").read_text()
     assert json.loads((pair.version / TRAINING_FILE).read_text())["calibrated_by"] == ["c.npz+d.npz"]
 
@@ -303,7 +304,7 @@ def test_networks_side_by_side_are_served_by_both_engines_in_8_bits_too(pair: Pa
     clips = [clip for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN][::4]
     images = np.array([spectrogram(fit_segment(load_clip(clip.path))) for clip in clips])
     compact = load_compact(pair.compact)
-    one = replace(compact.architecture, networks=1)
+    one = replace(compact.architecture, inceptions=1)
     networks = [feature_network(one, load_weights(str(own)).blocks) for own in pair.weights]
     features = [network(images.astype(np.float32), training=False) for network in networks]
     wanted = compact.head.scores(np.concatenate(features, axis=1))
@@ -315,12 +316,13 @@ def test_networks_side_by_side_are_served_by_both_engines_in_8_bits_too(pair: Pa
     )
     calibration = measure(ov.Core().read_model(convert(pair.version, tmp_path).network), images)
     assert len(calibration.kernels) == len(compact.blocks)
-    Int8(calibration, len(clips), 100, unseen=True, agreement=1.0, accuracy_float32=1.0, accuracy_int8=1.0).write(
-        pair.version
+    quantised = tmp_path / "quantised" / "1"
+    shutil.copytree(pair.version, quantised)
+    Int8(calibration, len(clips), 9, unseen=True, agreement=1.0, accuracy_float32=1.0, accuracy_int8=1.0).write(
+        quantised
     )
-    np.testing.assert_allclose(
-        scores_of(OpenVinoEngine(pair.version, Precision.INT8, tmp_path), images), answered, atol=0.1
-    )
+    in_8_bits = scores_of(OpenVinoEngine(quantised, Precision.INT8, tmp_path), images)
+    np.testing.assert_allclose(in_8_bits, answered, atol=0.05)  # without one of the networks it is 0.06 off
 
 
 def test_clips_that_the_weights_have_heard_without_labels_are_known_in_the_report_and_to_whoever_judges_the_model(

@@ -12,6 +12,7 @@ from training.settings import RetrainSettings
 
 RANGE = (-1.0, 1.0)
 TAUGHT = Architecture(("mixed7",), 1, RANGE, (1, 3))
+PAIR = replace(TAUGHT, inceptions=2)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,8 @@ TAUGHT = Architecture(("mixed7",), 1, RANGE, (1, 3))
         ({}, TAUGHT, TAUGHT),
         ({"method": "finetune"}, TAUGHT, TAUGHT),
         ({"taps": "mixed1,mixed4", "bands": 2}, TAUGHT, Architecture(("mixed1", "mixed4"), 2, RANGE, (1, 3))),
-        ({}, replace(TAUGHT, networks=2), replace(TAUGHT, networks=2)),
+        ({}, PAIR, PAIR),
+        ({"taps": "mixed1", "bands": 2}, PAIR, Architecture(("mixed1",), 2, RANGE, (1, 3), 2)),
         ({"shrink": "2,2"}, None, Architecture(("mixed2", "mixed3"), 3, RANGE, (2, 2))),
     ],
 )
@@ -32,9 +34,10 @@ def test_weights_that_were_taught_bring_their_network_and_what_is_named_goes_bef
     assert RetrainSettings.model_validate(settings).architecture(RANGE, taught) == asked
 
 
-def test_weights_that_are_named_twice_to_calibrate_by_count_once() -> None:
-    settings = RetrainSettings.model_validate({"calibrate_by": "before.npz,other.npz+third.npz,before.npz"})
+def test_weights_to_calibrate_by_are_separated_by_commas_and_may_be_joined() -> None:
+    settings = RetrainSettings.model_validate({"calibrate_by": "before.npz,other.npz+third.npz,"})
     assert settings.calibrating == ("before.npz", "other.npz+third.npz")
+    assert RetrainSettings.model_validate({}).calibrating == ()
 
 
 def test_a_seed_is_one_that_every_library_takes() -> None:

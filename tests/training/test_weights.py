@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -144,18 +146,23 @@ def test_what_calibrates_is_of_the_same_network_and_says_what_it_has_heard(weigh
     main = load_weights(str(tmp_path / "main.npz"))
     assert [one.heard for one in calibrating_weights([str(tmp_path / "part.npz")], main)] == [frozenset("b")]
     assert calibrating_weights([], main) == []
+    again = str(tmp_path / "again.npz")
+    shutil.copy(tmp_path / "part.npz", again)
+    assert [one.name for one in calibrating_weights([str(tmp_path / "part.npz"), again], main)] == ["again.npz"]
     with pytest.raises(WeightsError, match=r"other\.npz is of another network than main\.npz"):
         calibrating_weights([str(tmp_path / "other.npz")], main)
     with pytest.raises(WeightsError, match=r"silent\.npz does not say what it has heard"):
         calibrating_weights([str(tmp_path / "silent.npz")], main)
 
 
-def write_taught(weights_file: Path, path: Path, bands: int, heard: list[str] | None, says: float) -> None:
+def write_taught(
+    weights_file: Path, path: Path, bands: int, heard: list[str] | None, says: float, outputs: int = 3
+) -> None:
     """Weights that are said to have been taught: the random ones times `says`, whose readout says that."""
     architecture = Architecture(("mixed0",), bands)
     blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
     blocks = tuple(replace(block, kernel=block.kernel * np.float32(says)) for block in blocks)
-    readout = Head(((np.full((2, 3), says, np.float32), np.full(3, says, np.float32)),))
+    readout = Head(((np.full((2, outputs), says, np.float32), np.full(outputs, says, np.float32)),))
     save_weights(blocks, architecture, readout, path, heard, ["A licence."])
 
 
@@ -164,14 +171,14 @@ def test_weights_that_are_joined_are_networks_side_by_side(weights_file: Path, t
         ("a", 1, ["x"], 1.0),
         ("b", 1, ["y"], 3.0),
         ("other", 2, ["x"], 1.0),
-        ("silent", 1, None, 1.0),
+        ("silent", 1, None, 2.0),
     ]
     for name, bands, heard, says in cases:
         write_taught(weights_file, tmp_path / f"{name}.npz", bands, heard, says)
     a, b, other, silent = (str(tmp_path / f"{name}.npz") for name, *_ in cases)
     first, second, pair = (load_weights(name) for name in (a, b, f"{a}+{b}"))
     assert (pair.name, pair.heard, pair.notes) == ("a.npz+b.npz", frozenset({"x", "y"}), ("A licence.",))
-    assert pair.architecture == Architecture(("mixed0",), 1, networks=2)
+    assert pair.architecture == Architecture(("mixed0",), 1, inceptions=2)
     assert len({one.digest for one in (pair, first, second, load_weights(f"{b}+{a}"))}) == 4
     for one, before in zip(pair.blocks, (*first.blocks, *second.blocks), strict=True):
         np.testing.assert_array_equal(one.kernel, before.kernel)
@@ -180,19 +187,49 @@ def test_weights_that_are_joined_are_networks_side_by_side(weights_file: Path, t
     np.testing.assert_array_equal(kernel, np.repeat([[0.5], [1.5]], 2, axis=0) * np.ones((1, 3)))
     np.testing.assert_array_equal(bias, [2.0] * 3)
     assert load_weights(f"{a}+{silent}").heard is None
-    with pytest.raises(WeightsError, match=r"other\.npz is of another network than a\.npz; only its like"):
+    with pytest.raises(WeightsError, match=r"other\.npz is of another network than .*a\.npz; only what was taught"):
         load_weights(f"{a}+{other}")
     with pytest.raises(WeightsError, match=f"{weights_file.name} was not taught for sound"):
         load_weights(f"{weights_file}+{a}")
+    for name in (str(weights_file), "imagenet"):
+        with pytest.raises(WeightsError, match=f"{name} was not taught for sound"):
+            load_weights(f"{a}+{name}")
     with pytest.raises(WeightsError, match=r"none\.npz is no file"):
         load_weights(f"{a}+none.npz")
+    with pytest.raises(WeightsError, match=r"no weights are named after the last \+"):
+        load_weights(f"{a}+")
+    with pytest.raises(WeightsError, match=r"a\.npz has the same weights as another beside it"):
+        load_weights(f"{a}+{a}")
+
+
+def test_what_the_teachers_of_networks_side_by_side_would_say_is_known_where_it_can_be_averaged(
+    weights_file: Path, tmp_path: Path
+) -> None:
+    for number, outputs in enumerate((3, 3, 4), start=1):
+        write_taught(weights_file, tmp_path / f"{number}.npz", 1, [], number, outputs)
+    one, other, of_another_teacher = (str(tmp_path / f"{number}.npz") for number in (1, 2, 3))
+    assert load_weights(f"{one}+{other}").readout
+    assert load_weights(f"{one}+{of_another_teacher}").readout is None
+    weights = load_weights("starter")  # it does not say what its teacher would
+    assert weights.architecture
+    kernel = np.zeros((weights.architecture.widths[0], 3), np.float32)
+    blocks = tuple(replace(block, beta=block.beta + 1) for block in weights.blocks)
+    save_weights(blocks, weights.architecture, Head(((kernel, np.zeros(3, np.float32)),)), tmp_path / "taught.npz", [])
+    beside = load_weights(f"starter+{tmp_path / 'taught.npz'}")
+    assert (beside.name, beside.readout, beside.heard) == ("starter+taught.npz", None, weights.heard)
 
 
 def test_the_name_of_one_file_may_have_the_sign_that_joins_several(weights_file: Path, tmp_path: Path) -> None:
     write_taught(weights_file, tmp_path / "a+b.npz", 1, [], 1.0)
     name = str(tmp_path / "a+b.npz")
     assert load_weights(name).name == without_folders(name) == "a+b.npz"
-    assert without_folders(f"{tmp_path}/a.npz+{tmp_path}/b.npz") == "a.npz+b.npz"
+    write_taught(weights_file, tmp_path / "c.npz", 1, [], 2.0)
+    (tmp_path / "c++").mkdir()
+    shutil.copy(tmp_path / "c.npz", tmp_path / "c++")
+    both = f"{tmp_path}/c++/c.npz+{name}"
+    assert load_weights(both).name == without_folders(both) == "c.npz+a+b.npz"
+    with pytest.raises(WeightsError, match=rf"{re.escape(str(tmp_path))}/c\+\+/d\.npz is no file"):
+        load_weights(f"{tmp_path}/c++/d.npz")
 
 
 def test_a_starter_model_that_is_not_whole_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

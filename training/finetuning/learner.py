@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS
-from serving.network import Architecture, ConvBlock, Head, blocks_of, cut_inception, feature_network, inceptions
+from serving.network import Architecture, ConvBlock, Head, blocks_of, cut_inception, feature_network, inception_layers
 from training.data.ahead import ahead
 from training.finetuning.checkpoint import Checkpoint
 from training.finetuning.norms import with_fused_norms
@@ -223,7 +223,7 @@ class _Learner:
             "blocks": digest_of(blocks),
         }
         self.run = hashlib.sha256(json.dumps(run).encode()).hexdigest()
-        self._networks = inceptions(self.features)
+        self._networks = inception_layers(self.features)
         for layer in (layer for network in self._networks for layer in network.layers):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable, layer.momentum = pace.norms, NORM_MOMENTUM

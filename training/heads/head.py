@@ -1,6 +1,6 @@
 """The head: multinomial logistic regression on scaled features, folded into one dense layer.
 
-Each tapped block has a regression of its own, and their logits are averaged (late fusion).
+Each tapped block, of each Inception V3, has a regression of its own, and their logits are averaged (late fusion).
 
 How strongly it is regularised is chosen by cross-validation inside the training clips, whole recordings held out; so
 are the temperature of its scores and the thresholds below which they are not believed.

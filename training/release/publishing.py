@@ -90,7 +90,7 @@ def training_record(
         "folds": {fold: {name: one[name] for name in figures} for fold, one in report["folds"].items()},
         "weights": {"name": weights.name, "digest": weights.digest},
         "notes_of_weights": list(weights.notes),
-        "calibrated_by": [without_folders(name) for name in settings.calibrating],
+        "calibrated_by": list(dict.fromkeys(map(without_folders, settings.calibrating))),
         "architecture": report["architecture"],
         "recipe": report["recipe"],
         "chosen": {**trained.chosen, "temperature": round(trained.temperature, 3)},
@@ -123,8 +123,7 @@ def model_card(report: dict[str, Any], held_out: list[int], notes: Sequence[str]
     background = f" and {report['background_clips']} of none" if report["background_clips"] else ""
     network = report["architecture"]
     bands = f"{network['bands']} frequency band{'s' if network['bands'] > 1 else ''}"
-    networks = network["networks"]
-    what = "Inception V3" if networks == 1 else f"{networks} Inception V3s side by side"
+    what = f"{network['inceptions']} Inception V3s side by side" if "inceptions" in network else "Inception V3"
     said = "".join(f"\n{note}\n" for note in notes)
     return (
         f"# Model card\n\n{what} ({report['weights']}), features of {', '.join(network['taps'])} in {bands}, "
