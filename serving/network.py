@@ -86,14 +86,13 @@ class Architecture:
 
     def blocks_of_each(self, blocks: Sequence[ConvBlock]) -> list[Sequence[ConvBlock]]:
         """`blocks` divided among the Inception V3s, without those after the last tap; NetworkError where some lack."""
-        each, needed = len(blocks) // self.inceptions, blocks_needed(self.taps)
-        if each < needed or each * self.inceptions != len(blocks):
-            of, in_all = (
-                (f" of each of {self.inceptions} Inception V3s", " in all") if self.inceptions > 1 else ("", "")
-            )
-            raise NetworkError(
-                f"{', '.join(self.taps)} need {needed} blocks{of}, the weights hold {len(blocks)}{in_all}"
-            )
+        each, over = divmod(len(blocks), self.inceptions)
+        needed = blocks_needed(self.taps)
+        if each < needed or over:
+            asked, held = f"{', '.join(self.taps)} need {needed} blocks", f"the weights hold {len(blocks)}"
+            if self.inceptions == 1:
+                raise NetworkError(f"{asked}, {held}")
+            raise NetworkError(f"{asked} of each of {self.inceptions} Inception V3s, {held} in all")
         return [blocks[number * each :][:needed] for number in range(self.inceptions)]
 
     def to_json(self) -> dict[str, Any]:
@@ -270,7 +269,7 @@ def cut_inception(taps: tuple[str, ...]) -> dict[str, Any]:
 
 def inception_layers(network: Any) -> list[Any]:
     """The layers of a `feature_network` or `build_network` that are its Inception V3s, in order."""
-    return [layer for layer in network.layers if re.fullmatch(rf"{INCEPTION}(_\d+)?", layer.name)]
+    return creation_order([layer for layer in network.layers if re.fullmatch(rf"{INCEPTION}(_\d+)?", layer.name)])
 
 
 def blocks_of(network: Any) -> tuple[ConvBlock, ...]:

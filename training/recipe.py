@@ -45,6 +45,8 @@ class Recipe(Protocol):
     """A line for each that cannot."""
     heard: frozenset[str]
     """Recordings (`Clip.source`) of these that the network was taught by before, without their labels."""
+    calibrated_by: tuple[str, ...]
+    """Names of the other weights that calibrate it, if there are any."""
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A model trained on `clips` and no others; each is of a class of `class_names`."""

@@ -218,7 +218,7 @@ def _publish(
         recipe.architecture, trained.blocks, trained.head, class_names, DEFAULT_PARAMS, card, trained.thresholds
     )
     seen = [clip for clip in recipe.clips if clip.fold not in held_out]
-    record = training_record(report, settings, weights, trained, seen, held_out)
+    record = training_record(report, settings, weights, trained, seen, held_out, recipe.calibrated_by)
     version = publish(settings, model, record, console)
     report["published"] = str(version) if version else None
 

@@ -99,11 +99,6 @@ def calibrating_weights(names: Sequence[str], weights: Weights) -> list[Weights]
     return found
 
 
-def without_folders(name: str) -> str:
-    """The name of weights as `Weights.name` has it."""
-    return _BESIDE.join(Path(one).name for one in _side_by_side(name))
-
-
 def digest_of(blocks: Sequence[ConvBlock], before: bytes = b"", *after: NDArray[Any]) -> str:
     """A digest of the values of `blocks`, and of what goes before and after them."""
     digest = hashlib.sha256(before)
@@ -154,14 +149,13 @@ def _side_by_side(name: str) -> list[str]:
 def _beside(names: Sequence[str]) -> Weights:
     """Networks side by side, each on weights of its own."""
     several: list[Weights] = []
-    architectures: list[Architecture] = []
     for name in names:
         if not name:
             raise WeightsError(f"no weights are named after the last {_BESIDE}")
         one = None if name == IMAGENET else load_weights(name)
         if one is None or one.architecture is None:
             raise WeightsError(f"{name} was not taught for sound; only weights that were go side by side")
-        if architectures and one.architecture != architectures[0]:
+        if several and one.architecture != several[0].architecture:
             raise WeightsError(
                 f"{name} is of another network than {names[0]}; only what was taught with the same --last and --shrink "
                 "goes side by side"
@@ -169,7 +163,7 @@ def _beside(names: Sequence[str]) -> Weights:
         if one.digest in {other.digest for other in several}:
             raise WeightsError(f"{name} has the same weights as another beside it, and adds nothing; name it once")
         several.append(one)
-        architectures.append(one.architecture)
+    architectures = [one.architecture for one in several if one.architecture]
     readouts = [one.readout for one in several if one.readout]
     alike = len(readouts) == len(several) and len({one.classes for one in readouts}) == 1
     heard = [one.heard for one in several if one.heard is not None]

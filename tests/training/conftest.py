@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -18,9 +18,13 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from serving.network import creation_order
+from serving.network import Architecture, Head, blocks_needed, creation_order
 from training.retrain import run
 from training.settings import RetrainSettings
+from training.weights import load_weights, save_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("hiss", "hum", "whistle")
@@ -29,6 +33,7 @@ CLIPS = CLIPS_EACH * len(CLASSES)
 """That hold sound."""
 BROKEN = ("hum/corrupt.wav", "hiss/empty.wav")
 QUIET = Console(quiet=True)
+TAUGHT = Architecture(("mixed0",), 1, shrink=(2, 4))
 
 
 def sound(kind: str, rng: np.random.Generator) -> Any:
@@ -84,6 +89,23 @@ def weights_file(arrays: dict[str, Any], tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("weights") / "random_u8.npz"
     np.savez(path, **arrays)
     return path
+
+
+def write_taught(
+    weights_file: Path,
+    path: Path,
+    heard: Iterable[str] | None,
+    architecture: Architecture = TAUGHT,
+    times: float = 1.0,
+    outputs: int = 3,
+    notes: Sequence[str] = (),
+) -> None:
+    """The random weights, `times` that, as if they had been taught by what has these marks; their readout says it."""
+    blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
+    blocks = tuple(replace(block, kernel=block.kernel * np.float32(times)) for block in blocks)
+    kernel = np.full((architecture.widths[0], outputs), times, np.float32)
+    readout = Head(((kernel, np.full(outputs, times, np.float32)),))
+    save_weights(blocks, architecture, readout, path, heard, notes)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class Rote:
     clips = CLIPS
     unreadable: tuple[str, ...] = ()
     heard = frozenset({CLIPS[1].source})
+    calibrated_by: tuple[str, ...] = ()
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         self.known = set(clips)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
 import pytest
 import tensorflow as tf
 from rich.console import Console
@@ -21,14 +18,9 @@ from earshot.audio import fit_segment
 from earshot.spectrogram import spectrogram
 from serving.catalogue import versions
 from serving.compact import load_compact
-from serving.engines.conversion import convert
-from serving.engines.int8 import Int8, measure
-from serving.engines.openvino_engine import OpenVinoEngine, Precision
-from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.inspection import recordings_seen
 from serving.layout import TRAINING_FILE
-from serving.network import Architecture, Head, blocks_needed, feature_network
-from tests.training.conftest import BROKEN, CLASSES, CLIPS, QUIET
+from tests.training.conftest import BROKEN, CLASSES, CLIPS, QUIET, write_taught
 from training.data.clips import load_clip
 from training.data.datasets import find_clips
 from training.evaluate import evaluate
@@ -38,13 +30,9 @@ from training.release.fairness import fair_clips
 from training.retrain import retrain
 from training.settings import EvaluateSettings, RetrainSettings
 from training.teaching.heard import marks
-from training.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from tests.training.conftest import Trained
-    from training.data.clips import Clip
 
 
 def test_the_report_names_classes_clips_and_those_that_cannot_be_read(trained: Trained) -> None:
@@ -221,29 +209,19 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
     assert not seen & unseen
 
 
-def write_taught(weights_file: Path, path: Path, heard: list[Clip], flipped: bool = False) -> None:
-    """The random weights as if they had been taught by the sound of these clips; or others."""
-    architecture = Architecture(("mixed0",), 1, shrink=(2, 4))
-    blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
-    if flipped:
-        blocks = tuple(replace(block, kernel=-block.kernel) for block in blocks)
-    readout = Head(((np.zeros((512, 3), np.float32), np.zeros(3, np.float32)),))
-    save_weights(blocks, architecture, readout, path, marks(heard))
-
-
 def test_a_head_on_weights_that_have_heard_all_clips_is_chosen_by_others_that_have_not(
     data: Path, weights_file: Path, tmp_path: Path
 ) -> None:
     clips = [clip for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN]
-    write_taught(weights_file, tmp_path / "all.npz", clips)
-    write_taught(weights_file, tmp_path / "some.npz", clips[::6])
+    write_taught(weights_file, tmp_path / "all.npz", marks(clips))
+    write_taught(weights_file, tmp_path / "some.npz", marks(clips[::6]))
     settings = {"data": str(data), "weights": str(tmp_path / "all.npz"), "cache": tmp_path / "cache"}
     settings |= {"evaluate": "none", "hold_out": str(clips[0].fold), "compact": tmp_path / "model.npz"}
     by_heard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
     assert "the weights have heard" in by_heard["notes"][1]
     assert "--calibrate-by" in by_heard["notes"][2]
     chosen = [(by_heard["temperature"], by_heard["inner_accuracy"])]
-    write_taught(weights_file, tmp_path / "others.npz", clips[::6], flipped=True)
+    write_taught(weights_file, tmp_path / "others.npz", marks(clips[::6]), times=-1.0)
     for name in ("some", "others"):
         settings["calibrate_by"] = f"{tmp_path / name}.npz"
         by_unheard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
@@ -256,82 +234,13 @@ def test_a_head_on_weights_that_have_heard_all_clips_is_chosen_by_others_that_ha
     assert "What --calibrate-by names has heard all but too few" in by_none["notes"][2]
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A model of two networks side by side."""
-
-    weights: tuple[Path, Path]
-    report: dict[str, Any]
-    version: Path
-    compact: Path
-
-
-@pytest.fixture(scope="module")
-def pair(data: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    folder = tmp_path_factory.mktemp("pair")
-    clips = [clip for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN]
-    for name, heard, flipped in (("a", clips, False), ("b", clips, True), ("c", clips[::6], False), ("d", [], True)):
-        write_taught(weights_file, folder / f"{name}.npz", heard, flipped)
-    a, b, c, d = (folder / f"{name}.npz" for name in "abcd")
-    settings = {
-        "data": str(data),
-        "weights": f"{a}+{b}",
-        "calibrate_by": f"{c}+{d}",
-        "evaluate": "1",
-        "generated_background": 0,
-        "cache": folder / "cache",
-        "model_base_path": folder / "models",
-        "compact": folder / "pair.npz",
-    }
-    report = retrain(RetrainSettings.read(settings), QUIET)
-    return Pair((a, b), report, folder / "models" / "1", folder / "pair.npz")
-
-
-def scores_of(engine: TensorFlowEngine | OpenVinoEngine, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    try:
-        return np.asarray(engine.run("serving_default", {"spectrogram": images}, ["scores"])["scores"])
-    finally:
-        engine.close()
-
-
-def test_networks_side_by_side_are_named_in_report_card_and_record(pair: Pair) -> None:
-    assert (pair.report["weights"], pair.report["architecture"]["inceptions"]) == ("a.npz+b.npz", 2)
-    assert "2 Inception V3s side by side (a.npz+b.npz)" in (pair.version / "assets.extra" / "card.md").read_text()
-    assert json.loads((pair.version / TRAINING_FILE).read_text())["calibrated_by"] == ["c.npz+d.npz"]
-
-
-def test_networks_side_by_side_are_served_by_both_engines_in_8_bits_too(pair: Pair, data: Path, tmp_path: Path) -> None:
-    clips = [clip for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN][::4]
-    images = np.array([spectrogram(fit_segment(load_clip(clip.path))) for clip in clips])
-    compact = load_compact(pair.compact)
-    one = replace(compact.architecture, inceptions=1)
-    networks = [feature_network(one, load_weights(str(own)).blocks) for own in pair.weights]
-    features = [network(images.astype(np.float32), training=False) for network in networks]
-    wanted = compact.head.scores(np.concatenate(features, axis=1))
-    assert np.ptp(wanted, axis=0).max() > 0.1
-    answered = scores_of(TensorFlowEngine(pair.version), images)
-    np.testing.assert_allclose(answered, wanted, atol=5e-3)  # the file has the head in 16 bits
-    np.testing.assert_allclose(
-        scores_of(OpenVinoEngine(pair.version, Precision.F32, tmp_path), images), answered, atol=1e-4
-    )
-    calibration = measure(ov.Core().read_model(convert(pair.version, tmp_path).network), images)
-    assert len(calibration.kernels) == len(compact.blocks)
-    quantised = tmp_path / "quantised" / "1"
-    shutil.copytree(pair.version, quantised)
-    Int8(calibration, len(clips), 9, unseen=True, agreement=1.0, accuracy_float32=1.0, accuracy_int8=1.0).write(
-        quantised
-    )
-    in_8_bits = scores_of(OpenVinoEngine(quantised, Precision.INT8, tmp_path), images)
-    np.testing.assert_allclose(in_8_bits, answered, atol=0.05)  # without one of the networks it is 0.06 off
-
-
 def test_clips_that_the_weights_have_heard_without_labels_are_known_in_the_report_and_to_whoever_judges_the_model(
     data: Path, weights_file: Path, tmp_path: Path
 ) -> None:
     clips = [clip for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN]
     fold = clips[0].fold
     heard = [clip for clip in clips if clip.fold == fold][:2]
-    write_taught(weights_file, tmp_path / "sound.npz", heard)
+    write_taught(weights_file, tmp_path / "sound.npz", marks(heard))
     settings = {"data": str(data), "weights": str(tmp_path / "sound.npz"), "evaluate": str(fold), "hold_out": str(fold)}
     said = io.StringIO()
     report = retrain(

@@ -13,13 +13,8 @@ import pytest
 from serving.compact import load_compact
 from serving.network import BLOCKS, Architecture, Head, blocks_needed, creation_order
 from serving.starter import STARTER, STARTER_TRAINING
-from training.weights import (
-    WeightsError,
-    calibrating_weights,
-    load_weights,
-    save_weights,
-    without_folders,
-)
+from tests.training.conftest import write_taught
+from training.weights import WeightsError, calibrating_weights, load_weights, save_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,17 +150,6 @@ def test_what_calibrates_is_of_the_same_network_and_says_what_it_has_heard(weigh
         calibrating_weights([str(tmp_path / "silent.npz")], main)
 
 
-def write_taught(
-    weights_file: Path, path: Path, bands: int, heard: list[str] | None, says: float, outputs: int = 3
-) -> None:
-    """Weights that are said to have been taught: the random ones times `says`, whose readout says that."""
-    architecture = Architecture(("mixed0",), bands)
-    blocks = load_weights(str(weights_file)).blocks[: blocks_needed(architecture.taps)]
-    blocks = tuple(replace(block, kernel=block.kernel * np.float32(says)) for block in blocks)
-    readout = Head(((np.full((2, outputs), says, np.float32), np.full(outputs, says, np.float32)),))
-    save_weights(blocks, architecture, readout, path, heard, ["A licence."])
-
-
 def test_weights_that_are_joined_are_networks_side_by_side(weights_file: Path, tmp_path: Path) -> None:
     cases: list[tuple[str, int, list[str] | None, float]] = [
         ("a", 1, ["x"], 1.0),
@@ -174,7 +158,8 @@ def test_weights_that_are_joined_are_networks_side_by_side(weights_file: Path, t
         ("silent", 1, None, 2.0),
     ]
     for name, bands, heard, says in cases:
-        write_taught(weights_file, tmp_path / f"{name}.npz", bands, heard, says)
+        architecture = Architecture(("mixed0",), bands)
+        write_taught(weights_file, tmp_path / f"{name}.npz", heard, architecture, says, notes=["A licence."])
     a, b, other, silent = (str(tmp_path / f"{name}.npz") for name, *_ in cases)
     first, second, pair = (load_weights(name) for name in (a, b, f"{a}+{b}"))
     assert (pair.name, pair.heard, pair.notes) == ("a.npz+b.npz", frozenset({"x", "y"}), ("A licence.",))
@@ -182,9 +167,11 @@ def test_weights_that_are_joined_are_networks_side_by_side(weights_file: Path, t
     assert len({one.digest for one in (pair, first, second, load_weights(f"{b}+{a}"))}) == 4
     for one, before in zip(pair.blocks, (*first.blocks, *second.blocks), strict=True):
         np.testing.assert_array_equal(one.kernel, before.kernel)
+    assert first.architecture
     assert pair.readout
     kernel, bias = pair.readout.layers[0]
-    np.testing.assert_array_equal(kernel, np.repeat([[0.5], [1.5]], 2, axis=0) * np.ones((1, 3)))
+    said = np.repeat([[0.5], [1.5]], first.architecture.widths[0], axis=0)
+    np.testing.assert_array_equal(kernel, said * np.ones((1, 3)))
     np.testing.assert_array_equal(bias, [2.0] * 3)
     assert load_weights(f"{a}+{silent}").heard is None
     with pytest.raises(WeightsError, match=r"other\.npz is of another network than .*a\.npz; only what was taught"):
@@ -206,7 +193,7 @@ def test_what_the_teachers_of_networks_side_by_side_would_say_is_known_where_it_
     weights_file: Path, tmp_path: Path
 ) -> None:
     for number, outputs in enumerate((3, 3, 4), start=1):
-        write_taught(weights_file, tmp_path / f"{number}.npz", 1, [], number, outputs)
+        write_taught(weights_file, tmp_path / f"{number}.npz", [], times=number, outputs=outputs)
     one, other, of_another_teacher = (str(tmp_path / f"{number}.npz") for number in (1, 2, 3))
     assert load_weights(f"{one}+{other}").readout
     assert load_weights(f"{one}+{of_another_teacher}").readout is None
@@ -220,14 +207,14 @@ def test_what_the_teachers_of_networks_side_by_side_would_say_is_known_where_it_
 
 
 def test_the_name_of_one_file_may_have_the_sign_that_joins_several(weights_file: Path, tmp_path: Path) -> None:
-    write_taught(weights_file, tmp_path / "a+b.npz", 1, [], 1.0)
+    write_taught(weights_file, tmp_path / "a+b.npz", [])
     name = str(tmp_path / "a+b.npz")
-    assert load_weights(name).name == without_folders(name) == "a+b.npz"
-    write_taught(weights_file, tmp_path / "c.npz", 1, [], 2.0)
+    assert load_weights(name).name == "a+b.npz"
+    write_taught(weights_file, tmp_path / "c.npz", [], times=2.0)
     (tmp_path / "c++").mkdir()
     shutil.copy(tmp_path / "c.npz", tmp_path / "c++")
     both = f"{tmp_path}/c++/c.npz+{name}"
-    assert load_weights(both).name == without_folders(both) == "c.npz+a+b.npz"
+    assert load_weights(both).name == "c.npz+a+b.npz"
     with pytest.raises(WeightsError, match=rf"{re.escape(str(tmp_path))}/c\+\+/d\.npz is no file"):
         load_weights(f"{tmp_path}/c++/d.npz")
 

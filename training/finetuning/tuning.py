@@ -79,7 +79,7 @@ class TuningRecipe:
         self._windows = write_windows(frozen.clips, folder)
         self.clips = tuple(self._windows.rows)
         self.unreadable = frozen.unreadable + self._windows.unreadable
-        self.heard = frozen.heard
+        self.heard, self.calibrated_by = frozen.heard, frozen.calibrated_by
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A network trained on `clips`, calibrated by others that were trained without a part of them each."""

@@ -79,6 +79,7 @@ class FrozenRecipe:
             for one in calibrating
         ]
         """The same recipe on each of the calibrating weights."""
+        self.calibrated_by = tuple(one.name for one in calibrating)
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A head trained on the windows of `clips`; of background on no more than of all else."""

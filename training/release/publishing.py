@@ -15,7 +15,6 @@ from serving.layout import TRAINING_FILE
 from training.data.background import counted
 from training.evaluation.report import run_name
 from training.settings import folders_of
-from training.weights import without_folders
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -68,12 +67,13 @@ def training_record(
     trained: Trained,
     seen: Collection[Clip],
     held_out: list[int],
+    calibrated_by: Sequence[str],
 ) -> dict[str, Any]:
     """What a version was made from, as JSON values: `seen` are the clips that its head was trained on.
 
     `recordings` are their sources, and `heard` marks of what its weights were taught by without labels; whoever judges
-    the version leaves both out. `chosen` is what training chose by those clips. `run` is what the folder of its run is
-    called, where there is one.
+    the version leaves both out. `calibrated_by` names weights, as `Recipe` has it. `chosen` is what training chose by
+    those clips. `run` is what the folder of its run is called, where there is one.
     """
     figures = ("clips", "accuracy", "clip_accuracy")
     return {
@@ -90,7 +90,7 @@ def training_record(
         "folds": {fold: {name: one[name] for name in figures} for fold, one in report["folds"].items()},
         "weights": {"name": weights.name, "digest": weights.digest},
         "notes_of_weights": list(weights.notes),
-        "calibrated_by": list(dict.fromkeys(map(without_folders, settings.calibrating))),
+        "calibrated_by": list(calibrated_by),
         "architecture": report["architecture"],
         "recipe": report["recipe"],
         "chosen": {**trained.chosen, "temperature": round(trained.temperature, 3)},
