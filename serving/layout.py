@@ -25,10 +25,16 @@ PROMOTION_FILE = f"{EXTRA_FOLDER}/promotion.json"
 INT8_FILE = f"{EXTRA_FOLDER}/int8.json"
 """What running the network in 8 bits needs to know of its activations, and how near that is to float32."""
 
+FILE_SCHEME = "file://"
+"""What the path of a model may begin with, as TensorFlow's may."""
 MOST_VERSION = 2**63 - 1
 """The highest number that the protocol can say: a folder of a higher one is no version."""
 
 
 def version_folders(base_path: Path) -> dict[int, Path]:
     """The folders in `base_path` whose name is a number, by that number, whatever it is."""
-    return {int(path.name): path for path in base_path.iterdir() if path.name.isdecimal() and path.is_dir()}
+    return {
+        int(path.name): path
+        for path in base_path.iterdir()
+        if path.name.isascii() and path.name.isdecimal() and path.is_dir()
+    }

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotation
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from earshot.settings import Settings, renamed
+from serving.layout import FILE_SCHEME
 
 
 class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
@@ -115,6 +116,11 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
         description="TensorFlow's threads across operations; 0 is auto.",
     )
     grace_s: float = Field(5.0, ge=0, le=300, description="Seconds that requests in flight get when the server stops.")
+
+    @field_validator("model_base_path", mode="before")
+    @classmethod
+    def _without_scheme(cls, value: object) -> object:
+        return value.removeprefix(FILE_SCHEME) if isinstance(value, str) else value
 
     @property
     def max_bytes(self) -> int:

@@ -76,9 +76,9 @@ class TensorFlowEngine:
     ) -> dict[str, NDArray[Any]]:
         """The outputs asked for, by name; raises ServingError where the model cannot take the inputs."""
         names = tuple(sorted(outputs))  # a callable for each set of them, in whatever order clients ask
-        self._require_shapes(signature, inputs, names)
-        call = self._call(signature, tuple(inputs), names)
         try:
+            self._require_shapes(signature, inputs, names)
+            call = self._call(signature, tuple(inputs), names)
             answer = call(*inputs.values())
         except tf.errors.OpError as error:
             raise ServingError(status_code(error.error_code), str(error.message)) from error
@@ -109,9 +109,9 @@ class TensorFlowEngine:
 
     def _element_by_element(self, signature: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> bool:
         """Whether elements of these outputs are computed of elements of these inputs, by `ELEMENTWISE` operations."""
-        definition, graph = self.signature_defs[signature], self._session.graph
-        fed = {graph.as_graph_element(definition.inputs[name].name) for name in inputs}
-        wanted = [graph.as_graph_element(definition.outputs[name].name, allow_operation=True) for name in outputs]
+        definition = self.signature_defs[signature]
+        fed = {self._in_graph(signature, definition.inputs[name].name) for name in inputs}
+        wanted = [self._in_graph(signature, definition.outputs[name].name) for name in outputs]
         needed = _reached(
             [getattr(each, "op", each) for each in wanted],
             lambda op: [*op.control_inputs, *(tensor.op for tensor in op.inputs if tensor not in fed)],
@@ -128,13 +128,25 @@ class TensorFlowEngine:
         definition = self.signature_defs[signature]
         fetches = [definition.outputs[name].name for name in outputs]
         for name, fetched in zip(outputs, fetches, strict=True):
-            fetched_op = self._session.graph.as_graph_element(fetched, allow_tensor=":" in fetched)
-            if not getattr(fetched_op, "outputs", True):  # what initialises a model stands beside its signatures
+            element = self._in_graph(signature, fetched)
+            if not getattr(element, "outputs", True):  # what initialises a model stands beside its signatures
                 raise invalid(f"output {name} of {signature} is an operation, {fetched}, and no tensor")
         options = config_pb2.CallableOptions(feed=[definition.inputs[name].name for name in inputs], fetch=fetches)
         # The public make_callable compares shapes with the graph's first, which TensorFlow Serving does not.
         made: Callable[..., list[NDArray[Any]]] = self._session._make_callable_from_options(options)  # noqa: SLF001
         return made
+
+    def _in_graph(self, signature: str, name: str) -> Any:
+        """The tensor or operation of this name; raises ServingError where the signature names one that is not there.
+
+        A signature of sparse tensors has three names in another field, and none here.
+        """
+        try:
+            return self._session.graph.as_graph_element(name)
+        except (KeyError, ValueError) as error:
+            raise invalid(
+                f"signature {signature} of the model names {name!r}, which is no tensor of its graph"
+            ) from error
 
 
 def _reached(first: Iterable[tf.Operation], following: Callable[[tf.Operation], list[tf.Operation]]) -> set[Any]:

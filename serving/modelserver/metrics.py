@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
-from prometheus_client.core import UnknownMetricFamily
+from prometheus_client.core import Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ CODES = (
 _LATENCY_US = tuple(10 * 1.8**step for step in range(33))
 """TensorFlow Serving's buckets, from 10 microseconds on."""
 _EXAMPLES = tuple(2.0**step for step in range(15))
+LIMIT, INFINITE = "le", "+Inf"
+"""Label of a histogram's buckets, and the last one's."""
 
 
 class _Count(Collector):
@@ -68,6 +70,22 @@ class _Count(Collector):
         yield family
 
 
+class _Histogram(Histogram):
+    """Writes limits as TensorFlow Serving does, `le="10"` and not "10.0", so that both can be summed by them."""
+
+    def collect(self) -> Iterator[Metric]:
+        """The values for a scrape."""
+        for family in super().collect():
+            family.samples = [sample._replace(labels=_short_limit(sample.labels)) for sample in family.samples]
+            yield family
+
+
+def _short_limit(labels: dict[str, str]) -> dict[str, str]:
+    if labels.get(LIMIT, INFINITE) == INFINITE:
+        return labels
+    return labels | {LIMIT: f"{float(labels[LIMIT]):g}"}
+
+
 class ServingMetrics:
     """The server's metrics; those of the models offered are there from the start, so a rate sees the first event."""
 
@@ -76,21 +94,21 @@ class ServingMetrics:
         self._requests = self._count(
             ":tensorflow:serving:request_count", "Requests answered.", ("model_name", "status")
         )
-        self._latency = Histogram(
+        self._latency = _Histogram(
             ":tensorflow:serving:request_latency",
             "Microseconds from a request's arrival to its answer.",
             ["model_name", "API", "entrypoint"],
             buckets=_LATENCY_US,
             registry=self.registry,
         )
-        self._runtime = Histogram(
+        self._runtime = _Histogram(
             ":tensorflow:serving:runtime_latency",
             "Microseconds that a request's run took, the wait for it included.",
             ["model_name", "API", "runtime"],
             buckets=_LATENCY_US,
             registry=self.registry,
         )
-        self._examples = Histogram(
+        self._examples = _Histogram(
             ":tensorflow:serving:request_example_counts",
             "Examples of a classify or regress request.",
             ["model"],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from google.protobuf import text_format
 
 from earshot.tfserving import messages
+from serving.layout import FILE_SCHEME
 from serving.modelserver.version_policy import VersionPolicy
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _model(config: model_server_config_pb2.ModelConfig) -> ModelConfig:
     tensorflow = config.model_platform == PLATFORM or config.model_type == messages.ModelType["TENSORFLOW"]
     if not tensorflow:
         raise InvalidConfig(f'model {config.name} needs model_platform: "{PLATFORM}", the only one there is')
-    path = Path(config.base_path.removeprefix("file://"))
+    path = Path(config.base_path.removeprefix(FILE_SCHEME))
     if not path.is_absolute():
         raise InvalidConfig(
             f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}"

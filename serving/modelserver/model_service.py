@@ -64,11 +64,19 @@ class ModelService:
         except InvalidConfig as error:
             raise invalid(str(error)) from None
         log.info("models to offer", models=[model.name for model in models])
+        reload = asyncio.ensure_future(self._servables.reload(models))
+        reload.add_done_callback(_tell_refusal)
         # The client's deadline ends its wait and not the reload, as in TensorFlow Serving.
-        await asyncio.shield(self._servables.reload(models))
+        await asyncio.shield(reload)
         response = messages.ReloadConfigResponse()
         response.status.error_code = grpc.StatusCode.OK.value[0]
         return response
+
+
+def _tell_refusal(reload: asyncio.Future[None]) -> None:
+    """Say in the log why models stay as they were: the client may wait no longer."""
+    if not reload.cancelled() and (error := reload.exception()):
+        log.warning("models stay as they were", error=str(error)[:500])
 
 
 def model_status(

@@ -223,6 +223,7 @@ async def _body(request: web.Request) -> bytes:
     try:
         return await request.read()
     except web.RequestPayloadError as error:  # it is not compressed as it says
+        request.content.feed_eof()  # else aiohttp would go on reading it
         raise invalid(f"JSON Parse error: The body cannot be read: {error}") from None
 
 

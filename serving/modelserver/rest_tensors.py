@@ -170,6 +170,10 @@ def _numbers(value: Any, dtype: int, target: np.dtype[Any]) -> NDArray[Any]:
         _explain(value, dtype)
     if array.dtype.kind == "O" and target.kind in "fV":  # whole numbers beyond 64 bits
         array = _doubles(value, dtype)
+    if array.dtype.kind in "fO" and target.kind in "iu":  # numpy has no whole numbers for small and large ones together
+        for leaf in _leaves(value, 0, _leading_shape(value)):
+            _check_leaf(leaf, dtype)
+        array = np.array(value, dtype=target)
     if array.size and array.dtype.kind not in _TAKES[target.kind]:
         _explain(value, dtype)
     if target.kind != "b" and _has_booleans(value, array):

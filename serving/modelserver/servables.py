@@ -198,9 +198,13 @@ class Servables:
         Raises ServingError where a model has none.
         """
         waited_for = {model.name: self.watchers[model.name] for model in models}
+        told: list[str] = []
         while reload == self._reloads:
-            if all(_is_settled(waited_for[model.name], model) for model in models):
+            if not (unsettled := [model.name for model in models if not _is_settled(waited_for[model.name], model)]):
                 break
+            if unsettled != told:
+                log.info("a new configuration waits for versions to be loaded", models=unsettled)
+                told = unsettled
             await asyncio.sleep(_LOOK_S)
         else:
             raise ServingError(grpc.StatusCode.ABORTED, "another configuration came after this one")
@@ -214,11 +218,12 @@ class Servables:
 
     def _require_candidates(self, model: ModelConfig) -> None:
         """Raise ServingError where nothing is there that could be served, or that a label could stand for."""
-        there = set(model.policy.candidates(_folders(model)))
-        if not there:
+        folders = set(_folders(model))
+        if not model.policy.candidates(folders):
             raise _none_available([f"{model.name}: no version there"])
         watcher = self.watchers.get(model.name)
-        self._require_labels(model, there | watcher.loaded.keys() if watcher else there)
+        loaded = watcher.loaded.keys() if watcher else set()
+        self._require_labels(model, model.policy.attainable(folders | loaded, loaded))
 
     def _require_labels(self, model: ModelConfig, there: Container[int]) -> None:
         """Raise ServingError where a label's version is not `there`, and the label may not wait for it."""

@@ -133,7 +133,7 @@ class ModelServer:
             path = self.settings.grpc_socket_path
             _require_unused(path)
             try:
-                self._grpc.add_insecure_port(f"unix:{path.absolute()}")
+                self._add_port(f"unix:{path.absolute()}")
             except RuntimeError as error:
                 raise PortTaken(
                     f"cannot listen on {path}: its folder must exist, and no other server use it"

@@ -115,6 +115,10 @@ class _Mixed(tf.Module):  # type: ignore[misc]
     def inverted(self, values: Any) -> dict[str, Any]:
         return {"inverted": 255 - values}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.uint64, name="values")])  # type: ignore[untyped-decorator]
+    def same(self, values: Any) -> dict[str, Any]:
+        return {"same": tf.identity(values)}
+
     @tf.function(input_signature=[])  # type: ignore[untyped-decorator]
     def seven(self) -> dict[str, Any]:
         return {"seven": tf.constant(7)}
@@ -131,6 +135,7 @@ def write_mixed(path: Path) -> None:
         "serving_default": module.__call__,
         "inverted": module.inverted,
         "root": module.root,
+        "same": module.same,
         "seven": module.seven,
     }
     tf.saved_model.save(module, str(path), signatures=signatures)

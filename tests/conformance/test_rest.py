@@ -90,6 +90,15 @@ def test_types_and_bytes(server: Server) -> None:
     assert second["raw_bytes"] == b64(b"\xff\x00")
 
 
+def test_small_and_large_whole_numbers_go_together(server: Server) -> None:
+    for values in ([1, 2**64 - 1], [2**63 - 1, 2**63], [0], []):
+        body = {"signature_name": "same", "inputs": values}
+        assert server.http(f"{MIXED}:predict", body) == (200, {"outputs": values})
+    wrong: list[list[float]] = [[1, 2**64], [1, -1, 2**64 - 1], [1.0, 2**64 - 1], [True, 2**64 - 1]]
+    for each in wrong:
+        assert server.http(f"{MIXED}:predict", {"signature_name": "same", "inputs": each})[0] == 400
+
+
 @pytest.mark.parametrize(
     ("path", "version"), [("/versions/2", 2), ("/versions/3", 3), ("/labels/stable", 2), ("/labels/canary", 3), ("", 3)]
 )

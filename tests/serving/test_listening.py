@@ -86,8 +86,13 @@ def test_tls(base_path: Path, tmp_path: Path, authority: trustme.CA) -> None:
 
 def test_mutual_tls(base_path: Path, tmp_path: Path, authority: trustme.CA) -> None:
     own = trusting(authority, authority.issue_cert("client"))
-    with serve(base_path, secure=own, ssl_config_file=ssl_config(tmp_path, authority, clients=True)) as server:
+    config, path = ssl_config(tmp_path, authority, clients=True), tmp_path / "socket"
+    with serve(base_path, secure=own, ssl_config_file=config, grpc_socket_path=path) as server:
         server.wait_until_available(1)
+        named = [("grpc.ssl_target_name_override", "localhost")]
+        assert ask(grpc.secure_channel(f"unix:{path}", own, named)) == 1
+        assert refused(grpc.secure_channel(f"unix:{path}", trusting(authority), named)) is grpc.StatusCode.UNAVAILABLE
+        assert refused(grpc.insecure_channel(f"unix:{path}")) is grpc.StatusCode.UNAVAILABLE
         assert ask(grpc.secure_channel(server.address, own)) == 1
         assert refused(grpc.secure_channel(server.address, trusting(authority))) is grpc.StatusCode.UNAVAILABLE
         stranger = trusting(authority, trustme.CA().issue_cert("client"))
@@ -182,18 +187,22 @@ def test_requests_over_http_are_counted_beside_those_over_grpc(base_path: Path) 
     assert values[":tensorflow:serving:request_latency_count", "predict", "REST", "earshot"] == 1
     assert values[":tensorflow:serving:request_count", "earshot", "OK"] == 1
     assert values[":tensorflow:serving:request_count", "earshot", "INVALID_ARGUMENT"] == 1
+    limits = {labels[2] for name, *labels in values if name == ":tensorflow:serving:request_latency_bucket"}
+    assert limits >= {"10", "18", "32.4", "+Inf"}
 
 
-def test_a_body_that_is_not_compressed_as_it_says_is_invalid(base_path: Path) -> None:
+def test_a_body_that_is_not_compressed_as_it_says_is_invalid(base_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with serve(base_path) as server:
         server.wait_until_available(1)
         url = server.metrics_url.replace("/monitoring/prometheus/metrics", "/V1/models/earshot:predict")
-        request = urllib.request.Request(url, b"no gzip!", {"Content-Encoding": "gzip"})
-        with capture_logs() as lines, pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(request, timeout=30)
-        assert caught.value.code == 400
-        assert "JSON Parse error" in json.loads(caught.value.read())["error"]
-        assert not [line for line in lines if line["log_level"] == "error"]
+        for body in (b"no gzip!", b'{"instances": [1]}' * 20_000):
+            request = urllib.request.Request(url, body, {"Content-Encoding": "gzip"})
+            with capture_logs() as lines, pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(request, timeout=30)
+            assert caught.value.code == 400
+            assert "JSON Parse error" in json.loads(caught.value.read())["error"]
+            assert not [line for line in lines if line["log_level"] == "error"]
+    assert not caplog.records, "aiohttp went on reading what cannot be read"
 
 
 @pytest.mark.parametrize(("batching", "status"), [(False, 503), (True, 200)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tensorflow_serving.apis import model_management_pb2
 
 from serving.modelserver.model_config import InvalidConfig, ModelConfig, read_models
 from serving.modelserver.version_policy import VersionPolicy
+from serving.settings import ServerSettings
 from tests.conformance.models import write_half_plus
 from tests.serving.conftest import Served, metrics, predict_request, serve
 from tests.waiting import wait_for
@@ -156,6 +158,16 @@ def test_a_file_that_cannot_be_followed_holds_nothing_up(tmp_path: Path) -> None
             wait_for(lambda: code(server, "more") is grpc.StatusCode.NOT_FOUND, 30, "the model to go")
 
 
+def test_the_base_path_of_an_option_may_have_a_scheme_as_in_the_file(tmp_path: Path) -> None:
+    write_half_plus(tmp_path / "half" / "1", 1.0)
+    file = written(tmp_path, model("half", "", f"file://{tmp_path / 'half'}"))
+    option: dict[str, Any] = {"model_base_path": f"file://{tmp_path / 'half'}"}
+    assert ServerSettings(**option).model_base_path == read_models(file)[0].base_path == tmp_path / "half"
+
+
+WAITS = "a new configuration waits for versions to be loaded"
+
+
 def reloaded(server: Served, *models: str) -> Any:
     request = model_management_pb2.ReloadConfigRequest()
     text_format.Parse("".join(f"config {{ {each} }}" for each in models), request.config.model_config_list)
@@ -174,6 +186,24 @@ def test_a_newer_configuration_ends_the_wait_for_the_one_before(tmp_path: Path) 
         reloaded(server, first).result()
         assert waiting.code() is grpc.StatusCode.ABORTED
         assert code(server, "half") is grpc.StatusCode.OK
+
+
+def test_a_reload_whose_client_is_gone_says_in_the_log_why_it_was_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    with serve(tmp_path, []) as server:
+        with capture_logs() as lines:
+            waiting = reloaded(server, model("broken", "", str(tmp_path / "broken")))
+            wait_for(lambda: any(line["event"] == WAITS for line in lines), 20, "the wait to be told")
+            waiting.cancel()
+            (tmp_path / "broken" / "1" / "saved_model.pb").write_bytes(b"junk")
+            wait_for(lambda: any(line["event"] == "models stay as they were" for line in lines), 30, "the refusal")
+        said = [line for line in lines if line["event"] in {"models stay as they were", WAITS}]
+        assert [line.get("models") for line in said] == [["broken"], None]
+        assert "1 servable(s) did not become available: {broken:" in said[-1]["error"]
+    gc.collect()
+    assert not caplog.records, "asyncio found an error that nobody asked for"
 
 
 def test_health_and_metrics_are_of_the_models_that_are_offered(tmp_path: Path) -> None:

@@ -74,6 +74,29 @@ def test_a_policy_chooses_the_versions(tmp_path: Path, policy: VersionPolicy, se
     assert Watched(tmp_path, policy).poll() == served
 
 
+@pytest.mark.parametrize(
+    ("policy", "loaded", "attainable"),
+    [
+        (VersionPolicy(newest=1), {2, 3}, {3}),
+        (VersionPolicy(newest=1), {2}, {2, 3}),  # 3 may turn out broken
+        (VersionPolicy(newest=2), {1, 2, 3}, {2, 3}),
+        (VersionPolicy(newest=2), {3}, {1, 2, 3}),
+        (VersionPolicy(newest=None), {3}, {1, 2, 3}),
+        (VersionPolicy(specific=(1, 2)), {1, 2, 3}, {1, 2}),
+        (VersionPolicy(newest=1), set(), {1, 2, 3}),
+    ],
+)
+def test_what_may_come_to_be_served(policy: VersionPolicy, loaded: set[int], attainable: set[int]) -> None:
+    assert policy.attainable({1, 2, 3}, loaded) == attainable
+
+
+def test_folders_of_other_digits_are_no_versions(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    (tmp_path / "1").rename(tmp_path / "\N{ARABIC-INDIC DIGIT THREE}")
+    write(tmp_path, 1)
+    assert Watched(tmp_path, VersionPolicy(newest=None)).poll() == [1]
+
+
 def test_versions_that_need_not_be_served_are_not_said_to_be_coming(tmp_path: Path) -> None:
     write(tmp_path, 1, 2)
     watched = Watched(tmp_path, NEWEST)

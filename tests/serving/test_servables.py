@@ -92,21 +92,27 @@ def test_a_reload_of_what_cannot_come_to_be_touches_nothing_that_is_served(
     for name in ("m", "more"):
         (tmp_path / name).mkdir()
         write(tmp_path / name, 1)
-    model = served(tmp_path / "m", servables, 1)
-    before = servables.watchers["m"].latest
+    write(tmp_path / "m", 3)
+    model = served(tmp_path / "m", servables, 3, 1)
+    before = dict(servables.watchers["m"].loaded)
+    newest_alone = ModelConfig("m", tmp_path / "m", VersionPolicy(newest=1), {"stable": 1})
+    one_alone = ModelConfig("m", tmp_path / "m", VersionPolicy(specific=(1,)), {"canary": 3})
     mistyped = ModelConfig("m", tmp_path / "m", VersionPolicy(specific=(99,)))
     mislabelled = ModelConfig("m", tmp_path / "m", model.policy, {"stable": 9})
     added = ModelConfig("more", tmp_path / "more", VersionPolicy(), {"stable": 9})
     for models, words in (
         ([mistyped], "did not become available: {m: no version there}"),
         ([mislabelled], "not currently available for inference"),
+        ([newest_alone], "not currently available for inference"),
+        ([one_alone], "not currently available for inference"),
         ([model, added], "not currently available for inference"),
     ):
         with pytest.raises(ServingError, match=words):
             asyncio.run(servables.reload(models))
         assert list(servables.watchers) == ["m"]
-        assert servables.watchers["m"].latest is before
-    assert states(servables, "m") == {1: State.AVAILABLE}
+        assert servables.watchers["m"].loaded == before
+        assert servables.watchers["m"].policy == model.policy
+    assert states(servables, "m") == {1: State.AVAILABLE, 3: State.AVAILABLE}
 
 
 def test_a_reload_does_not_wait_for_a_folder_that_was_abandoned(tmp_path: Path, servables: Servables) -> None:
