@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write into, that becomes `path` where the block ends without an error, and else is gone."""
-    # Not the process id: in containers that share a folder, every process may have the same one.
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    # Not the process id: in containers that share a folder, every process may have the same one. Nor the file's own
+    # name, which may be as long as names can be.
+    unfinished = path.with_name(f".{uuid.uuid4().hex}")
     try:
         with unfinished.open("xb") as file:
             yield file

@@ -29,15 +29,23 @@ def clip(label: str, name: str = "1.wav") -> Clip:
 
 
 def test_each_recording_below_a_folder_is_unknown_and_in_a_fold_that_the_clips_have(tmp_path: Path) -> None:
-    for name in ("a.wav", "kitchen/b.wav", "kitchen/night/c.wav", "kitchen/night/d.wav", "e.txt"):
+    for name in (
+        "a.wav",
+        "kitchen/b.wav",
+        "kitchen/night/c.wav",
+        "kitchen/night/d.wav",
+        "monday/e.wav",
+        "monday/f.wav",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     clips = find_background([tmp_path])
-    assert [one.path.name for one in clips] == ["a.wav", "b.wav", "c.wav", "d.wav"]
+    assert [one.path.name for one in clips] == ["a.wav", "b.wav", "c.wav", "d.wav", "e.wav", "f.wav"]
     assert {one.label for one in clips} == {UNKNOWN}
     assert {one.fold for one in clips} <= {1, 2, 3, 4, 5}
-    assert clips[2].source == clips[3].source  # a folder within a folder is one recording
-    assert clips[2].fold == clips[3].fold
+    sources = ["background:a", "background:kitchen", *["background:kitchen/night"] * 2, *["background:monday"] * 2]
+    assert [one.source for one in clips] == sources  # a folder is one recording
+    assert len({one.fold for one in clips[4:]}) == 1
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="none holds no recording"):
         find_background([tmp_path, tmp_path / "none"])

@@ -76,7 +76,11 @@ def test_every_window_and_one_after_silence_has_features_and_a_second_run_reads_
         NoNetwork(weights, other, tmp_path / "cache", batch=2).of(clips[1:])
 
 
-@pytest.mark.parametrize("left", [b"", b"\x93NUMPY\x01\x00v", None])
+UNCLOSED = b"\x93NUMPY\x01\x00\x0a\x00(((((((((\n"
+"""A header that Python cannot read."""
+
+
+@pytest.mark.parametrize("left", [b"", b"\x93NUMPY\x01\x00v", b"PK\x03\x04" + bytes(100), UNCLOSED, None])
 def test_what_a_power_cut_left_of_a_file_is_computed_again(
     weights: Weights, clips: list[Clip], tmp_path: Path, left: bytes | None
 ) -> None:

@@ -46,6 +46,8 @@ def test_esc50s_table_gives_label_fold_and_the_recording_on_freesound(tmp_path: 
         ("metadata/UrbanSound8K.csv", b"name,fold\n1.wav,1\n", "UrbanSound8K"),
         ("metadata/UrbanSound8K.csv", b"slice_file_name,fsID,fold,class\n1.wav,7,one,siren\n", "UrbanSound8K"),
         ("meta/esc50.csv", b"filename,fold\n1.wav,1\n", "ESC-50"),
+        ("meta/esc50.csv", b"filename,fold,category,src_file\n1.wav,1", "ESC-50"),
+        ("meta/esc50.csv", b"filename,fold,category,src_file\n1.wav", "ESC-50"),
         ("meta/esc50.csv", b"filename,fold,category,src_file\n\xff\xfe,1,a,7\n", "ESC-50"),
     ],
 )
@@ -102,6 +104,16 @@ def test_files_that_are_named_as_takes_of_one_recording_share_its_fold(
     assert [clip.source for clip in clips] == [source, source]
     assert len({clip.fold for clip in clips}) == 1
     assert {clip.label for clip in clips} == {"siren"}
+
+
+def test_files_that_are_named_by_their_time_are_recordings_each(tmp_path: Path) -> None:
+    for name in ("2026-01-01-180400", "2026-01-02-180400", "2026-11-20-070000"):
+        tone(tmp_path / "siren" / f"{name}.wav")
+    assert [clip.source for clip in clips_in(tmp_path)] == [
+        "siren/2026-01-01-180400",
+        "siren/2026-01-02-180400",
+        "siren/2026-11-20-070000",
+    ]
 
 
 def test_a_name_that_is_no_text_is_one_as_any_other(tmp_path: Path) -> None:

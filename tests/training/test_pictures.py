@@ -43,6 +43,25 @@ def test_a_picture_is_of_the_same_recording_and_fold_as_its_sound(tmp_path: Path
     assert {one.source for one in sounds} >= {"dog/solo", "dog/park", "dog/park/night", "dog/x", "freesound:100032"}
 
 
+def test_a_picture_of_another_class_is_of_the_same_recording_still(tmp_path: Path) -> None:
+    for number in range(8):
+        tone(tmp_path / "data" / "siren" / f"{number}.wav")
+    sounds = find_clips(tmp_path / "data", class_map={"siren": "alarm"}, least_classes=1)
+    write_pictures(sounds, tmp_path / "out")
+    pictures = find_clips(tmp_path / "out", least_classes=1)
+    assert {one.label for one in pictures} == {"alarm"}
+    assert {(one.source, one.fold) for one in pictures} == {(one.source, one.fold) for one in sounds}
+    for one in pictures:  # as an editor would leave them
+        Image.fromarray(np.asarray(Image.open(one.path))).save(one.path)
+    assert {one.source for one in find_clips(tmp_path / "out", least_classes=1)} >= {"alarm/0", "alarm/7"}
+
+
+def test_a_clip_whose_name_is_as_long_as_can_be_has_a_picture(tmp_path: Path) -> None:
+    path = tone(tmp_path / "data" / "siren" / f"{'x' * 251}.wav")
+    assert len(path.name) == 255
+    assert write_pictures(find_clips(tmp_path / "data", least_classes=1), tmp_path / "out") == 1
+
+
 def test_no_picture_takes_the_name_of_another(tmp_path: Path) -> None:
     clips = [
         Clip(tone(tmp_path / f"{name}.wav"), "hum", 1, name.removesuffix("_nohash_2"))

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         ({"model_base_path": Path(__file__) / "models", "weights": "nowhere.npz"}, "Not a directory"),
         ({"hold_out": "1,2,3,4,5", "weights": "nowhere.npz"}, "name fewer folds with --evaluate"),
         ({"taps": "mixed99"}, "not mixed99"),
+        ({"protocol": "random", "weights": "nowhere.npz"}, "stands beside whole folds: name some with --evaluate"),
     ],
 )
 def test_what_a_user_can_mend_ends_with_status_2_and_says_how(
@@ -48,8 +49,9 @@ def test_what_a_user_can_mend_ends_with_status_2_and_says_how(
     folds = sorted(int(fold) for fold in trained.report["folds"])
     if "hold_out" in options:
         options = {**options, "hold_out": ",".join(map(str, folds))}
+    settings = {**trained.settings, "model_base_path": None, "evaluate": "none", "protocol": "folds"}
     with pytest.raises(typer.Exit) as ended:
-        run(RetrainSettings.read({**trained.settings, "model_base_path": None, "evaluate": "none", **options}))
+        run(RetrainSettings.read({**settings, **options}))
     assert ended.value.exit_code == 2
     assert words in capsys.readouterr().err
 

@@ -99,3 +99,20 @@ def test_a_second_run_takes_the_place_of_the_first_ones_summaries(tmp_path: Path
     said = scalars(tmp_path / "fold-1")
     assert said["training/loss"] == [(1, 2.5), (2, 1.5)]
     assert said["unseen/accuracy"] == [(2, 0.5)]
+
+
+def test_summaries_that_cannot_be_written_are_an_error_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow as tf
+
+    from training.evaluation.summaries import write_summary
+    from training.recipe import Trained
+
+    def full(*_: object, **__: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.summary, "create_file_writer", full)
+    trained = Trained((), None, 1.0, (), {}, ())  # type: ignore[arg-type]
+    with pytest.raises(OSError, match=r"cannot write summaries to .*fold-1: No space left on device"):
+        write_summary(tmp_path, "fold-1", trained, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 PICTURE = ".png"
 """Suffix of a clip that is a picture of its spectrogram."""
+RECORDING_SHOWN = "earshot:recording"
+"""Text within a picture: the recording that it shows a clip of, as JSON."""
 
 
 class ClipUnreadable(ValueError):
@@ -48,6 +51,16 @@ def load_clip(path: Path) -> NDArray[np.int16]:
     if not pcm.any():
         raise ClipUnreadable(f"{path} is silent")
     return pcm
+
+
+def recording_shown(path: Path) -> str:
+    """The recording that a picture says it shows; empty where it says none, as one that another program wrote anew."""
+    try:
+        with Image.open(path) as picture:
+            said = json.loads(picture.info.get(RECORDING_SHOWN, '""'))
+    except (OSError, ValueError, SyntaxError):  # whoever reads the picture itself says that it is broken
+        return ""
+    return said if isinstance(said, str) else ""
 
 
 def load_picture(path: Path, params: SpectrogramParams) -> NDArray[np.uint8]:

@@ -123,11 +123,26 @@ def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least
         raise DataError(f"{found}; name UrbanSound8K's, ESC-50's, or one with a folder for each class")
     if class_map is not None:
         clips = _mapped(clips, class_map)
+    for label in sorted({clip.label for clip in clips}):
+        _require_name(label)
     if not clips:
         raise DataError(f"the class map leaves no clip of {where}; give a class to one of the labels")
     if len({clip.label for clip in clips}) < least_classes:
         raise DataError(f"{where} holds {len(clips)} clips; training needs clips of two classes at least")
     return clips
+
+
+def _require_name(label: str) -> None:
+    """Raise DataError for what cannot be the name of a class: it is a line of a file, and that of a folder."""
+    try:
+        label.encode()
+        wrong = "" if label.splitlines() == [label] else "is not one line"
+    except UnicodeEncodeError:
+        wrong = "is no text"
+    if "/" in label or label in {".", ".."}:
+        wrong = "is a path"
+    if wrong:
+        raise DataError(f"{label!r} {wrong}, so it cannot be the name of a class; rename its folder, or mend the table")
 
 
 def _of_one(folder: Path) -> list[Clip]:
@@ -170,14 +185,17 @@ def read_class_map(path: Path) -> dict[str, str]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as table:
-            names = {row["label"].strip(): (row["class"] or "").strip() for row in csv.DictReader(table)}
+            rows = [(row["label"].strip(), (row["class"] or "").strip()) for row in csv.DictReader(table)]
     except OSError as error:
         raise DataError(f"the class map {path} cannot be read: {error.strerror}") from error
     except (KeyError, AttributeError, UnicodeDecodeError) as error:
         raise DataError(f"the class map {path} is no CSV table with the columns label and class") from error
-    for name in names.values():
-        if "/" in name or name in {".", ".."}:
-            raise DataError(f"the class map {path} names a class {name!r}; a class is no path")
+    names: dict[str, str] = {}
+    for label, name in rows:
+        if names.setdefault(label, name) != name:
+            raise DataError(f"the class map {path} has {label} as {names[label]!r} and as {name!r}; leave one of them")
+    for name in filter(None, names.values()):
+        _require_name(name)
     return names
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
 from producers.recordings import SUFFIXES
-from training.data.clips import PICTURE, Clip
+from training.data.clips import PICTURE, Clip, recording_shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 log = get_log(__name__)
@@ -33,7 +33,7 @@ ESC50 = "meta/esc50.csv"
 FREESOUND = "freesound:"
 """Begins the name of a recording whose number there is known."""
 _NAMED_AFTER_RECORDING = (
-    re.compile(r"^(?P<freesound>\d+)-\d+-\d+-\d+$"),  # UrbanSound8K: recording-class-occurrence-slice
+    re.compile(r"^(?P<freesound>\d+)-\d-\d+-\d+$"),  # UrbanSound8K: recording-class-occurrence-slice; no date
     re.compile(r"^\d-(?P<freesound>\d+)-[A-Z]-\d+$"),  # ESC-50: fold-recording-take-class
 )
 TAKE = "_nohash_"
@@ -53,7 +53,7 @@ def clips_in(folder: Path) -> list[Clip]:
         if (folder / table).is_file():
             try:
                 with (folder / table).open(newline="", encoding="utf-8-sig") as lines:
-                    return list(layout(folder, csv.DictReader(lines)))
+                    return list(layout(folder, _rows(csv.DictReader(lines))))
             except (KeyError, ValueError) as error:  # UnicodeDecodeError is one
                 name = "UrbanSound8K" if layout is _urbansound8k else "ESC-50"
                 why = f"it has no column {error.args[0]}" if isinstance(error, KeyError) else error
@@ -61,14 +61,22 @@ def clips_in(folder: Path) -> list[Clip]:
     return list(_folders(folder))
 
 
-def _urbansound8k(folder: Path, table: csv.DictReader[str]) -> Iterator[Clip]:
+def _rows(table: csv.DictReader[str]) -> Iterator[dict[str, str]]:
+    """The rows of a table; raises ValueError where one ends too early, as the last one of half a download does."""
+    for row in table:
+        if None in row.values():
+            raise ValueError(f"line {table.line_num} ends too early")
+        yield row
+
+
+def _urbansound8k(folder: Path, table: Iterable[dict[str, str]]) -> Iterator[Clip]:
     for row in table:
         path = _there(folder / "audio" / f"fold{row['fold']}" / row["slice_file_name"])
         if path:
             yield Clip(path, row["class"], int(row["fold"]), f"{FREESOUND}{row['fsID']}")
 
 
-def _esc50(folder: Path, table: csv.DictReader[str]) -> Iterator[Clip]:
+def _esc50(folder: Path, table: Iterable[dict[str, str]]) -> Iterator[Clip]:
     for row in table:
         path = _there(folder / "audio" / row["filename"])
         if path:
@@ -89,14 +97,14 @@ def _folders(folder: Path) -> Iterator[Clip]:
         if used and name not in used and not _is_hidden(name):
             log.warning("no recording in the folder of a class", folder=str(folder / name))
     for path in clips:
-        source = _source(path, folder)
+        source = _source(path, folder, classes=True)
         yield Clip(path, path.relative_to(folder).parts[0], _fold(source), source)
 
 
 def background_in(folder: Path) -> Iterator[Clip]:
-    """Recordings of no class: every file below `folder`, of the recordings that `_folders` has, in folds as there."""
+    """Recordings of no class: every file below `folder`, or every folder in it, which holds one recording in pieces."""
     for path in _files(folder, "**/*"):
-        source = _source(path, folder)
+        source = _source(path, folder, classes=False)
         yield Clip(path, UNKNOWN, _fold(source), source if source.startswith(FREESOUND) else f"background:{source}")
 
 
@@ -121,14 +129,19 @@ def _fold(source: str) -> int:
     return 1 + hashlib.sha256(os.fsencode(source)).digest()[0] % OWN_FOLDS
 
 
-def _source(path: Path, folder: Path) -> str:
-    """The recording of a file, without its suffix: a picture is of the same one as the sound that it shows."""
+def _source(path: Path, folder: Path, *, classes: bool) -> str:
+    """The recording of a file, without its suffix, where `folder` has a folder for each class, or none.
+
+    A picture is of the same recording as the sound that it shows, whatever class that was given.
+    """
+    if path.suffix.lower() == PICTURE and (shown := recording_shown(path)):
+        return shown
     stem, _, _ = path.stem.partition(TAKE)
     for pattern in _NAMED_AFTER_RECORDING:
         if found := pattern.match(stem):
             return f"{FREESOUND}{found['freesound']}"
     inside = path.relative_to(folder).parent
-    return (inside if len(inside.parts) > 1 else inside / stem).as_posix()
+    return (inside if len(inside.parts) > classes else inside / stem).as_posix()
 
 
 def recording_folders(clip: Clip) -> tuple[str, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import TYPE_CHECKING
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from serving.wholefile import whole_file
-from training.data.clips import PICTURE
+from training.data.clips import PICTURE, RECORDING_SHOWN
 from training.data.hearing import each_heard, hear
 from training.data.layouts import TAKE, recording_folders
 
@@ -23,7 +25,8 @@ def write_pictures(clips: Sequence[Clip], out: Path) -> int:
     """Write OUT/CLASS/CLIP.png of the first three seconds of each of `clips`, and return how many there are.
 
     Red, green and blue are the channels of the spectrogram. Clips in a folder for their recording have one here too,
-    those of one name and class are numbered; a clip that cannot be read is named in the log.
+    those of one name and class are numbered, and each picture says of which recording it is; a clip that cannot be read
+    is named in the log.
     """
     targets = dict(zip(clips, _targets(clips, out), strict=True))
     for folder in {target.parent for target in targets.values()}:
@@ -31,8 +34,10 @@ def write_pictures(clips: Sequence[Clip], out: Path) -> int:
 
     def write(clip: Clip) -> None:
         image = hear(clip.path).back_to_back[0]()
+        said = PngInfo()
+        said.add_text(RECORDING_SHOWN, json.dumps(clip.source))  # in ASCII, whatever the name of a file may be
         with whole_file(targets[clip]) as file:
-            Image.fromarray(image[::-1]).save(file, "png")
+            Image.fromarray(image[::-1]).save(file, "png", pnginfo=said)
 
     return sum(1 for _ in each_heard(clips, write, [], "spectrograms", most=32))
 

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from typing import Any
 
     from training.recipe import Trained
 
@@ -30,14 +29,22 @@ def write_summary(folder: Path, name: str, trained: Trained, figures: Mapping[st
     run.mkdir(parents=True, exist_ok=True)
     for old in run.glob("events.out.tfevents.*"):  # TensorBoard would draw one line through both runs
         old.unlink()
+    try:
+        _write(tf.summary, run, trained, figures)
+    except tf.errors.OpError as error:
+        raise OSError(f"cannot write summaries to {run}: {error.message}") from error
+
+
+def _write(summary: Any, run: Path, trained: Trained, figures: Mapping[str, Any] | None) -> None:
+    """By TensorFlow's `summary`, with its errors."""
     epochs = len(trained.history)
-    with tf.summary.create_file_writer(str(run)).as_default():
+    with summary.create_file_writer(str(run)).as_default():
         for one in trained.history:
             for key in one.keys() - {"epoch"}:
-                tf.summary.scalar(f"training/{key}", one[key], step=int(one["epoch"]))
+                summary.scalar(f"training/{key}", one[key], step=int(one["epoch"]))
         if figures:
             for key in MEASURED:
-                tf.summary.scalar(f"unseen/{key}", figures[key], step=epochs)
-            tf.summary.scalar("unseen/calibration_error", figures["calibration"]["ece"], step=epochs)
+                summary.scalar(f"unseen/{key}", figures[key], step=epochs)
+            summary.scalar("unseen/calibration_error", figures["calibration"]["ece"], step=epochs)
         for key, value in trained.chosen.items():
-            tf.summary.scalar(f"chosen/{key}", value, step=epochs)
+            summary.scalar(f"chosen/{key}", value, step=epochs)

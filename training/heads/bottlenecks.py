@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.format import read_array
 
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams
 from serving.wholefile import whole_file
@@ -115,11 +117,11 @@ def _write(path: Path, features: Features) -> None:
 
 
 def _read(path: Path) -> Features | None:
-    """What is kept of a clip; None where there is nothing, or what a power cut left of it."""
+    """What is kept of a clip; None where there is nothing, or what a power cut, or a disk, left of it."""
     try:
         with path.open("rb") as file:
-            heard, whole = np.load(file).tolist()
-            rows = np.load(file)
+            heard, whole = read_array(file).tolist()
+            rows = read_array(file)
             return Features(rows, Roles(heard, whole, len(rows)))
-    except (FileNotFoundError, EOFError, ValueError):
+    except (FileNotFoundError, EOFError, ValueError, TokenError):
         return None
