@@ -35,6 +35,8 @@ class Version:
     """"held out": clips that this version never saw; "folds": its recipe on folds unseen; empty without an accuracy."""
     judged_clips: int
     """How many these were."""
+    judged_heard: int
+    """How many of them its weights have heard, without their labels, which makes the accuracy too kind."""
     size_bytes: int
     in_8_bits: bool
     """Whether it brings what it takes to be served in 8 bits."""
@@ -47,7 +49,7 @@ class Version:
     def read(cls, number: int, folder: Path) -> Self:
         """The version in `folder`."""
         training, promotion = read_json(folder / TRAINING_FILE), read_json(folder / PROMOTION_FILE)
-        accuracy, judged_on, judged_clips = _accuracy(training)
+        accuracy, judged_on, judged_clips, judged_heard = _accuracy(training)
         graph = folder / SAVED_MODEL_FILE
         written = datetime.fromtimestamp((graph if graph.exists() else folder).stat().st_mtime, UTC)
         classes = class_names(folder)
@@ -60,6 +62,7 @@ class Version:
             accuracy=accuracy,
             judged_on=judged_on,
             judged_clips=judged_clips,
+            judged_heard=judged_heard,
             size_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
             in_8_bits=(folder / INT8_FILE).is_file(),
             again=promotion.get("again"),
@@ -138,14 +141,15 @@ def _made(training: Mapping[str, Any]) -> datetime | None:
         return None
 
 
-def _accuracy(training: Mapping[str, Any]) -> tuple[float | None, str, int]:
-    """Accuracy, what of, and of how many clips."""
+def _accuracy(training: Mapping[str, Any]) -> tuple[float | None, str, int, int]:
+    """Accuracy, what of, of how many clips, and how many of these the weights have heard, so far as it says."""
     try:
-        if held_out := training.get("held_out"):
-            return float(held_out["accuracy"]), "held out", int(held_out["clips"])
+        if one := training.get("held_out"):
+            return float(one["accuracy"]), "held out", int(one["clips"]), int(one.get("heard_clips", 0))
         folds = list(training.get("folds", {}).values())
+        heard = sum(int(one.get("heard_clips", 0)) for one in folds)
         clips = sum(int(one["clips"]) for one in folds)
         accuracy = sum(one["accuracy"] * one["clips"] for one in folds) / clips if clips else None
     except (AttributeError, KeyError, TypeError, ValueError):  # another's file, or an older one
         accuracy = None
-    return (None, "", 0) if accuracy is None else (accuracy, "folds", clips)
+    return (None, "", 0, 0) if accuracy is None else (accuracy, "folds", clips, heard)

@@ -37,8 +37,9 @@ def list_(
     """List the versions, the newest first.
 
     `latest` is the one that TensorFlow Serving takes. The accuracy is of the first 3 s of so many clips, as retraining
-    measured it: of clips held out from this version, or of folds held out from models of its recipe. Folders in which
-    versions are being written are hidden, and are not shown.
+    measured it: of clips held out from this version, or of folds held out from models of its recipe. Where its weights
+    have heard some of these clips, without labels, it is too kind. Folders in which versions are being written are
+    hidden, and are not shown.
     """
     from serving.catalogue import CatalogueError, versions
 
@@ -195,6 +196,7 @@ def _as_json(version: Version, latest: bool) -> dict[str, object]:
         "accuracy": version.accuracy,
         "judged_on": version.judged_on or None,
         "judged_clips": version.judged_clips or None,
+        "judged_heard": version.judged_heard,
         "size_bytes": version.size_bytes,
         "latest": latest,
         "whole": not version.lacks,
@@ -215,6 +217,7 @@ def _print_table(there: list[Version]) -> None:
         notes = ["latest"] if version is there[0] else []
         notes += ["8 bits"] if version.in_8_bits else []
         notes += [f"version {version.again} again"] if version.again is not None else []
+        notes += [f"weights have heard {version.judged_heard} of these clips"] if version.judged_heard else []
         notes += ["published by force"] if version.forced else []
         notes += [f"not whole: lacks {version.lacks}"] if version.lacks else []
         table.add_row(

@@ -27,9 +27,10 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
     for without in _trainings(settings, held_out, judged):
         _require_two_classes(clips, without)
     require_no_copies(clips)
-    if settings.protocol == "random" and not judged:
+    if settings.protocol == "random" and not any(_trainings(settings, held_out, judged)):
         raise DataError(
-            "--protocol random says little by itself and stands beside whole folds: name some with --evaluate"
+            "--protocol random says little by itself and stands beside whole folds: name some with --evaluate, or with "
+            "--hold-out for a model that is published"
         )
     if settings.model_dir and settings.model_dir.is_dir() and version_folders(settings.model_dir):
         raise DataError(

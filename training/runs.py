@@ -108,7 +108,7 @@ def _read(file: Path) -> dict[str, Any] | None:
         report = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return report if isinstance(report, dict) and {"started", "settings", "folds"} <= report.keys() else None
+    return report if isinstance(report, dict) and {"started", "settings", "folds", "pooled"} <= report.keys() else None
 
 
 @app.command()

@@ -28,7 +28,8 @@ def models(*words: str | Path) -> Result:
 
 
 def test_the_list_has_a_row_for_each_version_the_newest_first(tmp_path: Path) -> None:
-    make(tmp_path, 9, made="2026-11-23T18:04:05Z", held_out={"accuracy": 0.707, "clips": 873})
+    held_out = {"accuracy": 0.707, "clips": 873, "heard_clips": 800}
+    make(tmp_path, 9, made="2026-11-23T18:04:05Z", held_out=held_out)
     make(tmp_path, 10)
     (make(tmp_path, 11) / "saved_model.pb").unlink()
     (tmp_path / "10" / PROMOTION_FILE).write_text('{"forced": true}')
@@ -40,14 +41,16 @@ def test_the_list_has_a_row_for_each_version_the_newest_first(tmp_path: Path) ->
     head, *rows = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert head == "version made (UTC) classes accuracy size"
     assert [row.split()[0] for row in rows] == ["12", "11", "10", "9"]
-    assert rows[0] == "12 2026-11-23 18:04 2 70.7% of 873 (held out) 0.1 MB latest, version 9 again"
+    heard = "weights have heard 800 of these clips"
+    assert rows[0] == f"12 2026-11-23 18:04 2 70.7% of 873 (held out) 0.1 MB latest, version 9 again, {heard}"
     assert rows[1].endswith("not whole: lacks saved_model.pb")
     assert rows[2].endswith(" MB 8 bits, published by force")
-    assert rows[3].endswith("0.1 MB")
+    assert rows[3].endswith(f"0.1 MB {heard}")
 
 
 def test_the_list_as_json_says_the_same(tmp_path: Path) -> None:
-    make(tmp_path, 9, made="2026-11-23T18:04:05Z", folds={"1": {"accuracy": 0.5, "clips": 10}})
+    folds = {"1": {"accuracy": 0.5, "clips": 10}, "2": {"accuracy": 0.5, "clips": 2, "heard_clips": 1}}
+    make(tmp_path, 9, made="2026-11-23T18:04:05Z", folds=folds)
     (make(tmp_path, 10) / "saved_model.pb").unlink()
     ten, nine = json.loads(models("list", "--model-base-path", tmp_path, "--json").stdout)
     assert nine.pop("size_bytes") > 100_000
@@ -57,7 +60,8 @@ def test_the_list_as_json_says_the_same(tmp_path: Path) -> None:
         "classes": 2,
         "accuracy": 0.5,
         "judged_on": "folds",
-        "judged_clips": 10,
+        "judged_clips": 12,
+        "judged_heard": 1,
         "latest": False,
         "whole": True,
         "lacks": None,

@@ -253,6 +253,7 @@ def test_clips_that_the_weights_have_heard_without_labels_are_known_in_the_repor
     assert note in (tmp_path / "models" / "1" / "assets.extra" / "card.md").read_text()
     record = json.loads((tmp_path / "models" / "1" / TRAINING_FILE).read_text())
     assert record["heard"] == sorted(marks(heard))
+    assert [version.judged_heard for version in versions(tmp_path / "models")] == [2]
     assert record["chosen"]["temperature"] == report["held_out"]["temperature"]
     assert record["chosen"]["strength"] == report["held_out"]["strength"]
     new = [clip for clip in clips if clip.fold == fold and clip not in heard]

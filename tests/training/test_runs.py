@@ -112,7 +112,9 @@ def test_the_command_lists_them_and_names_what_is_no_run(tmp_path: Path, monkeyp
     assert "is no folder" in SAID.invoke(app, [str(tmp_path / "report.json")]).output
     written(report(data="/data/[/old]clips"), tmp_path, monkeypatch)
     written({**report(seed=4), "started": "2026-11-24T18:04:05.016284Z"}, tmp_path, monkeypatch)
-    for number, text in enumerate(["", "{", "[]", "null", "{}", "[" * 100_000, '{"settings": {}, "folds": {}}']):
+    for number, text in enumerate(
+        ["", "{", "[]", "null", "{}", "[" * 100_000, '{"started": 1, "settings": {}, "folds": {}}']
+    ):
         (tmp_path / f"broken{number}").mkdir()
         (tmp_path / f"broken{number}" / "report.json").write_text(text)
     (tmp_path / "broken7" / "report.json").mkdir(parents=True)

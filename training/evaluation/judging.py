@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from training.evaluation.answers import Answers
 from training.evaluation.metrics import calibration, judge, rows
-from training.teaching.heard import too_kind
+from training.teaching.heard import count_heard, too_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,6 +48,7 @@ class Judgement:
             "temperature": round(self.trained.temperature, 3),
             "thresholds": [round(threshold, 4) for threshold in self.trained.thresholds],
             **figures,
+            "heard_clips": count_heard(self.heard, self.answers.clips),
             "notes": [*self.notes, *figures["notes"]],
             "answers": rows(self.answers),
         }

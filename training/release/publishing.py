@@ -75,7 +75,7 @@ def training_record(
     the version leaves both out. `calibrated_by` names weights, as `Recipe` has it. `chosen` is what training chose by
     those clips. `run` is what the folder of its run is called, where there is one.
     """
-    figures = ("clips", "accuracy", "clip_accuracy")
+    figures = ("clips", "heard_clips", "accuracy", "clip_accuracy")
     return {
         "made": timestamp(datetime.now(UTC)),
         "run": run_name(report) if settings.run_dir else None,

@@ -41,15 +41,17 @@ def heard_recordings(heard: frozenset[str] | None, clips: Iterable[Clip]) -> fro
 
 
 def too_kind(heard: Collection[str], judged: Collection[Clip]) -> list[str]:
-    """A note where some of the clips that are `judged` are of recordings (`Clip.source`) that were `heard`, or none.
-
-    Figures are of clips of classes, so background does not count.
-    """
-    of_classes = [clip for clip in judged if clip.label != UNKNOWN]
-    known = sum(clip.source in heard for clip in of_classes)
+    """A note where some of the clips that are `judged` are of recordings (`Clip.source`) that were `heard`, or none."""
+    known = count_heard(heard, judged)
     if not known:
         return []
+    of_classes = sum(clip.label != UNKNOWN for clip in judged)
     return [
-        f"The weights have heard the recordings of {known} of these {len(of_classes)} clips, without their labels: "
-        "figures are too kind."
+        f"The weights have heard the recordings of {known} of these {of_classes} clips, without their labels: figures "
+        "are too kind."
     ]
+
+
+def count_heard(heard: Collection[str], judged: Iterable[Clip]) -> int:
+    """How many clips that are `judged` are of recordings that were `heard`; background does not count in figures."""
+    return sum(clip.source in heard for clip in judged if clip.label != UNKNOWN)
