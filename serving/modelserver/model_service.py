@@ -9,7 +9,7 @@ import grpc
 
 from earshot.logs import get_log
 from earshot.tfserving import messages
-from serving.modelserver.errors import invalid, not_found
+from serving.modelserver.errors import ServingError, invalid, not_found
 from serving.modelserver.model_config import InvalidConfig, models_of
 from serving.modelserver.prediction_service import unary
 
@@ -74,9 +74,13 @@ class ModelService:
 
 
 def _tell_refusal(reload: asyncio.Future[None]) -> None:
-    """Say in the log why models stay as they were: the client may wait no longer."""
-    if not reload.cancelled() and (error := reload.exception()):
-        log.warning("models stay as they were", error=str(error)[:500])
+    """Say in the log why models stay as they were: the client may wait no longer. A later one tells of itself."""
+    error = None if reload.cancelled() else reload.exception()
+    if isinstance(error, ServingError):
+        if error.code is not grpc.StatusCode.ABORTED:
+            log.warning("models stay as they were", error=error.message[:500])
+    elif error is not None:
+        log.error("models stay as they were", exc_info=error)
 
 
 def model_status(

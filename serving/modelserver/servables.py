@@ -222,8 +222,8 @@ class Servables:
         if not model.policy.candidates(folders):
             raise _none_available([f"{model.name}: no version there"])
         watcher = self.watchers.get(model.name)
-        loaded = watcher.loaded.keys() if watcher else set()
-        self._require_labels(model, model.policy.attainable(folders | loaded, loaded))
+        loaded = watcher.loaded.keys() & folders if watcher and watcher.base_path == model.base_path else set()
+        self._require_labels(model, model.policy.attainable(folders, loaded))
 
     def _require_labels(self, model: ModelConfig, there: Container[int]) -> None:
         """Raise ServingError where a label's version is not `there`, and the label may not wait for it."""

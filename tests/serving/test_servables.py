@@ -115,6 +115,17 @@ def test_a_reload_of_what_cannot_come_to_be_touches_nothing_that_is_served(
     assert states(servables, "m") == {1: State.AVAILABLE, 3: State.AVAILABLE}
 
 
+def test_versions_of_another_base_path_say_nothing_of_what_a_label_may_name(
+    tmp_path: Path, servables: Servables
+) -> None:
+    for name, versions in (("m", (5,)), ("other", (1, 3))):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, *versions)
+    served(tmp_path / "m", servables, 5)
+    asyncio.run(servables.reload([ModelConfig("m", tmp_path / "other", VersionPolicy(), {"stable": 3})]))
+    assert list(servables.watchers["m"].loaded) == [3]
+
+
 def test_a_reload_does_not_wait_for_a_folder_that_was_abandoned(tmp_path: Path, servables: Servables) -> None:
     write(tmp_path, 1)
     (tmp_path / "9").mkdir()

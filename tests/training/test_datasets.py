@@ -108,7 +108,7 @@ def test_classes_of_few_recordings_are_counted_by_recording_not_by_clip(tmp_path
 def test_a_table_as_spreadsheets_write_it_is_read_and_a_class_is_no_path(tmp_path: Path) -> None:
     (tmp_path / "map").write_bytes(b"\xef\xbb\xbflabel,class\r\nhound,dog\r\n")
     assert read_class_map(tmp_path / "map") == {"hound": "dog"}
-    with pytest.raises(DataError, match=r"'\.\./dog' is a path, so it cannot be the name of a class"):
+    with pytest.raises(DataError, match=r"'\.\./dog' is a path, so no folder can have it"):
         read_class_map(class_map(tmp_path / "map", "hound,../dog"))
 
 
@@ -136,14 +136,6 @@ def test_what_cannot_be_the_name_of_a_class_is_told_before_the_work(tmp_path: Pa
         (tmp_path / "meta").mkdir()
         (tmp_path / "meta" / "esc50.csv").write_text("filename,fold,category,src_file\n1.wav,1,,7\n")
     with pytest.raises(DataError, match=words):
-        find_clips(tmp_path, least_classes=1)
-
-
-def test_the_class_of_a_table_is_no_path(tmp_path: Path) -> None:
-    tone(tmp_path / "audio" / "1.wav")
-    (tmp_path / "meta").mkdir()
-    (tmp_path / "meta" / "esc50.csv").write_text("filename,fold,category,src_file\n1.wav,1,../../away,7\n")
-    with pytest.raises(DataError, match="is a path"):
         find_clips(tmp_path, least_classes=1)
 
 

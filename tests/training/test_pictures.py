@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import struct
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from earshot.audio import fit_segment
 from earshot.spectrogram import spectrogram
 from tests.training.sounds import tone
-from training.data.clips import Clip, load_clip
-from training.data.datasets import find_clips
+from training.data.clips import RECORDING_SHOWN, Clip, load_clip
+from training.data.datasets import DataError, find_clips, require_no_copies
 from training.data.pictures import write_pictures
 
 if TYPE_CHECKING:
@@ -54,6 +58,57 @@ def test_a_picture_of_another_class_is_of_the_same_recording_still(tmp_path: Pat
     for one in pictures:  # as an editor would leave them
         Image.fromarray(np.asarray(Image.open(one.path))).save(one.path)
     assert {one.source for one in find_clips(tmp_path / "out", least_classes=1)} >= {"alarm/0", "alarm/7"}
+
+
+def test_a_picture_that_is_put_into_the_folder_of_a_recording_is_of_that(tmp_path: Path) -> None:
+    for number in range(4):
+        tone(tmp_path / "data" / "siren" / f"{number}.wav", seconds=1 + number / 10)
+    write_pictures(find_clips(tmp_path / "data", least_classes=1), tmp_path / "out")
+    (tmp_path / "out" / "siren" / "one day").mkdir()
+    for number in range(2):
+        name = f"{number}.png"
+        (tmp_path / "out" / "siren" / name).rename(tmp_path / "out" / "siren" / "one day" / name)
+    pictures = find_clips(tmp_path / "out", least_classes=1)
+    assert {one.source for one in pictures} == {"siren/one day", "siren/2", "siren/3"}
+
+
+def test_pictures_in_folders_of_recordings_keep_them_whatever_their_class(tmp_path: Path) -> None:
+    for number in range(4):
+        tone(tmp_path / "data" / "siren" / "park" / f"{number}.wav")
+    sounds = find_clips(tmp_path / "data", class_map={"siren": "alarm"}, least_classes=1)
+    write_pictures(sounds, tmp_path / "out")
+    assert {one.source for one in find_clips(tmp_path / "out", least_classes=1)} == {"siren/park"}
+
+
+def test_copies_are_known_as_pictures_too(tmp_path: Path) -> None:
+    for number in range(8):
+        tone(tmp_path / "data" / "siren" / f"{number}.wav")
+    write_pictures(find_clips(tmp_path / "data", least_classes=1), tmp_path / "out")
+    pictures = find_clips(tmp_path / "out", least_classes=1)
+    assert len({one.path.read_bytes() for one in pictures}) == 8
+    with pytest.raises(DataError, match="are copies, in folds"):
+        require_no_copies(pictures)
+
+
+def test_what_is_no_picture_is_a_clip_that_cannot_be_read_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "siren").mkdir()
+    header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    giant = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    nested = PngInfo()
+    nested.add_text(RECORDING_SHOWN, "[" * 200_000)
+    for name in ("giant.png", "copy.png"):
+        (tmp_path / "siren" / name).write_bytes(giant + bytes(12))
+    (tmp_path / "siren" / "text.png").write_bytes(b"no picture")
+    Image.new("RGB", (301, 128)).save(tmp_path / "siren" / "nested.png", pnginfo=nested)
+    clips = find_clips(tmp_path, least_classes=1)
+    assert {clip.source for clip in clips} == {"siren/giant", "siren/copy", "siren/text", "siren/nested"}
+    require_no_copies(clips)
+
+
+def test_a_class_that_is_a_path_has_no_pictures(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'air/horn' is a path"):
+        write_pictures([Clip(tone(tmp_path / "1.wav"), "air/horn", 1, "1")], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_clip_whose_name_is_as_long_as_can_be_has_a_picture(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
 from training.data.background import is_generated
+from training.data.clips import PICTURE, digest_of_file
 from training.data.layouts import FREESOUND, NotThisLayout, background_in, clips_in
 from training.settings import folders_of
 
@@ -76,15 +76,16 @@ def require_no_copies(clips: Iterable[Clip]) -> None:
 
     Folds of recordings that come from Freesound are others' choice, and are left as they are.
     """
-    by_size: dict[int, list[Clip]] = defaultdict(list)
+    by_size: dict[int | str, list[Clip]] = defaultdict(list)
     for clip in clips:
         with suppress(OSError):  # whoever reads it says why it cannot be read
-            by_size[clip.path.stat().st_size].append(clip)
+            picture = clip.path.suffix.lower() == PICTURE
+            by_size[PICTURE if picture else clip.path.stat().st_size].append(clip)
     by_content: dict[bytes, list[Clip]] = defaultdict(list)
     for alike in (own for size, own in by_size.items() if size and len(own) > 1 and not _all_of_freesound(own)):
         for clip in alike:
-            with suppress(OSError), clip.path.open("rb") as file:
-                by_content[hashlib.file_digest(file, "sha256").digest()].append(clip)
+            with suppress(OSError):
+                by_content[digest_of_file(clip.path)].append(clip)
     for copies in by_content.values():
         one, *others = copies
         for other in others:
@@ -133,16 +134,20 @@ def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least
 
 
 def _require_name(label: str) -> None:
-    """Raise DataError for what cannot be the name of a class: it is a line of a file, and that of a folder."""
+    """Raise DataError for what cannot be the name of a class, which is a line of a file in every version."""
     try:
         label.encode()
         wrong = "" if label.splitlines() == [label] else "is not one line"
     except UnicodeEncodeError:
         wrong = "is no text"
-    if "/" in label or label in {".", ".."}:
-        wrong = "is a path"
     if wrong:
         raise DataError(f"{label!r} {wrong}, so it cannot be the name of a class; rename its folder, or mend the table")
+
+
+def require_no_path(label: str) -> None:
+    """Raise DataError for the name of a class that cannot be that of a folder too."""
+    if "/" in label or label in {".", ".."}:
+        raise DataError(f"{label!r} is a path, so no folder can have it for its name; give it another with --class-map")
 
 
 def _of_one(folder: Path) -> list[Clip]:
@@ -196,6 +201,7 @@ def read_class_map(path: Path) -> dict[str, str]:
             raise DataError(f"the class map {path} has {label} as {names[label]!r} and as {name!r}; leave one of them")
     for name in filter(None, names.values()):
         _require_name(name)
+        require_no_path(name)
     return names
 
 

@@ -19,7 +19,7 @@ from producers.recordings import SUFFIXES
 from training.data.clips import PICTURE, Clip, recording_shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 log = get_log(__name__)
@@ -53,7 +53,7 @@ def clips_in(folder: Path) -> list[Clip]:
         if (folder / table).is_file():
             try:
                 with (folder / table).open(newline="", encoding="utf-8-sig") as lines:
-                    return list(layout(folder, _rows(csv.DictReader(lines))))
+                    return list(layout(folder, csv.DictReader(lines)))
             except (KeyError, ValueError) as error:  # UnicodeDecodeError is one
                 name = "UrbanSound8K" if layout is _urbansound8k else "ESC-50"
                 why = f"it has no column {error.args[0]}" if isinstance(error, KeyError) else error
@@ -61,26 +61,27 @@ def clips_in(folder: Path) -> list[Clip]:
     return list(_folders(folder))
 
 
-def _rows(table: csv.DictReader[str]) -> Iterator[dict[str, str]]:
-    """The rows of a table; raises ValueError where one ends too early, as the last one of half a download does."""
+def _urbansound8k(folder: Path, table: csv.DictReader[str]) -> Iterator[Clip]:
+    for name, fold, recording, label in _rows(table, "slice_file_name", "fold", "fsID", "class"):
+        path = _there(folder / "audio" / f"fold{fold}" / name)
+        if path:
+            yield Clip(path, label, int(fold), f"{FREESOUND}{recording}")
+
+
+def _esc50(folder: Path, table: csv.DictReader[str]) -> Iterator[Clip]:
+    for name, fold, label, recording in _rows(table, "filename", "fold", "category", "src_file"):
+        path = _there(folder / "audio" / name)
+        if path:
+            yield Clip(path, label, int(fold), f"{FREESOUND}{recording}")
+
+
+def _rows(table: csv.DictReader[str], *columns: str) -> Iterator[list[str]]:
+    """Of each row what is in these columns; raises KeyError without one, ValueError where a row ends before it."""
     for row in table:
-        if None in row.values():
+        values = [row[column] for column in columns]
+        if None in values:
             raise ValueError(f"line {table.line_num} ends too early")
-        yield row
-
-
-def _urbansound8k(folder: Path, table: Iterable[dict[str, str]]) -> Iterator[Clip]:
-    for row in table:
-        path = _there(folder / "audio" / f"fold{row['fold']}" / row["slice_file_name"])
-        if path:
-            yield Clip(path, row["class"], int(row["fold"]), f"{FREESOUND}{row['fsID']}")
-
-
-def _esc50(folder: Path, table: Iterable[dict[str, str]]) -> Iterator[Clip]:
-    for row in table:
-        path = _there(folder / "audio" / row["filename"])
-        if path:
-            yield Clip(path, row["category"], int(row["fold"]), f"{FREESOUND}{row['src_file']}")
+        yield values
 
 
 def _there(named: Path) -> Path | None:
@@ -132,16 +133,19 @@ def _fold(source: str) -> int:
 def _source(path: Path, folder: Path, *, classes: bool) -> str:
     """The recording of a file, without its suffix, where `folder` has a folder for each class, or none.
 
-    A picture is of the same recording as the sound that it shows, whatever class that was given.
+    A picture is of the same recording as the sound that it shows, whatever class that was given, unless it was put into
+    a folder of another recording.
     """
-    if path.suffix.lower() == PICTURE and (shown := recording_shown(path)):
-        return shown
     stem, _, _ = path.stem.partition(TAKE)
     for pattern in _NAMED_AFTER_RECORDING:
         if found := pattern.match(stem):
             return f"{FREESOUND}{found['freesound']}"
     inside = path.relative_to(folder).parent
-    return (inside if len(inside.parts) > classes else inside / stem).as_posix()
+    in_one_of_its_own = len(inside.parts) > classes
+    shown = recording_shown(path) if path.suffix.lower() == PICTURE else ""
+    if shown and (not in_one_of_its_own or PurePosixPath(shown).parts[classes:] == inside.parts[classes:]):
+        return shown
+    return (inside if in_one_of_its_own else inside / stem).as_posix()
 
 
 def recording_folders(clip: Clip) -> tuple[str, ...]:

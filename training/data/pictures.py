@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from serving.wholefile import whole_file
 from training.data.clips import PICTURE, RECORDING_SHOWN
+from training.data.datasets import require_no_path
 from training.data.hearing import each_heard, hear
 from training.data.layouts import TAKE, recording_folders
 
@@ -26,8 +27,10 @@ def write_pictures(clips: Sequence[Clip], out: Path) -> int:
 
     Red, green and blue are the channels of the spectrogram. Clips in a folder for their recording have one here too,
     those of one name and class are numbered, and each picture says of which recording it is; a clip that cannot be read
-    is named in the log.
+    is named in the log. Raises DataError where a class cannot have a folder.
     """
+    for label in {clip.label for clip in clips}:
+        require_no_path(label)
     targets = dict(zip(clips, _targets(clips, out), strict=True))
     for folder in {target.parent for target in targets.values()}:
         folder.mkdir(parents=True, exist_ok=True)
