@@ -1,9 +1,17 @@
-"""Where Earshot keeps, on one machine, what outlives a run, and whether files can be written."""
+"""Where Earshot keeps files on one machine, what outlives a run and what does not, and whether they can be written."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import uuid
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def cache_folder() -> Path:
@@ -14,6 +22,20 @@ def cache_folder() -> Path:
 def state_folder() -> Path:
     """`$EARSHOT_STATE`, or `earshot` in the user's state folder: what a background broker keeps."""
     return _folder("EARSHOT_STATE", "XDG_STATE_HOME", ".local/state")
+
+
+@contextmanager
+def work_folder(prefix: str) -> Iterator[Path]:
+    """A new folder for what is needed within, where temporary files go; gone afterwards, whenever Ctrl-C comes.
+
+    tempfile's own makes the folder before it has noted to remove it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"{prefix}{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class NotWritable(ValueError):

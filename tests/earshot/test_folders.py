@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from earshot.folders import cache_folder, state_folder
+from earshot.folders import cache_folder, state_folder, work_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,3 +26,23 @@ def test_earshots_own_variable_wins_over_the_desktops_and_that_over_the_home_fol
     assert folder() == Path("/var/desktop/earshot")
     monkeypatch.setenv(own, "~/mine")
     assert folder() == tmp_path / "mine"
+
+
+def test_a_work_folder_is_gone_afterwards_even_if_ctrl_c_comes_while_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with work_folder("earshot-") as folder:
+        (folder / "file").touch()
+        assert (folder.parent, folder.stat().st_mode & 0o777) == (tmp_path, 0o700)
+    make = Path.mkdir
+
+    def interrupted(path: Path, mode: int) -> None:
+        make(path, mode)
+        assert list(tmp_path.iterdir()) == [path]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt), work_folder("earshot-"):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -5,13 +5,12 @@ That is: it names more clips that are new to it right, and knows every class tha
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from earshot.folders import work_folder
 from earshot.labels import UNKNOWN
 from processors.predictor import PredictError, WrongModel, check_signature
 from serving.catalogue import CatalogueError, NotWhole, draft, left_in_8_bits, require_whole, versions
@@ -27,6 +26,7 @@ from training.release.trial import MODEL_NAME, Inputs, NotServable, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -83,7 +83,7 @@ def promote(order: Promotion, console: Console) -> Path:
     contest = _Contest(newest, _fair_clips(order, newest, clips, console)) if newest else None
     outcome: Compared | NotCompared = NotCompared("there was no version to beat", first=True)
     with ExitStack() as opened:
-        work_dir = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="earshot-promote-")))
+        work_dir = opened.enter_context(work_folder("earshot-promote-"))
         # What is judged is the copy that is then published: the candidate may change in these minutes.
         copy = opened.enter_context(draft(order.candidate, order.base_path))
         trial = opened.enter_context(Trial("the candidate", copy.folder, work_dir / "candidate"))
