@@ -26,12 +26,12 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
     settings.architecture((0.0, 1.0))  # before weights are fetched
     for without in _trainings(settings, held_out, judged):
         _require_two_classes(clips, without)
-    require_no_copies(clips)
     if settings.protocol == "random" and not any(_trainings(settings, held_out, judged)):
         raise DataError(
             "--protocol random says little by itself and stands beside whole folds: name some with --evaluate, or with "
             "--hold-out for a model that is published"
         )
+    require_no_copies(clips)  # the slowest, as it reads files
     if settings.model_dir and settings.model_dir.is_dir() and version_folders(settings.model_dir):
         raise DataError(
             f"{settings.model_dir} holds versions of a model: --model-base-path names where the next one goes, and "

@@ -171,8 +171,7 @@ def _numbers(value: Any, dtype: int, target: np.dtype[Any]) -> NDArray[Any]:
     if array.dtype.kind == "O" and target.kind in "fV":  # whole numbers beyond 64 bits
         array = _doubles(value, dtype)
     if array.dtype.kind in "fO" and target.kind in "iu":  # numpy has no whole numbers for small and large ones together
-        for leaf in _leaves(value, 0, _leading_shape(value)):
-            _check_leaf(leaf, dtype)
+        _require_leaves(value, dtype)
         array = np.array(value, dtype=target)
     if array.size and array.dtype.kind not in _TAKES[target.kind]:
         _explain(value, dtype)
@@ -198,8 +197,7 @@ def _flat(value: Any, rank: int) -> Iterable[Any]:
 
 def _doubles(value: Any, dtype: int) -> NDArray[np.float64]:
     """Numbers of whatever size as doubles; raises ServingError."""
-    for leaf in _leaves(value, 0, _leading_shape(value)):
-        _check_leaf(leaf, dtype)
+    _require_leaves(value, dtype)
     try:
         return np.array(value, dtype=np.float64)
     except OverflowError:
@@ -238,9 +236,14 @@ def _leaves(value: Any, level: int, shape: tuple[int, ...]) -> Iterator[Any]:
 
 def _explain(value: Any, dtype: int) -> NoReturn:
     """Raise ServingError for the first place at which `value` is no tensor of this type."""
+    _require_leaves(value, dtype)
+    raise invalid(f"JSON Value: {shown(value)} is not a tensor of type: {dtype_name(dtype)}")
+
+
+def _require_leaves(value: Any, dtype: int) -> None:
+    """Raise ServingError for the first place that does not keep to the shape of those before, or to the type."""
     for leaf in _leaves(value, 0, _leading_shape(value)):
         _check_leaf(leaf, dtype)
-    raise invalid(f"JSON Value: {shown(value)} is not a tensor of type: {dtype_name(dtype)}")
 
 
 def _check_leaf(value: Any, dtype: int) -> None:
