@@ -1,8 +1,9 @@
+"""What a network learns by fine-tuning, and how."""
+
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -11,72 +12,17 @@ import pytest
 import tensorflow as tf
 from structlog.testing import capture_logs
 
-from earshot.spectrogram import SpectrogramParams
-from serving.network import Architecture, Head, blocks_needed, build_network
+from serving.network import Head, blocks_needed, build_network
+from tests.training.finetuning.conftest import ARCHITECTURE, KERNEL, PARAMS, PATIENT, SCHEDULE, tune
 from training.finetuning.augment import Augmentation, augment
 from training.finetuning.checkpoint import Checkpoint
-from training.finetuning.finetune import Examples, Schedule, finetune
-from training.weights import Weights, load_weights
+from training.finetuning.finetune import Examples, finetune
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from training.finetuning.learner import Learnt
-
-PARAMS = SpectrogramParams(mels=64, hop_samples=640)
-ARCHITECTURE = Architecture(("mixed0",), 1, shrink=(1, 1))
-KERNEL = np.random.default_rng(0).normal(0, 0.05, (ARCHITECTURE.widths[0], 2)).astype(np.float32)
-HEAD = Head(((KERNEL, np.zeros(2, np.float32)),))
-SCHEDULE = Schedule(epochs=4, batch=4, rate=1e-3, averaged=0.5, dropout=0.1)
-
-
-@pytest.fixture(scope="module")
-def weights(weights_file: Path) -> Weights:
-    return load_weights(str(weights_file))
-
-
-@pytest.fixture(scope="module")
-def examples() -> Examples:
-    """Two classes, bright in low or in high mel bands; two windows of each of sixteen clips."""
-    rng = np.random.default_rng(0)
-    classes = np.arange(16) % 2
-    images = rng.integers(0, 60, (32, PARAMS.mels, PARAMS.frames(), 3), dtype=np.uint8)
-    for window in range(32):
-        half = slice(0, 32) if classes[window // 2] else slice(32, 64)
-        images[window, half] += 150
-    return Examples(images, tuple((2 * clip, 2 * clip + 1) for clip in range(16)), classes)
-
-
-@pytest.fixture(scope="module")
-def unseen(examples: Examples) -> Examples:
-    """Other clips of the same classes, which are not learnt from."""
-    images = examples.images[:16]
-    noise = np.random.default_rng(1).integers(0, 40, images.shape, dtype=np.uint8)
-    return Examples(images // 2 + noise, tuple((clip,) for clip in range(16)), np.arange(16) // 2 % 2)
-
-
-def tune(
-    examples: Examples,
-    weights: Weights,
-    folder: Path,
-    schedule: Schedule = SCHEDULE,
-    seed: int = 0,
-    validation: Examples | None = None,
-    head: Head = HEAD,
-) -> Learnt:
-    return finetune(examples, validation, head, ARCHITECTURE, weights.blocks, schedule, seed, folder, "tuning", PARAMS)
-
-
-@pytest.fixture(scope="module")
-def whole(examples: Examples, unseen: Examples, weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Learnt:
-    return tune(examples, weights, tmp_path_factory.mktemp("whole"), validation=unseen)
-
-
-def values(tuned: Learnt) -> list[Any]:
-    return [array for block in tuned.blocks for array in (block.kernel, block.beta, block.mean, block.variance)] + [
-        array for layer in tuned.head.layers for array in layer
-    ]
+    from training.weights import Weights
 
 
 def test_what_is_learnt_tells_the_classes_apart_in_the_network_that_is_served(
@@ -121,15 +67,6 @@ def test_clips_that_are_not_learnt_from_tell_how_far_learning_has_come(whole: Le
     assert whole.best == 0  # nobody asked that it end early
 
 
-@pytest.fixture(scope="module")
-def contrary(unseen: Examples) -> Examples:
-    """Clips of which a network is the more wrong the more it learns."""
-    return replace(unseen, classes=1 - unseen.classes)
-
-
-PATIENT = replace(SCHEDULE, epochs=6, patience=2)
-
-
 def test_without_a_better_epoch_it_ends_with_the_weights_of_the_best(
     examples: Examples, contrary: Examples, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,85 +85,6 @@ def test_without_a_better_epoch_it_ends_with_the_weights_of_the_best(
     assert len(losses) < PATIENT.epochs
     assert tuned.best == 1 + losses.index(min(losses)) == len(losses) - PATIENT.patience
     np.testing.assert_array_equal(tuned.head.layers[0][0], kernels[tuned.best - 1])
-
-
-def test_a_run_that_would_have_ended_early_does_so_after_it_was_cut_off(
-    examples: Examples, contrary: Examples, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uncut = tune(examples, weights, tmp_path / "uncut", PATIENT, validation=contrary)
-    for last in (uncut.best, len(uncut.history)):  # the best one and the last one were just kept
-        run = partial(tune, examples, weights, tmp_path / f"cut-{last}", PATIENT, validation=contrary)
-        cut_off_after(last, run, monkeypatch)
-        again = run()
-        assert (again.history, again.best) == (uncut.history, uncut.best)
-        for one, other in zip(values(again), values(uncut), strict=True):
-            np.testing.assert_array_equal(one, other)
-
-
-def cut_off_after(epochs: int, run: Callable[[], Learnt], monkeypatch: pytest.MonkeyPatch) -> None:
-    keep = Checkpoint.keep
-
-    def cut_off(self: Checkpoint, done: int, history: list[dict[str, float]]) -> None:
-        keep(self, done, history)
-        if done == epochs:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "keep", cut_off)
-        with pytest.raises(KeyboardInterrupt):
-            run()
-
-
-def test_a_run_that_is_cut_off_ends_with_the_same_weights(
-    whole: Learnt,
-    examples: Examples,
-    unseen: Examples,
-    weights: Weights,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    cut_off_after(2, lambda: tune(examples, weights, tmp_path, validation=unseen), monkeypatch)
-    with capture_logs() as lines:
-        again = tune(examples, weights, tmp_path, validation=unseen)
-    assert lines[0].items() >= {"event": "goes on from the state kept here", "epochs": 2}.items()
-    assert again.history == whole.history
-    for one, other in zip(values(again), values(whole), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize("schedule", [SCHEDULE, replace(SCHEDULE, norms=True), PATIENT], ids=str)
-def test_of_a_run_that_is_over_what_it_came_to_is_kept_and_no_more(
-    examples: Examples,
-    contrary: Examples,
-    weights: Weights,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    schedule: Schedule,
-) -> None:
-    state, sizes = tmp_path / "state.npz", []
-    keep = Checkpoint.keep
-
-    def sized(self: Checkpoint, done: int, history: list[dict[str, float]]) -> None:
-        keep(self, done, history)
-        sizes.append(state.stat().st_size)
-
-    monkeypatch.setattr(Checkpoint, "keep", sized)
-    first = tune(examples, weights, tmp_path, schedule, validation=contrary)
-    assert len(sizes) == len(first.history)
-    assert state.stat().st_size < min(sizes) / 4  # weights, where there were also two moments and a double of each
-    monkeypatch.setattr("training.finetuning.finetune.augment", None)  # nothing is learnt from any more
-    again = tune(examples, weights, tmp_path, schedule, validation=contrary)
-    assert (again.history, again.best) == (first.history, first.best)
-    for one, other in zip(values(first), values(again), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_the_state_of_another_run_is_not_gone_on_from(examples: Examples, weights: Weights, tmp_path: Path) -> None:
-    one = replace(SCHEDULE, epochs=1)
-    first = tune(examples, weights, tmp_path, one, seed=1)
-    second = tune(examples, weights, tmp_path, one, seed=2)
-    assert len(second.history) == 1
-    assert not np.array_equal(first.head.layers[0][0], second.head.layers[0][0])
 
 
 def test_it_begins_with_the_head_that_is_given(examples: Examples, weights: Weights, tmp_path: Path) -> None:
@@ -251,26 +109,6 @@ def test_what_batch_normalisation_has_measured_stays_unless_it_is_to_measure_ane
     ]
     assert changed == [measured] * len(changed)
     assert tuned.blocks
-
-
-def test_a_finished_state_that_is_broken_is_begun_anew_and_ends_with_the_same_weights(
-    whole: Learnt, examples: Examples, unseen: Examples, weights: Weights, tmp_path: Path
-) -> None:
-    tune(examples, weights, tmp_path, validation=unseen)
-    state = bytearray((tmp_path / "state.npz").read_bytes())
-    state[len(state) // 4] ^= 0xFF  # within some array of weights
-    (tmp_path / "state.npz").write_bytes(state)
-    with capture_logs() as lines:
-        again = tune(examples, weights, tmp_path, validation=unseen)
-    assert "broken" in lines[0]["event"]
-    assert again.history == whole.history
-    for one, other in zip(values(again), values(whole), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_a_broken_state_is_begun_anew(examples: Examples, weights: Weights, tmp_path: Path) -> None:
-    (tmp_path / "state.npz").write_bytes(b"PK\x03\x04 cut off")
-    assert len(tune(examples, weights, tmp_path, replace(SCHEDULE, epochs=1)).history) == 1
 
 
 def test_without_augmentation_it_learns_too(examples: Examples, weights: Weights, tmp_path: Path) -> None:
@@ -333,16 +171,6 @@ def test_in_bfloat16_it_learns_the_same_and_what_is_served_stays_in_float32(
     assert (scores.argmax(axis=1) == np.repeat(examples.classes, 2)).mean() > 0.9
     # bfloat16 has the upper half of a float32's bits.
     assert any((np.ascontiguousarray(block.kernel).view(np.uint32) & 0xFFFF).any() for block in tuned.blocks)
-
-
-def test_the_state_of_a_run_from_other_weights_is_not_gone_on_from(
-    whole: Learnt, examples: Examples, unseen: Examples, weights: Weights, tmp_path: Path
-) -> None:
-    first, *others = weights.blocks
-    changed = replace(weights, blocks=(replace(first, kernel=first.kernel * 1.5), *others))
-    tune(examples, changed, tmp_path, validation=unseen)
-    again = tune(examples, weights, tmp_path, validation=unseen)
-    assert all(np.array_equal(one, other) for one, other in zip(values(again), values(whole), strict=True))
 
 
 def test_of_what_tensorflow_says_only_that_networks_are_traced_anew_is_left_out(
