@@ -178,8 +178,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     )
     balance: bool = Field(
         False,
-        description="Have each class count alike in the loss, however much it has; by default each window of a clip "
-        "does.",
+        description="Have each class count alike, in the loss and in what is chosen, however many clips it has; by "
+        "default each clip does.",
     )
     batch: int = Field(16, ge=1, le=256, description="Images at once through the network.")
     precision: float = Field(

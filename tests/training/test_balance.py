@@ -1,8 +1,14 @@
 from __future__ import annotations
 
-import numpy as np
+from collections import Counter
+from pathlib import Path
 
-from training.heads.balance import class_weights
+import numpy as np
+import pytest
+
+from earshot.labels import UNKNOWN
+from training.data.clips import Clip
+from training.heads.balance import class_weights, clip_weights
 
 
 def test_all_classes_weigh_the_same_and_all_examples_as_many_as_they_are() -> None:
@@ -16,3 +22,30 @@ def test_all_classes_weigh_the_same_and_all_examples_as_many_as_they_are() -> No
 
 def test_classes_of_as_many_examples_weigh_as_if_there_were_no_balance() -> None:
     assert class_weights(np.tile([0, 1, 2], 7), 3).tolist() == [1, 1, 1]
+
+
+def clip(label: str, name: str) -> Clip:
+    return Clip(Path(name), label, 1, name)
+
+
+def test_weights_of_examples_are_what_a_class_weighs_before() -> None:
+    classes, before = np.array([0, 0, 1]), np.array([0.5, 0.5, 3], dtype=np.float32)
+    balanced = before * class_weights(classes, 2, before)[classes]
+    np.testing.assert_allclose(balanced, [1, 1, 2])
+
+
+def test_clips_weigh_the_same_however_many_windows_they_have() -> None:
+    long, short, noise = clip("dog", "long"), clip("cat", "short"), clip(UNKNOWN, "noise")
+    rows = [long] * 9 + [short] + [noise] * 5
+    weights = clip_weights(rows)
+    each: Counter[Clip] = Counter()
+    for one, weight in zip(rows, weights.tolist(), strict=True):
+        each[one] += weight
+    assert each[long] == pytest.approx(5.0)  # all clips of classes together weigh as many as their windows
+    assert each[short] == each[noise] == 5.0
+    assert weights.dtype == np.float32
+
+
+def test_windows_of_background_alone_count_as_one_each() -> None:
+    assert clip_weights([clip(UNKNOWN, "noise")] * 3).tolist() == [1, 1, 1]
+    assert clip_weights([]).tolist() == []

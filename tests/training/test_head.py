@@ -5,17 +5,30 @@ from typing import Any
 import numpy as np
 import pytest
 
+from training.heads.balance import class_weights
 from training.heads.calibration import Calibration
 from training.heads.head import STRENGTHS, OutOfFold, TrainedHead, cross_validated, train_head
 
 
 def trained_on(
-    features: Any, targets: Any, groups: list[str], classes: int, precision: float = 0.0, **how: Any
+    features: Any,
+    targets: Any,
+    groups: list[str],
+    classes: int,
+    precision: float = 0.0,
+    weights: Any = None,
+    **how: Any,
 ) -> TrainedHead:
     """A head that is chosen by all of its own rows."""
     same = {name: value for name, value in how.items() if name != "background"}
-    said = cross_validated(features, targets, groups, classes, **same)
-    return train_head(features, targets, classes, said, precision=precision, **how)
+    weighed = alike(targets) if weights is None else weights
+    said = cross_validated(features, targets, weighed, groups, classes, **same)
+    return train_head(features, targets, weighed, classes, said, precision=precision, **how)
+
+
+def alike(targets: Any) -> Any:
+    """Weights by which each row counts as one."""
+    return np.ones(len(targets), dtype=np.float32)
 
 
 def test_the_folded_layer_separates_what_can_be_separated_and_never_names_an_unseen_class() -> None:
@@ -132,7 +145,8 @@ def test_balanced_a_rare_class_is_heard_as_often_as_a_common_one() -> None:
     groups = [str(number) for number in range(1_100)]
 
     def recalls(balance: bool) -> list[float]:
-        answered = trained_on(features, targets, groups, 2, balance=balance).head.scores(features).argmax(axis=1)
+        weights = class_weights(targets, 2)[targets] if balance else None
+        answered = trained_on(features, targets, groups, 2, weights=weights).head.scores(features).argmax(axis=1)
         return [float((answered[targets == number] == number).mean()) for number in (0, 1)]
 
     common, rare = recalls(balance=True)
@@ -177,15 +191,15 @@ def test_rows_that_are_asked_choose_and_calibrate_alone() -> None:
     heard = np.arange(600) < 300
     features[heard, 0] += 4 * (targets[heard] - 0.5)
     by_all = trained_on(features, targets, groups, 2)
-    said = cross_validated(features, targets, groups, 2, asked=~heard)
-    by_unheard = train_head(features, targets, 2, said)
+    said = cross_validated(features, targets, alike(targets), groups, 2, asked=~heard)
+    by_unheard = train_head(features, targets, alike(targets), 2, said)
     assert accuracy(by_all) > accuracy(by_unheard) + 0.05
     assert by_all.calibration.temperature < by_unheard.calibration.temperature
     scores = by_unheard.head.scores(features[~heard])
     assert scores.max(axis=1).mean() == pytest.approx(accuracy(by_unheard), abs=0.05)
     assert said.scores.shape == (len(STRENGTHS), 300, 2)
-    nobody = cross_validated(features, targets, groups, 2, asked=np.zeros(600, dtype=bool))
-    by_nobody = train_head(features, targets, 2, nobody)
+    nobody = cross_validated(features, targets, alike(targets), groups, 2, asked=np.zeros(600, dtype=bool))
+    by_nobody = train_head(features, targets, alike(targets), 2, nobody)
     assert (by_nobody.accuracy, by_nobody.calibration) == (None, Calibration.none(0, 2))
     np.testing.assert_array_equal(OutOfFold.together([nobody, said, nobody]).scores, said.scores)
 
@@ -213,3 +227,33 @@ def test_one_class_is_told_from_background() -> None:
     trained = trained_on(features, targets, [str(number) for number in range(120)], 2, background=1)
     named = trained.head.scores(features).argmax(axis=1)
     assert (named[targets == 1] == 1).mean() > 0.6
+
+
+def test_what_counts_more_chooses_and_calibrates_as_if_there_were_more_of_it() -> None:
+    """Thrice as many rows of a recording, or each of them weighing as three, are the same."""
+    features, targets, groups = noisy()
+    weights = np.where(np.arange(600) < 200, 3, 1).astype(np.float32)
+    more = np.repeat(np.arange(600), weights.astype(int))
+    repeated = trained_on(features[more], targets[more], [groups[row] for row in more], 2, precision=0.9)
+    said = cross_validated(features, targets, weights, groups, 2)
+    by_weight = train_head(features, targets, weights, 2, said, precision=0.9)
+    parts = cross_validated(features[more], targets[more], alike(more), [groups[row] for row in more], 2)
+    assert said.weights.sum() == parts.weights.sum() == more.size
+    assert accuracy(by_weight) == pytest.approx(accuracy(repeated), abs=0.03)  # they are dealt into other parts
+    assert by_weight.calibration.temperature == pytest.approx(repeated.calibration.temperature, rel=0.2)
+    assert by_weight.calibration.thresholds == pytest.approx(repeated.calibration.thresholds, abs=0.1)
+
+
+def test_the_strength_is_the_one_that_names_most_right_by_weight() -> None:
+    """Two answers, of which each strength gets another one right."""
+    scores = np.full((len(STRENGTHS), 2, 2), -2.0, dtype=np.float32)
+    scores[:, 0, 1] = scores[:, 1, 0] = -1.0  # both are taken for the other class
+    scores[1, 0, 0] = scores[4, 1, 1] = -0.1
+    features, targets, _ = noisy()
+
+    def chosen(weights: list[float]) -> TrainedHead:
+        said = OutOfFold(scores, np.array([0, 1]), np.array(weights, dtype=np.float32), ("a", "b"))
+        return train_head(features, targets, alike(targets), 2, said)
+
+    assert (chosen([3, 1]).strength, accuracy(chosen([3, 1]))) == (STRENGTHS[1], 0.75)
+    assert (chosen([1, 3]).strength, accuracy(chosen([1, 3]))) == (STRENGTHS[4], 0.75)

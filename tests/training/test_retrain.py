@@ -90,10 +90,10 @@ def test_a_fold_is_judged_by_a_head_that_never_saw_it(trained: Trained, monkeypa
     seen: list[set[str]] = []
     rows: list[Any] = []
 
-    def asked(features: Any, targets: Any, groups: list[str], *others: Any, **more: Any) -> Any:
+    def asked(features: Any, targets: Any, weights: Any, groups: list[str], *others: Any, **more: Any) -> Any:
         seen.append({Path(source).name for source in groups})
         rows.append(features)
-        return cross_validated(features, targets, groups, *others, **more)
+        return cross_validated(features, targets, weights, groups, *others, **more)
 
     def trained_on(features: Any, *others: Any, **more: Any) -> Any:
         np.testing.assert_array_equal(features, rows[-1])  # of the same recordings

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import soundfile
 from structlog.testing import capture_logs
 
 from earshot.labels import UNKNOWN
@@ -267,3 +268,31 @@ def test_where_few_recordings_are_answered_for_nothing_is_calibrated_by_them(
     assert note.startswith("Scores are not calibrated")
     # Of background the padded tail is not judged.
     assert [len(scores) for scores in recipe.scores(trained, long).values()] == [2, 1]
+
+
+def noise_of(folder: Path, seconds: dict[str, float]) -> list[Clip]:
+    """Twelve recordings of each class, of the same noise, a clip each that lasts so long."""
+    rng = np.random.default_rng(0)
+    for label, length in seconds.items():
+        (folder / label).mkdir(parents=True)
+        for number in range(12):
+            noise = 0.1 * rng.normal(size=round(16_000 * length)).clip(-3, 3)
+            soundfile.write(folder / label / f"{label}-{number}.wav", noise, 16_000)
+    return find_clips(folder)
+
+
+@pytest.mark.parametrize("fine_tuned", [False, True])
+def test_long_clips_of_a_class_are_no_more_to_go_by_than_short_ones(
+    weights_file: Path, tmp_path: Path, tunings: list[tuple[Any, ...]], fine_tuned: bool
+) -> None:
+    """By windows, of which the long ones have six times as many, nearly all of both would be called `long`."""
+    clips = noise_of(tmp_path / "noise", {"long": 31.0, "short": 3.0})
+    frozen = frozen_recipe(clips, load_weights(str(weights_file)), tmp_path / "cache")
+    tuning = TuningRecipe(frozen, Schedule(epochs=3), folder=tmp_path, precision=0.5, steps=0, seed=0)
+    recipe = tuning if fine_tuned else frozen
+    trained = recipe.train(frozen.clips, ["long", "short"])
+    scores = recipe.scores(trained, frozen.clips)
+    says_long = np.mean([own[:, 0].mean() for own in scores.values()])
+    # Half of what a short clip weighs is its window with pre-roll, by which it may be told, and these have none.
+    assert 0.4 < says_long < 0.75
+    assert trained.chosen["inner_accuracy"] < 0.75

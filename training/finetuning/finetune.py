@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from earshot.spectrogram import SpectrogramParams
     from serving.network import Architecture, ConvBlock
+    from training.data.clips import Clip
     from training.finetuning.learner import Batch, Learnt, Predict
 
 _UNLIKELY = -10.0
@@ -63,8 +64,8 @@ class Examples:
     """Class of each clip."""
     noises: tuple[int, ...] = ()
     """Windows of sounds of no class, for `Augmentation.noise`; where there are none, all windows serve."""
-    sources: tuple[str, ...] = ()
-    """Recording of each clip, where what is answered is to choose thresholds."""
+    clips: tuple[Clip, ...] = ()
+    """Which each is, where what is answered is to choose thresholds; background is as many as it has windows."""
 
 
 def finetune(
@@ -148,7 +149,7 @@ class _Labelled:
             return {}
         rows = [own[0] for own in clips.groups]
         logits = predict(clips.images[rows].astype(np.float32))
-        scores = log_softmax(logits / fit_temperature(logits, clips.classes), axis=1)
+        scores = log_softmax(logits / fit_temperature(logits, clips.classes, np.ones(len(rows))), axis=1)
         return {
             "val_loss": -float(scores[np.arange(len(rows)), clips.classes].mean()),
             "val_accuracy": float((logits.argmax(axis=1) == clips.classes).mean()),

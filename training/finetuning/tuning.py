@@ -27,6 +27,7 @@ from training.data.background import background_class, no_more_background
 from training.data.hearing import judged_windows
 from training.data.windows import write_windows
 from training.finetuning.finetune import Examples, Schedule, finetune
+from training.heads.balance import class_weights, clip_weights
 from training.heads.calibration import Calibration, calibrate, cooled, of_classes
 from training.heads.parts import LEAST_CALIBRATING, calibrators, parts_of
 from training.recipe import Trained
@@ -94,8 +95,8 @@ class TuningRecipe:
             for part, (learnt, kept_out) in enumerate(parts, start=1)
             if (mask & named)[kept_out].any()
         ]
-        answered = [clips[number] for *_, kept_out in trials for number in kept_out]
-        recordings = len({clip.source for clip in answered if clip.label != UNKNOWN})
+        kept = [clips[number] for *_, kept_out in trials for number in kept_out]
+        recordings = len({clip.source for clip in kept if clip.label != UNKNOWN})
         notes = [*frozen.weights.notes, *notes]
         if recordings < LEAST_CALIBRATING:
             log.warning("scores are not calibrated: there are too few recordings", recordings=recordings)
@@ -103,29 +104,40 @@ class TuningRecipe:
             as_it_is = Calibration.none(recordings, len(class_names))
             return _trained(tuned, as_it_is, {}, tuned.history, notes)
         said: list[NDArray[np.float32]] = []
-        truths: list[NDArray[np.int64]] = []
-        asked_of: list[str] = []
+        answered: list[list[Clip]] = []
         best: list[int] = []
+        heard: list[int] = []
         histories: list[tuple[dict[str, float], ...]] = []
         for title, begun, learnt, kept_out in trials:
             unseen = self._examples([clips[row] for row in kept_out], class_names)
             tuned = self._tuned(begun, clips, learnt, unseen, class_names, f"fine-tuning {title}")
             said.append(self._answer(tuned, tuned.head, [row for own in unseen.groups for row in own]))
-            windows = [len(own) for own in unseen.groups]
-            truths.append(np.repeat(unseen.classes, windows))
-            asked_of += np.repeat(unseen.sources, windows).tolist()
+            answered.append([clip for clip, own in zip(unseen.clips, unseen.groups, strict=True) for _ in own])
             best.append(tuned.best or len(tuned.history))
+            heard.append(len(unseen.groups))
             histories.append(tuned.history)
-        epochs = round(float(np.average(best, weights=[len(own) for own in truths]))) if self._schedule.patience else 0
+        epochs = round(float(np.average(best, weights=heard))) if self._schedule.patience else 0
         chosen: dict[str, float] = {"epochs": epochs} if epochs else {}
         tuned = self._tuned(frozen, clips, np.arange(len(clips)), None, class_names, "fine-tuning", epochs)
         history = _with_validation(tuned.history, histories)
         logits = np.log(np.maximum(np.concatenate(said), np.finfo(np.float32).tiny))
-        targets = np.concatenate(truths)
+        of_rows = [clip for own in answered for clip in own]
+        targets = np.array([class_names.index(clip.label) for clip in of_rows])
+        weights = np.concatenate([clip_weights(own) for own in answered])
+        if self._schedule.balance:
+            weights *= class_weights(targets, len(class_names), weights)[targets]
         background = background_class(class_names)
-        calibration = calibrate(logits, targets, asked_of, background=background, precision=self._precision)
-        hits = (logits.argmax(axis=1) == targets)[of_classes(targets, background)]
-        chosen["inner_accuracy"] = round(float(hits.mean()), 4)
+        calibration = calibrate(
+            logits,
+            targets,
+            weights,
+            [clip.source for clip in of_rows],
+            background=background,
+            precision=self._precision,
+        )
+        decides = of_classes(targets, background)
+        right = (logits.argmax(axis=1) == targets)[decides]
+        chosen["inner_accuracy"] = round(float(np.average(right, weights=weights[decides])), 4)
         return _trained(tuned, calibration, chosen, history, notes)
 
     def _tuned(
@@ -175,14 +187,14 @@ class TuningRecipe:
         counts = {clip: rows[clip].roles.whole if clip.label == UNKNOWN else 1 for clip in clips}
         groups: list[tuple[int, ...]] = []
         classes: list[int] = []
-        sources: list[str] = []
+        examples: list[Clip] = []
         for clip, chosen in no_more_background(counts, self._seed).items():
             own = [(rows[clip].start + row,) for row in chosen] if clip.label == UNKNOWN else [rows[clip].trained]
             groups += own
             classes += [class_names.index(clip.label)] * len(own)
-            sources += [clip.source] * len(own)
+            examples += [clip] * len(own)
         noises = tuple(row for clip in clips if clip.label == UNKNOWN for row in rows[clip].trained)
-        return Examples(self._windows.images, tuple(groups), np.array(classes, dtype=np.int64), noises, tuple(sources))
+        return Examples(self._windows.images, tuple(groups), np.array(classes, dtype=np.int64), noises, tuple(examples))
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         """Scores of each clip's windows."""

@@ -45,6 +45,7 @@ class Calibration:
 def calibrate(
     logits: NDArray[np.floating],
     targets: NDArray[np.integer],
+    weights: NDArray[np.floating],
     sources: Sequence[str],
     *,
     background: int | None,
@@ -52,21 +53,24 @@ def calibrate(
 ) -> Calibration:
     """By what a model, or others like it, said of sounds that it had not learnt from.
 
-    Fewer than `LEAST_CALIBRATING` recordings of classes calibrate nothing. logits: [n, classes]. targets, sources:
-    class and recording of each sound, [n]. background: class of sounds of no class, if there is one; where there are
-    two others thresholds alone go by these. precision: of the thresholds, see `choose_thresholds`.
+    Fewer than `LEAST_CALIBRATING` recordings of classes calibrate nothing. logits: [n, classes]. targets, weights,
+    sources: class of each sound, as how many it counts, and its recording, [n]. background: class of sounds of no
+    class, if there is one; where there are two others thresholds alone go by these. precision: of the thresholds, see
+    `choose_thresholds`.
     """
     recordings = len({source for source, target in zip(sources, targets, strict=True) if target != background})
     if recordings < LEAST_CALIBRATING:
         return Calibration.none(recordings, logits.shape[1])
     decides = of_classes(targets, background)
-    temperature = fit_temperature(logits[decides], targets[decides])
+    temperature = fit_temperature(logits[decides], targets[decides], weights[decides])
     scores = softmax(logits / temperature, axis=1)
-    return Calibration(temperature, choose_thresholds(scores, targets, sources, precision))
+    return Calibration(temperature, choose_thresholds(scores, targets, weights, sources, precision))
 
 
-def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) -> float:
+def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer], weights: NDArray[np.floating]) -> float:
     """What `logits` [n, classes] are to be divided by, so that their softmax is most likely to have made `targets` [n].
+
+    weights: as how many answers each counts, [n].
 
     Temperature scaling (Guo et al. 2017): above 1 where a model is surer of itself than it should be. It changes no
     answer. Before any answer is seen its logarithm is taken to be 0, give or take 1: where no answer is wrong, what is
@@ -75,7 +79,7 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) 
 
     def unlikely(log_temperature: float) -> float:
         scores = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return log_temperature**2 / 2 - float(scores[np.arange(len(targets)), targets].sum())
+        return log_temperature**2 / 2 - float(scores[np.arange(len(targets)), targets] @ weights)
 
     return float(np.exp(minimize_scalar(unlikely, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
 
@@ -96,14 +100,18 @@ def cooled(head: Head, temperature: float) -> Head:
 
 
 def choose_thresholds(
-    scores: NDArray[np.floating], targets: NDArray[np.integer], sources: Sequence[str], precision: float
+    scores: NDArray[np.floating],
+    targets: NDArray[np.integer],
+    weights: NDArray[np.floating],
+    sources: Sequence[str],
+    precision: float,
 ) -> tuple[float, ...]:
     """Of each class, the least score from which on at least a share `precision` of its answers are right.
 
-    `scores` are [n, classes], `targets` [n] their classes, -1 for a sound of none, and `sources` [n] their recordings:
-    a share is of `LEAST_ANSWERED` of them or more. A class that reaches it nowhere gets the score at which it comes
-    closest; one that is the answer to too few recordings to tell, or that none of the sounds is of, so that each answer
-    is wrong whatever its score, gets 0.
+    scores: [n, classes]. targets, weights, sources: class of each sound, -1 where it is of none, as how many it counts,
+    and its recording, [n]; a share is of `LEAST_ANSWERED` recordings or more. A class that reaches it nowhere gets the
+    score at which it comes closest; one that is the answer to too few recordings to tell, or that none of the sounds is
+    of, so that each answer is wrong whatever its score, gets 0.
     """
     answers, best, recordings = scores.argmax(axis=1), scores.max(axis=1, initial=0.0), np.array(sources)
     thresholds = []
@@ -114,7 +122,7 @@ def choose_thresholds(
         if not counted.any() or number not in targets:
             thresholds.append(0.0)
             continue
-        right = np.cumsum(targets[order] == number) / np.arange(1, own.size + 1)
+        right = np.cumsum(weights[order] * (targets[order] == number)) / np.cumsum(weights[order])
         enough = np.flatnonzero(counted & (right >= precision))
         last = enough[-1] if enough.size else np.flatnonzero(counted)[right[counted].argmax()]
         thresholds.append(0.0 if last == own.size - 1 else float(best[order[last]]))

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from training.data.background import background_class, no_more_background
 from training.data.hearing import judged_windows
+from training.heads.balance import class_weights, clip_weights
 from training.heads.bottlenecks import Bottlenecks
 from training.heads.head import OutOfFold, cross_validated, train_head
 from training.heads.parts import calibrators
@@ -30,7 +31,6 @@ class _How(TypedDict):
     """How each head is trained."""
 
     steps: int
-    balance: bool
     widths: Sequence[int]
 
 
@@ -88,20 +88,24 @@ class FrozenRecipe:
         of_rows = [clip for clip, own in windows.items() for _ in own]
         targets = np.array([class_names.index(clip.label) for clip in of_rows])
         groups, classes = [clip.source for clip in of_rows], len(class_names)
+        weights = clip_weights(of_rows)
+        if self._balance:
+            weights *= class_weights(targets, classes, weights)[targets]
 
         def rows(recipe: FrozenRecipe) -> NDArray[np.float32]:
             return np.concatenate([recipe._features[clip].trained[own] for clip, own in windows.items()])
 
         asked, notes = calibrators(of_rows, (self, self.heard), [(one, one.heard) for one in self.siblings])
-        how: _How = {"steps": self._steps, "balance": self._balance, "widths": self.architecture.widths}
+        how: _How = {"steps": self._steps, "widths": self.architecture.widths}
         with threadpool_limits(1):  # two take twice as long, and tens of times where other programs want the cores
             said = [
-                cross_validated(rows(recipe), targets, groups, classes, seed=self._seed, asked=mask, **how)
+                cross_validated(rows(recipe), targets, weights, groups, classes, seed=self._seed, asked=mask, **how)
                 for recipe, mask in asked
             ]
             head = train_head(
                 rows(self),
                 targets,
+                weights,
                 classes,
                 OutOfFold.together(said),
                 precision=self._precision,

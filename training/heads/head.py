@@ -18,7 +18,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from serving.network import Head, mean_head
-from training.heads.balance import class_weights
 from training.heads.calibration import Calibration, calibrate, cooled, of_classes
 from training.heads.parts import LEAST_LEARNT, parts_of
 
@@ -39,7 +38,7 @@ PARTS = 10
 """That the recordings are dealt into for it, at the most. By fewer, which of them happen to be in one part decides a
 good deal: over five seeds the temperature was 0.79 to 0.99 by four, and 0.87 to 0.90 by ten (folds 2 and 3 of
 UrbanSound8K, weights that had not heard fold 1, `mixed7` alone, one strength)."""
-HEADS = 6
+HEADS = 7
 """Counts the ways in which heads were ever trained: raise it where one comes out otherwise of the same clips, so that
 fine-tuning that began with another does not go on."""
 
@@ -52,6 +51,8 @@ class OutOfFold:
     """Logarithms, of a head of each of `STRENGTHS`: [strengths, rows, classes]."""
     truth: NDArray[np.int64]
     """Class of each row, [rows]."""
+    weights: NDArray[np.float32]
+    """How much each row counts, [rows]."""
     sources: tuple[str, ...]
     """Recording of each row."""
 
@@ -60,7 +61,8 @@ class OutOfFold:
         """Those of several networks; a row that several were asked about counts once for each."""
         scores = np.concatenate([one.scores for one in several], axis=1)
         truth = np.concatenate([one.truth for one in several])
-        return cls(scores, truth, tuple(source for one in several for source in one.sources))
+        weights = np.concatenate([one.weights for one in several])
+        return cls(scores, truth, weights, tuple(source for one in several for source in one.sources))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +84,42 @@ class TrainedHead:
 def train_head(
     features: NDArray[np.float32],
     targets: NDArray[np.int64],
+    weights: NDArray[np.float32],
     classes: int,
     out_of_fold: OutOfFold,
     *,
     precision: float = 0.0,
     steps: int = STEPS,
-    balance: bool = False,
     widths: Sequence[int] = (),
     background: int | None = None,
 ) -> TrainedHead:
     """Train on features float32 [n, features] with class indices `targets` [n].
 
-    out_of_fold: what strength, temperature and thresholds are chosen by. precision: as `calibrate` has it. steps: the
-    most that the solver takes for each strength. balance: have each class count alike in the loss, however many rows it
-    has. widths: features of each tapped block, in order; none are one block. background: index of the class of sounds
-    of no class; where there are two others it does not choose the strength.
+    weights: how much each row counts in the loss, [n], as much in all as there are rows. out_of_fold: what strength,
+    temperature and thresholds are chosen by. precision: as `calibrate` has it. steps: the most that the solver takes
+    for each strength. widths: features of each tapped block, in order; none are one block. background: index of the
+    class of sounds of no class; where there are two others it does not choose the strength.
     """
     truth = out_of_fold.truth
     decides = of_classes(truth, background)
     hits = out_of_fold.scores[:, decides].argmax(axis=2) == truth[decides]
-    best = int(hits.sum(axis=1).argmax())
+    right = hits @ out_of_fold.weights[decides].astype(np.float64)
+    best = int(right.argmax())
     tried = STRENGTHS[: best + 1]
-    ends = [_path(block, targets, classes, tried, steps, balance)[-1] for block in _split(features, widths)]
+    ends = [_path(block, targets, weights, classes, tried, steps)[-1] for block in _split(features, widths)]
     heads, converged = zip(*ends, strict=True)
     calibration = calibrate(
-        out_of_fold.scores[best], truth, out_of_fold.sources, background=background, precision=precision
+        out_of_fold.scores[best],
+        truth,
+        out_of_fold.weights,
+        out_of_fold.sources,
+        background=background,
+        precision=precision,
     )
     return TrainedHead(
         cooled(mean_head(heads), calibration.temperature),
         STRENGTHS[best],
-        float(hits[best].mean()) if truth.size else None,
+        float(right[best] / out_of_fold.weights[decides].sum()) if truth.size else None,
         calibration,
         all(converged),
     )
@@ -120,12 +128,12 @@ def train_head(
 def cross_validated(
     features: NDArray[np.float32],
     targets: NDArray[np.int64],
+    weights: NDArray[np.float32],
     groups: Sequence[str],
     classes: int,
     *,
     seed: int = 0,
     steps: int = STEPS,
-    balance: bool = False,
     widths: Sequence[int] = (),
     asked: NDArray[np.bool_] | None = None,
 ) -> OutOfFold:
@@ -146,13 +154,15 @@ def cross_validated(
         own = [
             [
                 _log_scores(head, block[kept_out])
-                for head, _ in _path(block[learnt], targets[learnt], classes, STRENGTHS, steps, balance)
+                for head, _ in _path(block[learnt], targets[learnt], weights[learnt], classes, STRENGTHS, steps)
             ]
             for block in blocks
         ]
         said.append(np.mean(own, axis=0))
     answered = np.concatenate([np.zeros(0, dtype=np.int64), *(kept_out for _, kept_out in parts)])
-    return OutOfFold(np.concatenate(said, axis=1), targets[answered], tuple(groups[row] for row in answered))
+    return OutOfFold(
+        np.concatenate(said, axis=1), targets[answered], weights[answered], tuple(groups[row] for row in answered)
+    )
 
 
 def never_seen(head: Head) -> NDArray[np.bool_]:
@@ -169,17 +179,16 @@ def _split(features: NDArray[np.float32], widths: Sequence[int]) -> list[NDArray
 def _path(
     rows: NDArray[np.float32],
     targets: NDArray[np.int64],
+    weights: NDArray[np.float32],
     classes: int,
     strengths: Sequence[float],
     steps: int,
-    balance: bool,
 ) -> list[tuple[Head, bool]]:
     """A head for each of the rising `strengths`, of one layer that scales and does what a regression does.
 
     With each, whether the solver came to its end within `steps`. Each regression begins with what the one before came
     to, so that it has less to do.
     """
-    weights = class_weights(targets, classes)[targets] if balance else None
     mean, scale = _scaling(rows)
     scaled = (rows - mean) / scale
     regression = LogisticRegression(max_iter=steps, warm_start=True)
