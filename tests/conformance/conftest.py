@@ -16,7 +16,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 
 from serving.modelserver.model_config import read_models
 from tests.conformance.models import write_models
-from tests.serving.conftest import serve
+from tests.serving.conftest import metrics, serve
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ class Server:
     @property
     def model_service(self) -> Any:
         return model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+    def metrics(self) -> dict[tuple[str, ...], float]:
+        """As `tests.serving.conftest.metrics` has them."""
+        return metrics(f"{self.rest}/monitoring/prometheus/metrics")
 
     def http(self, path: str, body: Any = None, *, raw: bytes | None = None) -> tuple[int, Any]:
         """Status and JSON of GET, or of POST where there is a body."""

@@ -28,20 +28,29 @@ model_config_list {{
   }}
   config {{ name: "mixed" base_path: "{folder}/mixed" model_platform: "tensorflow" }}
   config {{ name: "doubled" base_path: "{folder}/doubled" model_platform: "tensorflow" }}
+  config {{ name: "changing" base_path: "{folder}/changing" model_platform: "tensorflow" }}
 }}
+"""
+MONITORING = """\
+prometheus_config {
+  enable: true
+  path: "/monitoring/prometheus/metrics"
+}
 """
 
 
 def write_models(folder: Path) -> Path:
-    """Write all models and `models.config` below `folder`; returns the path of the latter.
+    """Write all models, `models.config` and `monitoring.config` below `folder`; returns the path of the former.
 
     `half` version 2 answers x / 2 + 2, version 3 x / 2 + 3: as TF1 wrote models, with a session. `mixed` and `doubled`
-    are TF2's; the latter takes examples.
+    are TF2's; the latter takes examples. `changing` is as `half`, and begins with version 1: tests give it others.
     """
     for version in (2, 3):
         write_half_plus(folder / "half" / str(version), float(version))
     write_mixed(folder / "mixed" / "1")
     write_doubled(folder / "doubled" / "1")
+    write_half_plus(folder / "changing" / "1", 1.0)
+    (folder / "monitoring.config").write_text(MONITORING)
     config = folder / "models.config"
     config.write_text(CONFIG.format(folder=folder.absolute()))
     return config

@@ -112,14 +112,19 @@ def half(server: Server, **labels: int) -> dict[str, Any]:
 
 
 def mixed(server: Server, name: str = "mixed") -> dict[str, Any]:
-    return {"name": name, "base_path": f"{server.models}/mixed"}
+    return newest(server, "mixed") | {"name": name}
+
+
+def newest(server: Server, name: str) -> dict[str, Any]:
+    """The newest version of what has its base path's name."""
+    return {"name": name, "base_path": f"{server.models}/{name}"}
 
 
 @pytest.fixture
 def as_it_was(server: Server) -> Any:
     yield
-    doubled = {"name": "doubled", "base_path": f"{server.models}/doubled"}
-    reload(server, half(server, stable=2, canary=3), mixed(server), doubled)
+    others = [newest(server, name) for name in ("mixed", "doubled", "changing")]
+    reload(server, half(server, stable=2, canary=3), *others)
 
 
 @pytest.mark.usefixtures("as_it_was")
