@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 from pathlib import Path  # noqa: TC003 - typer reads the annotation
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from earshot.folders import cache_folder
 from earshot.logs import configure_logs
 from training.settings import SHRINK, folders_of, shrink_of
 
+if TYPE_CHECKING:
+    from training.data.clips import Clip
+
 app = typer.Typer(**APP)
 
 
@@ -27,6 +30,11 @@ def main(
     sounds: Annotated[str, typer.Argument(help="Folders of recordings, separated by commas, each heard as often.")],
     teacher: Annotated[Path, typer.Option(help="ONNX network that takes sound [batch, samples] at 16 kHz.")],
     out: Annotated[Path, typer.Option(help="File that gets the weights, as `earshot retrain --weights` takes them.")],
+    data: Annotated[
+        str,
+        typer.Option(help="Data sets, as for `earshot retrain`; their clips are heard too, as often as one folder."),
+    ] = "",
+    hold_out: Annotated[str, typer.Option(help="Folds of --data that are not heard, and so can judge, as 1,2.")] = "",
     weights: Annotated[str, typer.Option(help="Inception V3 to start from, as for `earshot retrain`.")] = "imagenet",
     last: Annotated[
         str, typer.Option(help="Block of Inception V3 that is the last one to be taught; empty: as before, or mixed7.")
@@ -56,7 +64,7 @@ def main(
     console = Console(markup=False)
     with needs("training"):
         from serving.network import Architecture, NetworkError, feature_network
-        from training.data.datasets import DataError, find_background
+        from training.data.datasets import DataError
         from training.finetuning.learner import Pace, learn
         from training.teaching.heard import marks
         from training.teaching.pieces import cut_pieces
@@ -78,7 +86,7 @@ def main(
         architecture = Architecture((last or before.taps[-1],), 1, start.input_range, size, before.inceptions)
         feature_network(architecture, start.blocks)  # raises NetworkError now, not when all views are made
         listened = Teacher(teacher)
-        kinds = [find_background([each]) for each in folders_of(sounds)]
+        kinds = _kinds(sounds, data, hold_out)
         heard = None if start.heard is None else start.heard.union(*map(marks, kinds))
         pieces, unreadable = cut_pieces(kinds, folder)
         console.print(f"{len(pieces)} pieces of sound, {pieces.hours:.1f} hours; {len(unreadable)} files hold none")
@@ -99,6 +107,20 @@ def main(
     for one in learnt.history:
         console.print(f"epoch {one['epoch']}: {one['val_loss']:.3f} of the teacher's variance is unaccounted for")
     console.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+
+
+def _kinds(sounds: str, data: str, hold_out: str) -> list[list[Clip]]:
+    """Recordings of each folder, and the clips of all data sets; each kind is heard as often as another."""
+    from training.data.datasets import DataError, chosen_folds, find_background, find_clips
+
+    kinds = [find_background([each]) for each in folders_of(sounds)]
+    if data:
+        clips = find_clips(*folders_of(data), least_classes=1)
+        held_out = chosen_folds(hold_out, clips)
+        kinds.append([clip for clip in clips if clip.fold not in held_out])
+    elif hold_out:
+        raise DataError("--hold-out is of the folds of a data set; name it with --data")
+    return kinds
 
 
 if __name__ == "__main__":

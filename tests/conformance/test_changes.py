@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 CHANGING = spec("changing")
 
 
-def states(server: Server) -> dict[int, str]:
+def statuses(server: Server) -> dict[int, Any]:
     request = get_model_status_pb2.GetModelStatusRequest(model_spec=CHANGING)
     answer = server.model_service.GetModelStatus(request, timeout=30)
+    return {each.version: each for each in answer.model_version_status}
+
+
+def states(server: Server) -> dict[int, str]:
     names = get_model_status_pb2.ModelVersionStatus.State
-    return {each.version: names.Name(each.state) for each in answer.model_version_status}
+    return {version: names.Name(each.state) for version, each in statuses(server).items()}
 
 
 def served_version(server: Server) -> int:
@@ -38,15 +42,26 @@ def served_version(server: Server) -> int:
     return version
 
 
+def withdraw(folder: Path) -> None:
+    """Leave version 1 alone; what goes last is what is served, and none is seen by halves."""
+    others = [other for other in folder.iterdir() if other.name != "1"]
+    for other in sorted(others, key=lambda other: int(other.name) if other.name.isdecimal() else 0):
+        hidden = other.rename(folder / f"withdrawn.{other.name}")
+        shutil.rmtree(hidden)
+
+
+def alone(server: Server, folder: Path) -> None:
+    withdraw(folder)
+    wait_for(lambda: served_version(server) == 1, 60, "version 1 to be served")
+
+
 @pytest.fixture
 def changing(server: Server) -> Iterator[Path]:
-    """The folder of versions, in the end with version 1 alone, and that served."""
+    """The folder of versions: before and after a test with version 1 alone, and that served."""
     folder = server.models / "changing"
+    alone(server, folder)
     yield folder
-    for other in folder.iterdir():
-        if other.name != "1":
-            shutil.rmtree(other)
-    wait_for(lambda: served_version(server) == 1, 60, "version 1 to be served again")
+    alone(server, folder)
 
 
 def publish(folder: Path, version: int) -> None:
@@ -57,27 +72,27 @@ def publish(folder: Path, version: int) -> None:
 
 
 def test_a_version_that_appears_takes_over_and_one_that_vanishes_gives_back(server: Server, changing: Path) -> None:
-    assert served_version(server) == 1
     publish(changing, 2)
     wait_for(lambda: served_version(server) == 2, 60, "version 2 to be served")
     wait_for(lambda: states(server)[1] == "END", 60, "version 1 to be unloaded")
     assert states(server)[2] == "AVAILABLE"
-    shutil.rmtree(changing / "2")
+    withdraw(changing)
     wait_for(lambda: served_version(server) == 1, 60, "version 1 to be served again")
     wait_for(lambda: states(server)[2] == "END", 60, "version 2 to be unloaded")
 
 
 def test_a_broken_version_takes_nothing_away(server: Server, changing: Path) -> None:
     """Nor does a folder that is not named by a number."""
+    broken = max(states(server)) + 1  # of a server that is tested again an earlier one has ended already
     write_half_plus(changing / "next", 9.0)
-    (changing / "4").mkdir()
-    (changing / "4" / "saved_model.pb").write_bytes(b"no model at all")
-    wait_for(lambda: 4 in states(server), 60, "version 4 to be tried")
-    assert states(server)[4] != "AVAILABLE"
+    (changing / str(broken)).mkdir()
+    (changing / str(broken) / "saved_model.pb").write_bytes(b"no model at all")
+    wait_for(lambda: states(server).get(broken) == "END", 60, "the broken version to be given up")
+    assert statuses(server)[broken].status.error_code
     assert states(server)[1] == "AVAILABLE"
     assert served_version(server) == 1
-    publish(changing, 5)
-    wait_for(lambda: served_version(server) == 5, 60, "version 5 to be served")
+    publish(changing, broken + 1)
+    wait_for(lambda: served_version(server) == broken + 1, 60, "the version after it to be served")
 
 
 def test_requests_are_counted_by_model_and_status_over_grpc_and_rest(server: Server) -> None:
@@ -87,10 +102,17 @@ def test_requests_are_counted_by_model_and_status_over_grpc_and_rest(server: Ser
     assert server.http("/v1/models/half:predict", {"instances": [2.0]})[0] == 200
     assert refused(lambda: predict(server, spec(), y=floats(2)))[0] is INVALID
 
-    def more(*sample: str) -> float:
-        return server.metrics()[sample] - before.get(sample, 0)
+    counts, latencies = ":tensorflow:serving:request_count", ":tensorflow:serving:request_latency_count"
+    expected = {
+        (counts, "half", "OK"): 4,
+        (counts, "half", "INVALID_ARGUMENT"): 1,
+        (latencies, "predict", "REST", "half"): 1,
+    }
 
-    assert more(":tensorflow:serving:request_count", "half", "OK") == 4
-    assert more(":tensorflow:serving:request_count", "half", "INVALID_ARGUMENT") == 1
-    assert more(":tensorflow:serving:request_latency_count", "Predict", "GRPC", "half") >= 3
-    assert more(":tensorflow:serving:request_latency_count", "predict", "REST", "half") >= 1
+    def more() -> dict[tuple[str, ...], float]:
+        now = server.metrics()
+        return {sample: now.get(sample, 0) - before.get(sample, 0) for sample in expected}
+
+    wait_for(lambda: more() == expected, 10, f"{expected}")  # a request is counted once it is answered
+    sample = (latencies, "Predict", "GRPC", "half")
+    assert server.metrics()[sample] - before.get(sample, 0) >= 3

@@ -8,30 +8,24 @@ import pytest
 
 from earshot.labels import UNKNOWN
 from training.data.clips import Clip
-from training.heads.balance import class_weights, clip_weights
+from training.heads.balance import balanced, class_weights, clip_weights
 
 
-def test_all_classes_weigh_the_same_and_all_examples_as_many_as_they_are() -> None:
+def test_all_classes_weigh_the_same_and_all_examples_what_they_weighed() -> None:
     classes = np.repeat([0, 1, 3], [8, 3, 1])
-    weights = class_weights(classes, 5)
+    weights = class_weights(np.ones(12), classes, 5)
     np.testing.assert_allclose(weights[[0, 1, 3]] * [8, 3, 1], 4)
     assert weights[[2, 4]].tolist() == [0, 0]  # no example is of these
-    assert weights.dtype == np.float32
-    np.testing.assert_allclose(weights[classes].sum(), 12)
+    np.testing.assert_allclose(balanced(np.ones(12), classes, 5).sum(), 12)
+    np.testing.assert_allclose(balanced(np.array([0.5, 0.5, 3]), np.array([0, 0, 1]), 2), [1, 1, 2])
 
 
 def test_classes_of_as_many_examples_weigh_as_if_there_were_no_balance() -> None:
-    assert class_weights(np.tile([0, 1, 2], 7), 3).tolist() == [1, 1, 1]
+    assert balanced(np.ones(21), np.tile([0, 1, 2], 7), 3).tolist() == [1] * 21
 
 
 def clip(label: str, name: str) -> Clip:
     return Clip(Path(name), label, 1, name)
-
-
-def test_weights_of_examples_are_what_a_class_weighs_before() -> None:
-    classes, before = np.array([0, 0, 1]), np.array([0.5, 0.5, 3], dtype=np.float32)
-    balanced = before * class_weights(classes, 2, before)[classes]
-    np.testing.assert_allclose(balanced, [1, 1, 2])
 
 
 def test_clips_weigh_the_same_however_many_windows_they_have() -> None:
@@ -43,7 +37,6 @@ def test_clips_weigh_the_same_however_many_windows_they_have() -> None:
         each[one] += weight
     assert each[long] == pytest.approx(5.0)  # all clips of classes together weigh as many as their windows
     assert each[short] == each[noise] == 5.0
-    assert weights.dtype == np.float32
 
 
 def test_windows_of_background_alone_count_as_one_each() -> None:

@@ -142,3 +142,13 @@ def test_an_answer_counts_as_many_as_it_weighs() -> None:
     assert fit_temperature(logits, truth, thrice) == pytest.approx(
         fit_temperature(logits[rows], truth[rows], np.ones(8_000)), rel=1e-6
     )
+
+
+def test_half_of_what_clips_weigh_is_half_whatever_rounding_makes_of_it() -> None:
+    """Clips of three and of seven windows, half of each right."""
+    windows = np.array([3, 7] * 10)
+    weights = np.repeat(1 / windows, windows)
+    right = np.repeat(np.arange(20) % 4 < 2, windows)
+    scores = np.stack([np.linspace(0.6, 0.99, weights.size), np.linspace(0.4, 0.01, weights.size)], axis=1)
+    sources = np.repeat(np.arange(20).astype(str), windows).tolist()
+    assert choose_thresholds(scores, np.where(right, 0, 1), weights, sources, precision=0.5) == (0.0, 0.0)

@@ -17,7 +17,7 @@ from earshot.labels import UNKNOWN
 from serving.network import Architecture, Head, blocks_needed
 from tests.training.sounds import tone
 from training.data.clips import Clip
-from training.data.datasets import DataError, find_background
+from training.data.datasets import DataError, find_background, find_clips
 from training.distil import app
 from training.finetuning.learner import Learnt
 from training.teaching.heard import marks
@@ -178,6 +178,24 @@ def test_the_command_writes_weights_that_say_what_the_teacher_says(
     assert pair.readout
     half = np.concatenate([again.readout.layers[0][0] / 2] * 2)  # the mean of what the two said goes on
     np.testing.assert_allclose(pair.readout.layers[0][0], half, atol=1e-3)
+
+
+def test_clips_of_a_data_set_are_heard_but_for_those_of_folds_that_are_held_out(
+    pieces: Pieces, teacher: Path, weights_file: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "sound.npz"
+    options = ["--teacher", str(teacher), "--out", str(out), "--weights", str(weights_file)]
+    small = ["--views", "100", "--epochs", "1", "--last", "mixed0", "--shrink", "2,4", "--cache", str(tmp_path / "c")]
+    sounds, clips = tmp_path / "sounds", find_clips(data)
+    held_out = ["--data", str(data), "--hold-out", f"{clips[0].fold},{clips[-1].fold}"]
+    ended = CliRunner().invoke(app, [str(sounds), *options, *small, *held_out])
+    assert ended.exit_code == 0, ended.output
+    heard = [clip for clip in clips if clip.fold not in {clips[0].fold, clips[-1].fold}]
+    assert 0 < len(heard) < len(clips) - 2
+    assert load_weights(str(out)).heard == frozenset(marks([*find_background([sounds]), *heard]))
+    for wrong, words in ((["--hold-out", "1"], "name it with --data"), (["--data", str(data), "--hold-out", "9"], "9")):
+        ended = CliRunner().invoke(app, [str(sounds), *options, *small, *wrong])
+        assert (ended.exit_code, words in ended.stderr) == (2, True)
 
 
 def test_weights_that_do_not_say_what_they_have_heard_do_not_say_it_after_more_either(

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.heads.balance import class_weights
 from training.heads.calibration import Calibration
 from training.heads.head import STRENGTHS, OutOfFold, TrainedHead, cross_validated, train_head
 
@@ -145,8 +144,7 @@ def test_balanced_a_rare_class_is_heard_as_often_as_a_common_one() -> None:
     groups = [str(number) for number in range(1_100)]
 
     def recalls(balance: bool) -> list[float]:
-        weights = class_weights(targets, 2)[targets] if balance else None
-        answered = trained_on(features, targets, groups, 2, weights=weights).head.scores(features).argmax(axis=1)
+        answered = trained_on(features, targets, groups, 2, balance=balance).head.scores(features).argmax(axis=1)
         return [float((answered[targets == number] == number).mean()) for number in (0, 1)]
 
     common, rare = recalls(balance=True)
@@ -229,19 +227,52 @@ def test_one_class_is_told_from_background() -> None:
     assert (named[targets == 1] == 1).mean() > 0.6
 
 
-def test_what_counts_more_chooses_and_calibrates_as_if_there_were_more_of_it() -> None:
-    """Thrice as many rows of a recording, or each of them weighing as three, are the same."""
+def test_a_row_that_weighs_more_is_learnt_from_and_chooses_as_so_many_rows() -> None:
+    """A tenth of the recordings, which weigh thirty times as much as others, have the classes the other way round."""
     features, targets, groups = noisy()
-    weights = np.where(np.arange(600) < 200, 3, 1).astype(np.float32)
+    heavy = np.arange(600) % 10 == 0
+    targets = np.where(heavy, 1 - targets, targets)
+    weights = np.where(heavy, 30.0, 1.0)
     more = np.repeat(np.arange(600), weights.astype(int))
-    repeated = trained_on(features[more], targets[more], [groups[row] for row in more], 2, precision=0.9)
-    said = cross_validated(features, targets, weights, groups, 2)
-    by_weight = train_head(features, targets, weights, 2, said, precision=0.9)
-    parts = cross_validated(features[more], targets[more], alike(more), [groups[row] for row in more], 2)
-    assert said.weights.sum() == parts.weights.sum() == more.size
-    assert accuracy(by_weight) == pytest.approx(accuracy(repeated), abs=0.03)  # they are dealt into other parts
-    assert by_weight.calibration.temperature == pytest.approx(repeated.calibration.temperature, rel=0.2)
-    assert by_weight.calibration.thresholds == pytest.approx(repeated.calibration.thresholds, abs=0.1)
+
+    def chosen(rows: Any, counts: Any) -> TrainedHead:
+        own = [groups[row] for row in rows]
+        return trained_on(features[rows], targets[rows], own, 2, precision=0.7, weights=counts)
+
+    by_weight, repeated, alone = chosen(range(600), weights), chosen(more, None), chosen(range(600), None)
+    assert accuracy(by_weight) == pytest.approx(accuracy(repeated), abs=0.05)  # they are dealt into other parts
+    said = [one.head.scores(features)[:, 1] for one in (by_weight, repeated, alone)]
+    assert np.corrcoef(said[0], said[1])[0, 1] > 0.9
+    assert np.corrcoef(said[0], said[2])[0, 1] < -0.5
+
+
+def test_features_are_scaled_by_what_rows_weigh() -> None:
+    features, targets, groups = noisy()
+    features[:300, 0] *= 50
+    light = np.where(np.arange(600) < 300, 1e-6, 2.0)
+    ((kernel, _),) = trained_on(features, targets, groups, 2, weights=light).head.layers
+    ((alone, _),) = trained_on(features[300:], targets[300:], groups[300:], 2).head.layers
+    np.testing.assert_allclose(kernel[0], alone[0], rtol=0.3)
+
+
+def test_balanced_each_part_is_learnt_from_and_answers_count_as_if_classes_were_alike() -> None:
+    """Where only some recordings are asked about, too: nine tenths of the common class are not."""
+    random = np.random.default_rng(0)
+    targets = (np.arange(660) >= 600).astype(np.int64)
+    features = random.normal(size=(660, 6)).astype(np.float32)
+    features[:, 0] += 1.5 * targets
+    groups, counts = [str(number) for number in range(660)], np.ones(660)
+    asked = np.arange(660) >= 540
+    said = cross_validated(features, targets, counts, groups, 2, balance=True, asked=asked)
+    named = said.scores[-1].argmax(axis=1)
+    recalls = [float((named[said.truth == number] == number).mean()) for number in (0, 1)]
+    assert recalls[0] == pytest.approx(recalls[1], abs=0.15)
+    alike = train_head(features, targets, counts, 2, said, balance=True, precision=0.9).calibration
+    thrice = np.concatenate([np.flatnonzero(said.truth == 0), *[np.flatnonzero(said.truth == 1)] * 3])
+    more = OutOfFold(said.scores[:, thrice], said.truth[thrice], np.ones(len(thrice)), tuple(map(str, thrice)))
+    repeated = train_head(features, targets, counts, 2, more, balance=True, precision=0.9).calibration
+    assert repeated.temperature == pytest.approx(alike.temperature, rel=0.05)
+    assert repeated.thresholds == pytest.approx(alike.thresholds, abs=0.02)
 
 
 def test_the_strength_is_the_one_that_names_most_right_by_weight() -> None:
@@ -252,8 +283,12 @@ def test_the_strength_is_the_one_that_names_most_right_by_weight() -> None:
     features, targets, _ = noisy()
 
     def chosen(weights: list[float]) -> TrainedHead:
-        said = OutOfFold(scores, np.array([0, 1]), np.array(weights, dtype=np.float32), ("a", "b"))
+        said = OutOfFold(scores, np.array([0, 1]), np.array(weights), ("a", "b"))
         return train_head(features, targets, alike(targets), 2, said)
 
     assert (chosen([3, 1]).strength, accuracy(chosen([3, 1]))) == (STRENGTHS[1], 0.75)
     assert (chosen([1, 3]).strength, accuracy(chosen([1, 3]))) == (STRENGTHS[4], 0.75)
+    assert chosen([3, 3]).strength == STRENGTHS[1]
+    thirds = chosen([0.1 + 0.2, 0.3])  # the same but for rounding, so the stronger penalty
+    assert thirds.strength == STRENGTHS[1]
+    assert chosen([0.3, 0.1 + 0.2]).strength == STRENGTHS[1]

@@ -13,7 +13,7 @@ from earshot.spectrogram import DEFAULT_PARAMS
 from serving.network import Head
 from training.finetuning.augment import Augmentation, augment
 from training.finetuning.learner import Pace, learn
-from training.heads.balance import class_weights
+from training.heads.balance import balanced, class_weights
 from training.heads.calibration import fit_temperature
 from training.heads.head import HEADS, never_seen
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from earshot.spectrogram import SpectrogramParams
     from serving.network import Architecture, ConvBlock
-    from training.data.clips import Clip
     from training.finetuning.learner import Batch, Learnt, Predict
 
 _UNLIKELY = -10.0
@@ -41,7 +40,7 @@ class Schedule(Pace):
     """Measured anew from some 1,270 clips they were no better: docs/accuracy.md, Fine-tuning."""
     label_smoothing: float = 0.1
     balance: bool = False
-    """Have each class count alike in the loss, however many clips it has."""
+    """Have each class count alike, in the loss and in what is chosen, however many clips it has."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -64,8 +63,8 @@ class Examples:
     """Class of each clip."""
     noises: tuple[int, ...] = ()
     """Windows of sounds of no class, for `Augmentation.noise`; where there are none, all windows serve."""
-    clips: tuple[Clip, ...] = ()
-    """Which each is, where what is answered is to choose thresholds; background is as many as it has windows."""
+    sources: tuple[str, ...] = ()
+    """Recording of each clip, where what is answered is to choose thresholds."""
 
 
 def finetune(
@@ -120,7 +119,9 @@ class _Labelled:
         self._schedule, self._seed = schedule, seed
         windows = tuple(window for own in examples.groups for window in own)
         self._noises = np.array(examples.noises or windows, dtype=np.int64)
-        self._class_weights = class_weights(examples.classes, head.classes) if schedule.balance else None
+        alike = np.ones(self.examples)
+        each = class_weights(alike, examples.classes, self.outputs).astype(np.float32)
+        self._class_weights = each if schedule.balance else None
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Clips, each through a window of its own, augmented."""
@@ -149,8 +150,11 @@ class _Labelled:
             return {}
         rows = [own[0] for own in clips.groups]
         logits = predict(clips.images[rows].astype(np.float32))
-        scores = log_softmax(logits / fit_temperature(logits, clips.classes, np.ones(len(rows))), axis=1)
+        counts = np.ones(len(rows))
+        if self._schedule.balance:
+            counts = balanced(counts, clips.classes, self.outputs)
+        scores = log_softmax(logits / fit_temperature(logits, clips.classes, counts), axis=1)
         return {
-            "val_loss": -float(scores[np.arange(len(rows)), clips.classes].mean()),
+            "val_loss": -float(np.average(scores[np.arange(len(rows)), clips.classes], weights=counts)),
             "val_accuracy": float((logits.argmax(axis=1) == clips.classes).mean()),
         }

@@ -27,7 +27,7 @@ from training.data.background import background_class, no_more_background
 from training.data.hearing import judged_windows
 from training.data.windows import write_windows
 from training.finetuning.finetune import Examples, Schedule, finetune
-from training.heads.balance import class_weights, clip_weights
+from training.heads.balance import balanced
 from training.heads.calibration import Calibration, calibrate, cooled, of_classes
 from training.heads.parts import LEAST_CALIBRATING, calibrators, parts_of
 from training.recipe import Trained
@@ -95,8 +95,8 @@ class TuningRecipe:
             for part, (learnt, kept_out) in enumerate(parts, start=1)
             if (mask & named)[kept_out].any()
         ]
-        kept = [clips[number] for *_, kept_out in trials for number in kept_out]
-        recordings = len({clip.source for clip in kept if clip.label != UNKNOWN})
+        answered = [clips[number] for *_, kept_out in trials for number in kept_out]
+        recordings = len({clip.source for clip in answered if clip.label != UNKNOWN})
         notes = [*frozen.weights.notes, *notes]
         if recordings < LEAST_CALIBRATING:
             log.warning("scores are not calibrated: there are too few recordings", recordings=recordings)
@@ -104,37 +104,29 @@ class TuningRecipe:
             as_it_is = Calibration.none(recordings, len(class_names))
             return _trained(tuned, as_it_is, {}, tuned.history, notes)
         said: list[NDArray[np.float32]] = []
-        answered: list[list[Clip]] = []
+        asked_about: list[Examples] = []
         best: list[int] = []
-        heard: list[int] = []
         histories: list[tuple[dict[str, float], ...]] = []
         for title, begun, learnt, kept_out in trials:
             unseen = self._examples([clips[row] for row in kept_out], class_names)
             tuned = self._tuned(begun, clips, learnt, unseen, class_names, f"fine-tuning {title}")
             said.append(self._answer(tuned, tuned.head, [row for own in unseen.groups for row in own]))
-            answered.append([clip for clip, own in zip(unseen.clips, unseen.groups, strict=True) for _ in own])
+            asked_about.append(unseen)
             best.append(tuned.best or len(tuned.history))
-            heard.append(len(unseen.groups))
             histories.append(tuned.history)
-        epochs = round(float(np.average(best, weights=heard))) if self._schedule.patience else 0
+        answered_for = [len(one.groups) for one in asked_about]
+        epochs = round(float(np.average(best, weights=answered_for))) if self._schedule.patience else 0
         chosen: dict[str, float] = {"epochs": epochs} if epochs else {}
         tuned = self._tuned(frozen, clips, np.arange(len(clips)), None, class_names, "fine-tuning", epochs)
         history = _with_validation(tuned.history, histories)
         logits = np.log(np.maximum(np.concatenate(said), np.finfo(np.float32).tiny))
-        of_rows = [clip for own in answered for clip in own]
-        targets = np.array([class_names.index(clip.label) for clip in of_rows])
-        weights = np.concatenate([clip_weights(own) for own in answered])
-        if self._schedule.balance:
-            weights *= class_weights(targets, len(class_names), weights)[targets]
+        windows = np.array([len(own) for one in asked_about for own in one.groups])
+        targets = np.repeat(np.concatenate([one.classes for one in asked_about]), windows)
+        sources = np.repeat([source for one in asked_about for source in one.sources], windows).tolist()
+        weights = np.repeat(1 / windows, windows)  # a clip counts as one
+        counts = balanced(weights, targets, len(class_names)) if self._schedule.balance else weights
         background = background_class(class_names)
-        calibration = calibrate(
-            logits,
-            targets,
-            weights,
-            [clip.source for clip in of_rows],
-            background=background,
-            precision=self._precision,
-        )
+        calibration = calibrate(logits, targets, counts, sources, background=background, precision=self._precision)
         decides = of_classes(targets, background)
         right = (logits.argmax(axis=1) == targets)[decides]
         chosen["inner_accuracy"] = round(float(np.average(right, weights=weights[decides])), 4)
@@ -187,14 +179,14 @@ class TuningRecipe:
         counts = {clip: rows[clip].roles.whole if clip.label == UNKNOWN else 1 for clip in clips}
         groups: list[tuple[int, ...]] = []
         classes: list[int] = []
-        examples: list[Clip] = []
+        sources: list[str] = []
         for clip, chosen in no_more_background(counts, self._seed).items():
             own = [(rows[clip].start + row,) for row in chosen] if clip.label == UNKNOWN else [rows[clip].trained]
             groups += own
             classes += [class_names.index(clip.label)] * len(own)
-            examples += [clip] * len(own)
+            sources += [clip.source] * len(own)
         noises = tuple(row for clip in clips if clip.label == UNKNOWN for row in rows[clip].trained)
-        return Examples(self._windows.images, tuple(groups), np.array(classes, dtype=np.int64), noises, tuple(examples))
+        return Examples(self._windows.images, tuple(groups), np.array(classes, dtype=np.int64), noises, tuple(sources))
 
     def scores(self, trained: Trained, clips: Iterable[Clip]) -> dict[Clip, NDArray[np.float32]]:
         """Scores of each clip's windows."""

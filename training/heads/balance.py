@@ -17,28 +17,29 @@ if TYPE_CHECKING:
     from training.data.clips import Clip
 
 
-def clip_weights(clips: Sequence[Clip]) -> NDArray[np.float32]:
-    """Weight of each window, float32 [n], `clips` being the clip of each.
+def clip_weights(clips: Sequence[Clip]) -> NDArray[np.float64]:
+    """Weight of each window, [n], `clips` being the clip of each.
 
-    Clips of classes weigh the same, however long they are, and their windows together as many as they are. Of
-    background, which is heard as a stream and not as clips, each window weighs 1.
+    A clip of a class weighs as much as another, however many windows it has, and the mean window of all these clips
+    weighs 1. So does each window of background, which is heard as a stream and not as clips.
     """
     windows = Counter(clips)
     of_classes = np.array([clip.label != UNKNOWN for clip in clips], dtype=bool)
-    weights = np.array([1 / windows[clip] for clip in clips])
-    weights[of_classes] *= np.count_nonzero(of_classes) / len({clip for clip in clips if clip.label != UNKNOWN} or "-")
-    weights[~of_classes] = 1
-    return weights.astype(np.float32)
+    labelled = sum(clip.label != UNKNOWN for clip in windows)
+    each = np.array([1 / windows[clip] for clip in clips])
+    return np.where(of_classes, each * np.count_nonzero(of_classes) / max(labelled, 1), 1.0)
 
 
-def class_weights(
-    classes: NDArray[np.integer], count: int, weights: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """What the weight of an example of each of `count` classes is multiplied with, float32 [count].
+def balanced(weights: NDArray[np.floating], classes: NDArray[np.integer], count: int) -> NDArray[np.float64]:
+    """`weights` of examples, [n], scaled so that each class weighs as much as another, and all what they weighed.
 
-    classes: of each example, [n]. weights: of each, [n]; None are 1. Then all of a class weigh the same, and all
-    examples what they weighed before. A class of no example has 0.
+    classes: of each example, [n], of `count` there are.
     """
+    return np.asarray(weights * class_weights(weights, classes, count)[classes])
+
+
+def class_weights(weights: NDArray[np.floating], classes: NDArray[np.integer], count: int) -> NDArray[np.float64]:
+    """What `balanced` multiplies the weights of each class by, [count]; 0 of a class without an example."""
     each = np.bincount(classes, weights, minlength=count)
-    present = np.count_nonzero(each)
-    return np.where(each > 0, each.sum() / (present * np.where(each > 0, each, 1)), 0).astype(np.float32)
+    share = each.sum() / max(np.count_nonzero(each), 1)
+    return np.asarray(np.divide(share, each, out=np.zeros(count), where=each > 0))

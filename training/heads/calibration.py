@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LEAST_ANSWERED = 10
 """Recordings that a class is the answer to, rightly or not, below which a threshold chosen by them would be chance."""
 
+_ROUNDING = 1e-9
+"""By which a share of weights may be off: a half of them is half."""
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -54,7 +57,7 @@ def calibrate(
     """By what a model, or others like it, said of sounds that it had not learnt from.
 
     Fewer than `LEAST_CALIBRATING` recordings of classes calibrate nothing. logits: [n, classes]. targets, weights,
-    sources: class of each sound, as how many it counts, and its recording, [n]. background: class of sounds of no
+    sources: class of each sound, how much it counts, and its recording, [n]. background: class of sounds of no
     class, if there is one; where there are two others thresholds alone go by these. precision: of the thresholds, see
     `choose_thresholds`.
     """
@@ -108,7 +111,7 @@ def choose_thresholds(
 ) -> tuple[float, ...]:
     """Of each class, the least score from which on at least a share `precision` of its answers are right.
 
-    scores: [n, classes]. targets, weights, sources: class of each sound, -1 where it is of none, as how many it counts,
+    scores: [n, classes]. targets, weights, sources: class of each sound, -1 where it is of none, how much it counts,
     and its recording, [n]; a share is of `LEAST_ANSWERED` recordings or more. A class that reaches it nowhere gets the
     score at which it comes closest; one that is the answer to too few recordings to tell, or that none of the sounds is
     of, so that each answer is wrong whatever its score, gets 0.
@@ -123,7 +126,7 @@ def choose_thresholds(
             thresholds.append(0.0)
             continue
         right = np.cumsum(weights[order] * (targets[order] == number)) / np.cumsum(weights[order])
-        enough = np.flatnonzero(counted & (right >= precision))
+        enough = np.flatnonzero(counted & (right >= precision - _ROUNDING))
         last = enough[-1] if enough.size else np.flatnonzero(counted)[right[counted].argmax()]
         thresholds.append(0.0 if last == own.size - 1 else float(best[order[last]]))
     return tuple(thresholds)

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from training.data.background import background_class, no_more_background
 from training.data.hearing import judged_windows
-from training.heads.balance import class_weights, clip_weights
+from training.heads.balance import clip_weights
 from training.heads.bottlenecks import Bottlenecks
 from training.heads.head import OutOfFold, cross_validated, train_head
 from training.heads.parts import calibrators
@@ -31,6 +31,7 @@ class _How(TypedDict):
     """How each head is trained."""
 
     steps: int
+    balance: bool
     widths: Sequence[int]
 
 
@@ -89,14 +90,12 @@ class FrozenRecipe:
         targets = np.array([class_names.index(clip.label) for clip in of_rows])
         groups, classes = [clip.source for clip in of_rows], len(class_names)
         weights = clip_weights(of_rows)
-        if self._balance:
-            weights *= class_weights(targets, classes, weights)[targets]
 
         def rows(recipe: FrozenRecipe) -> NDArray[np.float32]:
             return np.concatenate([recipe._features[clip].trained[own] for clip, own in windows.items()])
 
         asked, notes = calibrators(of_rows, (self, self.heard), [(one, one.heard) for one in self.siblings])
-        how: _How = {"steps": self._steps, "widths": self.architecture.widths}
+        how: _How = {"steps": self._steps, "balance": self._balance, "widths": self.architecture.widths}
         with threadpool_limits(1):  # two take twice as long, and tens of times where other programs want the cores
             said = [
                 cross_validated(rows(recipe), targets, weights, groups, classes, seed=self._seed, asked=mask, **how)

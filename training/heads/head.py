@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from serving.network import Head, mean_head
+from training.heads.balance import balanced
 from training.heads.calibration import Calibration, calibrate, cooled, of_classes
 from training.heads.parts import LEAST_LEARNT, parts_of
 
@@ -32,6 +33,8 @@ ones, few features for high ones."""
 
 _NEVER = -1e9
 """Logit of a class that training never saw."""
+_ROUNDING = 1e-9
+"""Share of all weights below which sums of them are the same."""
 
 STEPS = 1000
 PARTS = 10
@@ -51,7 +54,7 @@ class OutOfFold:
     """Logarithms, of a head of each of `STRENGTHS`: [strengths, rows, classes]."""
     truth: NDArray[np.int64]
     """Class of each row, [rows]."""
-    weights: NDArray[np.float32]
+    weights: NDArray[np.floating]
     """How much each row counts, [rows]."""
     sources: tuple[str, ...]
     """Recording of each row."""
@@ -84,12 +87,13 @@ class TrainedHead:
 def train_head(
     features: NDArray[np.float32],
     targets: NDArray[np.int64],
-    weights: NDArray[np.float32],
+    weights: NDArray[np.floating],
     classes: int,
     out_of_fold: OutOfFold,
     *,
     precision: float = 0.0,
     steps: int = STEPS,
+    balance: bool = False,
     widths: Sequence[int] = (),
     background: int | None = None,
 ) -> TrainedHead:
@@ -97,21 +101,23 @@ def train_head(
 
     weights: how much each row counts in the loss, [n], as much in all as there are rows. out_of_fold: what strength,
     temperature and thresholds are chosen by. precision: as `calibrate` has it. steps: the most that the solver takes
-    for each strength. widths: features of each tapped block, in order; none are one block. background: index of the
-    class of sounds of no class; where there are two others it does not choose the strength.
+    for each strength. balance: have each class count alike, in the loss and in what is chosen. widths: features of each
+    tapped block, in order; none are one block. background: index of the class of sounds of no class; where there are
+    two others it does not choose the strength.
     """
     truth = out_of_fold.truth
     decides = of_classes(truth, background)
     hits = out_of_fold.scores[:, decides].argmax(axis=2) == truth[decides]
-    right = hits @ out_of_fold.weights[decides].astype(np.float64)
-    best = int(right.argmax())
+    counts = balanced(out_of_fold.weights, truth, classes) if balance else out_of_fold.weights
+    right = hits @ counts[decides]
+    best = int(np.flatnonzero(right >= right.max() - _ROUNDING * counts.sum())[0])
     tried = STRENGTHS[: best + 1]
-    ends = [_path(block, targets, weights, classes, tried, steps)[-1] for block in _split(features, widths)]
+    ends = [_path(block, targets, weights, classes, tried, steps, balance)[-1] for block in _split(features, widths)]
     heads, converged = zip(*ends, strict=True)
     calibration = calibrate(
         out_of_fold.scores[best],
         truth,
-        out_of_fold.weights,
+        counts,
         out_of_fold.sources,
         background=background,
         precision=precision,
@@ -119,7 +125,7 @@ def train_head(
     return TrainedHead(
         cooled(mean_head(heads), calibration.temperature),
         STRENGTHS[best],
-        float(right[best] / out_of_fold.weights[decides].sum()) if truth.size else None,
+        float(np.average(hits[best], weights=out_of_fold.weights[decides])) if truth.size else None,
         calibration,
         all(converged),
     )
@@ -128,12 +134,13 @@ def train_head(
 def cross_validated(
     features: NDArray[np.float32],
     targets: NDArray[np.int64],
-    weights: NDArray[np.float32],
+    weights: NDArray[np.floating],
     groups: Sequence[str],
     classes: int,
     *,
     seed: int = 0,
     steps: int = STEPS,
+    balance: bool = False,
     widths: Sequence[int] = (),
     asked: NDArray[np.bool_] | None = None,
 ) -> OutOfFold:
@@ -151,13 +158,8 @@ def cross_validated(
         parts = []  # as of noises alone, where each class has one recording: they tell nothing of the classes
     said = [np.zeros((len(STRENGTHS), 0, classes), dtype=np.float32)]
     for learnt, kept_out in parts:
-        own = [
-            [
-                _log_scores(head, block[kept_out])
-                for head, _ in _path(block[learnt], targets[learnt], weights[learnt], classes, STRENGTHS, steps)
-            ]
-            for block in blocks
-        ]
+        how = targets[learnt], weights[learnt], classes, STRENGTHS, steps, balance
+        own = [[_log_scores(head, block[kept_out]) for head, _ in _path(block[learnt], *how)] for block in blocks]
         said.append(np.mean(own, axis=0))
     answered = np.concatenate([np.zeros(0, dtype=np.int64), *(kept_out for _, kept_out in parts)])
     return OutOfFold(
@@ -179,23 +181,25 @@ def _split(features: NDArray[np.float32], widths: Sequence[int]) -> list[NDArray
 def _path(
     rows: NDArray[np.float32],
     targets: NDArray[np.int64],
-    weights: NDArray[np.float32],
+    weights: NDArray[np.floating],
     classes: int,
     strengths: Sequence[float],
     steps: int,
+    balance: bool,
 ) -> list[tuple[Head, bool]]:
     """A head for each of the rising `strengths`, of one layer that scales and does what a regression does.
 
     With each, whether the solver came to its end within `steps`. Each regression begins with what the one before came
     to, so that it has less to do.
     """
-    mean, scale = _scaling(rows)
+    mean, scale = _scaling(rows, weights)
     scaled = (rows - mean) / scale
+    counts = balanced(weights, targets, classes) if balance else weights
     regression = LogisticRegression(max_iter=steps, warm_start=True)
     heads = []
     for strength in strengths:
         with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # it is returned instead
-            regression.set_params(C=strength).fit(scaled, targets, weights)
+            regression.set_params(C=strength).fit(scaled, targets, counts)
         coefficients, intercepts = regression.coef_, regression.intercept_
         if len(regression.classes_) == 2:  # scikit-learn then has one row, of the log odds
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
@@ -209,15 +213,20 @@ def _path(
     return heads
 
 
-def _scaling(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _scaling(
+    rows: NDArray[np.float32], weights: NDArray[np.floating]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """What is taken from each feature of `rows` [n, features], and what it is then divided by: mean and deviation.
 
-    None is divided by less than the mean of the deviations. A feature that hardly varies among a few clips would
-    weigh as much as any other, and be hundreds of deviations away in a clip in which it does.
+    weights: how much each row counts in both, [n]. None is divided by less than the mean of the deviations. A feature
+    that hardly varies among a few clips would weigh as much as any other, and be hundreds of deviations away in a clip
+    in which it does.
     """
-    deviations = rows.std(axis=0, dtype=np.float64)
+    shares = np.asarray(weights / weights.sum(), dtype=np.float64)
+    mean = shares @ rows
+    away = rows - mean
+    deviations = np.sqrt(shares @ np.square(away, out=away))
     least = deviations.mean() or 1.0
-    mean = rows.mean(axis=0, dtype=np.float64)
     return mean.astype(np.float32), np.maximum(deviations, least).astype(np.float32)
 
 
