@@ -122,7 +122,7 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     method: Literal["bottlenecks", "finetune"] = Field(
         "bottlenecks",
         description="Train a head on the network's features, which takes minutes on a CPU, or the whole network, which "
-        "takes hours there and wants a GPU.",
+        "takes minutes to hours there.",
     )
     taps: str = Field(
         "",
@@ -130,13 +130,17 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         "were taught for sound with; of any others mixed2,mixed3, or mixed7 for fine-tuning.",
     )
     bands: int = Field(
-        0, ge=0, le=8, description="Frequency bands that features are pooled in; 0: as with --taps, or 3, or 2."
+        0,
+        ge=0,
+        le=8,
+        description="Frequency bands that features are pooled in; 0: as the weights were taught, or 3, or 2 for "
+        "fine-tuning.",
     )
     shrink: str = Field(
         "",
         pattern=SHRINK,
-        description="Mel bands and frames of the image that are averaged into one, as 2,2; empty: as with --taps, or "
-        "1,1, or 1,2.",
+        description="Mel bands and frames of the image that are averaged into one, as 2,2; empty: as the weights were "
+        "taught, or 1,1, or 1,2 for fine-tuning.",
     )
     epochs: int = Field(
         0, ge=0, le=1000, description="Epochs of fine-tuning; 0: 30, or 4 of weights that were taught for sound."
@@ -186,7 +190,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         0.5,
         ge=0,
         le=1,
-        description="Share of right answers from which on a class is believed; below that score a label is unknown.",
+        description="A class is believed from the least score on from which this share of its answers is right; below "
+        "it a label is unknown.",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that is random.")
 
