@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
+    get_model_status_pb2,
     input_pb2,
     model_pb2,
     predict_pb2,
@@ -40,6 +41,10 @@ def predict(server: Server, model: model_pb2.ModelSpec, *outputs: str, **inputs:
         proto = value if isinstance(value, tensor_pb2.TensorProto) else tf.make_tensor_proto(value)
         request.inputs[name].CopyFrom(proto)
     return server.predictions.Predict(request, timeout=30)
+
+
+def status(server: Server, model: model_pb2.ModelSpec | None) -> get_model_status_pb2.GetModelStatusResponse:
+    return server.model_service.GetModelStatus(get_model_status_pb2.GetModelStatusRequest(model_spec=model), timeout=30)
 
 
 def floats(*values: float) -> np.ndarray[Any, Any]:

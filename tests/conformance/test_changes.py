@@ -11,7 +11,7 @@ from tensorflow_serving.apis import get_model_status_pb2
 
 from tests.conformance.conftest import refused
 from tests.conformance.models import write_half_plus
-from tests.conformance.requests import INVALID, floats, predict, spec
+from tests.conformance.requests import INVALID, floats, predict, spec, status
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ CHANGING = spec("changing")
 
 
 def statuses(server: Server) -> dict[int, Any]:
-    request = get_model_status_pb2.GetModelStatusRequest(model_spec=CHANGING)
-    answer = server.model_service.GetModelStatus(request, timeout=30)
-    return {each.version: each for each in answer.model_version_status}
+    return {each.version: each for each in status(server, CHANGING).model_version_status}
 
 
 def states(server: Server) -> dict[int, str]:

@@ -15,7 +15,7 @@ from tensorflow_serving.apis import (
 )
 
 from tests.conformance.conftest import refused
-from tests.conformance.requests import FAILED_PRECONDITION, INVALID, NOT_FOUND, floats, predict, spec
+from tests.conformance.requests import FAILED_PRECONDITION, INVALID, NOT_FOUND, floats, predict, spec, status
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -61,10 +61,6 @@ def test_metadata_refuses(
 
 
 # GetModelStatus
-
-
-def status(server: Server, model: model_pb2.ModelSpec | None) -> Any:
-    return server.model_service.GetModelStatus(get_model_status_pb2.GetModelStatusRequest(model_spec=model), timeout=30)
 
 
 def test_status_of_all_versions_and_of_one(server: Server) -> None:

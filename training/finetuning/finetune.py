@@ -119,9 +119,10 @@ class _Labelled:
         self._schedule, self._seed = schedule, seed
         windows = tuple(window for own in examples.groups for window in own)
         self._noises = np.array(examples.noises or windows, dtype=np.int64)
-        alike = np.ones(self.examples)
-        each = class_weights(alike, examples.classes, self.outputs).astype(np.float32)
-        self._class_weights = each if schedule.balance else None
+        self._class_weights: NDArray[np.float32] | None = None
+        if schedule.balance:
+            each = class_weights(np.ones(self.examples), examples.classes, self.outputs)
+            self._class_weights = each.astype(np.float32)
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Clips, each through a window of its own, augmented."""

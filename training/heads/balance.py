@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from training.data.clips import Clip
 
+ROUNDING = 1e-9
+"""Share of all weights by which a sum of some may be off, so that a half of them is half."""
+
 
 def clip_weights(clips: Sequence[Clip]) -> NDArray[np.float64]:
     """Weight of each window, [n], `clips` being the clip of each.

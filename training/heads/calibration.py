@@ -13,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from serving.network import Head
+from training.heads.balance import ROUNDING
 from training.heads.parts import LEAST_CALIBRATING, LEAST_LEARNT
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 LEAST_ANSWERED = 10
 """Recordings that a class is the answer to, rightly or not, below which a threshold chosen by them would be chance."""
-
-_ROUNDING = 1e-9
-"""By which a share of weights may be off: a half of them is half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ def choose_thresholds(
             thresholds.append(0.0)
             continue
         right = np.cumsum(weights[order] * (targets[order] == number)) / np.cumsum(weights[order])
-        enough = np.flatnonzero(counted & (right >= precision - _ROUNDING))
+        enough = np.flatnonzero(counted & (right >= precision - ROUNDING))
         last = enough[-1] if enough.size else np.flatnonzero(counted)[right[counted].argmax()]
         thresholds.append(0.0 if last == own.size - 1 else float(best[order[last]]))
     return tuple(thresholds)

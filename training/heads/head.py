@@ -18,7 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from serving.network import Head, mean_head
-from training.heads.balance import balanced
+from training.heads.balance import ROUNDING, balanced
 from training.heads.calibration import Calibration, calibrate, cooled, of_classes
 from training.heads.parts import LEAST_LEARNT, parts_of
 
@@ -33,8 +33,6 @@ ones, few features for high ones."""
 
 _NEVER = -1e9
 """Logit of a class that training never saw."""
-_ROUNDING = 1e-9
-"""Share of all weights below which sums of them are the same."""
 
 STEPS = 1000
 PARTS = 10
@@ -110,7 +108,7 @@ def train_head(
     hits = out_of_fold.scores[:, decides].argmax(axis=2) == truth[decides]
     counts = balanced(out_of_fold.weights, truth, classes) if balance else out_of_fold.weights
     right = hits @ counts[decides]
-    best = int(np.flatnonzero(right >= right.max() - _ROUNDING * counts.sum())[0])
+    best = int(np.flatnonzero(right >= right.max() - ROUNDING * counts.sum())[0])
     tried = STRENGTHS[: best + 1]
     ends = [_path(block, targets, weights, classes, tried, steps, balance)[-1] for block in _split(features, widths)]
     heads, converged = zip(*ends, strict=True)
