@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import grpc
 from google.protobuf import text_format
+from google.protobuf.message import DecodeError
 
 from earshot.tfserving import messages
 from serving.failures import BrokenModel
@@ -20,17 +22,22 @@ SERVE_TAG = "serve"
 
 
 def read_signatures(version_dir: Path, tags: Sequence[str] = (SERVE_TAG,)) -> dict[str, meta_graph_pb2.SignatureDef]:
-    """Each signature of the graph with these tags, by name; raises BrokenModel without such a graph."""
+    """Each signature of the graph with these tags, by name; raises BrokenModel without one that can be read."""
     saved = _saved_model(version_dir)
     graphs = [graph for graph in saved.meta_graphs if set(graph.meta_info_def.tags) == set(tags)]
     if not graphs:
-        raise BrokenModel(f"{version_dir / SAVED_MODEL_FILE} has no graph with the tags {', '.join(tags)}")
+        missing = f"{version_dir / SAVED_MODEL_FILE} has no graph with the tags {', '.join(tags)}"
+        raise BrokenModel(missing, grpc.StatusCode.NOT_FOUND.value[0])
     return dict(graphs[0].signature_def)
 
 
 def _saved_model(version_dir: Path) -> Any:
     """The SavedModel's description, which may be in protobuf's text format too."""
-    text = version_dir / f"{SAVED_MODEL_FILE}txt"
-    if text.is_file() and not (version_dir / SAVED_MODEL_FILE).is_file():
-        return text_format.Parse(text.read_text(encoding="utf-8"), messages.SavedModel())
-    return messages.SavedModel.FromString((version_dir / SAVED_MODEL_FILE).read_bytes())
+    binary, text = version_dir / SAVED_MODEL_FILE, version_dir / f"{SAVED_MODEL_FILE}txt"
+    path = text if text.is_file() and not binary.is_file() else binary
+    try:
+        if path == text:
+            return text_format.Parse(text.read_text(encoding="utf-8"), messages.SavedModel())
+        return messages.SavedModel.FromString(binary.read_bytes())
+    except (DecodeError, text_format.ParseError, UnicodeDecodeError) as error:
+        raise BrokenModel(f"{path} is no SavedModel: {error}", grpc.StatusCode.DATA_LOSS.value[0]) from None

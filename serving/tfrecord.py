@@ -22,6 +22,9 @@ _MASK = 0xA282EAD8
 class BrokenRecords(ValueError):
     """A file is not whole, or no TFRecord file; the message says where."""
 
+    error_code = 15
+    """DATA_LOSS, by gRPC's numbers."""
+
 
 def read_records(path: Path) -> list[bytes]:
     """The records of a file; raises BrokenRecords, or OSError where it cannot be read."""

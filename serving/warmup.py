@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from earshot.tfserving import messages
 from serving.failures import BrokenModel
 from serving.layout import WARMUP_FILE
@@ -47,6 +49,7 @@ def read_warmup(version_dir: Path) -> list[prediction_log_pb2.PredictionLog]:
     records = read_records(path)
     if len(records) > MOST_REQUESTS:
         raise BrokenModel(
-            f"{path} has {len(records)} warm-up requests, and {MOST_REQUESTS} at most are sent; leave some out"
+            f"{path} has {len(records)} warm-up requests, and {MOST_REQUESTS} at most are sent; leave some out",
+            grpc.StatusCode.INVALID_ARGUMENT.value[0],
         )
     return [messages.PredictionLog.FromString(record) for record in records]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from serving.modelserver.batching_policy import BatchingPolicy
     from serving.modelserver.loaded import Loaded
+    from serving.modelserver.metrics import ServingMetrics
 
 Arrays = dict[str, "NDArray[Any]"]
 _Key = tuple["Loaded", str, tuple[Any, ...]]
@@ -43,6 +44,8 @@ class _Task:
     outputs: Sequence[str]
     rows: int
     answer: asyncio.Future[Arrays]
+    since: float
+    """When it began to wait, in seconds of the event loop's clock."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,8 +64,8 @@ class _Batch:
 class BatchingRunner:
     """Runs requests in batches (a `Runner`); used from one event loop only."""
 
-    def __init__(self, policy: BatchingPolicy) -> None:
-        self._policy = policy
+    def __init__(self, policy: BatchingPolicy, metrics: ServingMetrics) -> None:
+        self._policy, self._metrics = policy, metrics
         self._filling: dict[_Key, _Batch] = {}
         """Batches that take more tasks, until they are full or a thread takes them."""
         self._ready: deque[_Batch] = deque()
@@ -103,7 +106,7 @@ class BatchingRunner:
     ) -> list[asyncio.Future[Arrays]]:
         """Let the parts of a request wait, all of them or, where there is no room, none."""
         loop = asyncio.get_running_loop()
-        tasks = [_Task(part, outputs, _rows(part), loop.create_future()) for part in parts]
+        tasks = [_Task(part, outputs, _rows(part), loop.create_future(), loop.time()) for part in parts]
         key = (loaded, signature, _shapes(parts[0], ranks_only=self._policy.pad_variable_length))
         fits = key in self._filling and self._fits(self._filling[key], tasks[0])
         new_batches = len(tasks) - fits
@@ -166,6 +169,8 @@ class BatchingRunner:
             running.add_done_callback(self._running.discard)
 
     async def _work(self, batch: _Batch) -> None:
+        now = asyncio.get_running_loop().time()
+        self._metrics.batched(now - task.since for task in batch.tasks)
         try:
             await self._answer(batch.key[0], batch.key[1], batch.tasks)
         finally:
@@ -216,10 +221,10 @@ def _padded_bytes(tasks: list[_Task]) -> int:
 def _rows(inputs: Mapping[str, NDArray[Any]]) -> int:
     """Rows of a request: the size of the first dimension of all its tensors; raises ServingError."""
     if any(each.ndim == 0 for each in inputs.values()):
-        raise invalid("Batching session Run() input tensors must have at least one dimension")
+        raise invalid("Batching Run() input tensors must have at least one dimension")
     sizes = {len(each) for each in inputs.values()}
     if len(sizes) > 1:
-        raise invalid("Batching session Run() input tensors must have equal 0th-dimension size")
+        raise invalid("Batching Run() input tensors must have equal 0th-dimension size")
     return sizes.pop() if sizes else 0
 
 

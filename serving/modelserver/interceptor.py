@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
-MOST_DETAILS = 2000
+MOST_DETAILS = 1024
 """Characters of a message that a client gets: it travels as a header, and clients take few KB of those."""
 
 
@@ -87,15 +87,19 @@ def _answering(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any
                 raise ServingError(grpc.StatusCode.INTERNAL, f"Unable to parse request: {request}")
             return await behaviour(request, context)
         except ServingError as error:
-            await context.abort(error.code, error.message[:MOST_DETAILS])
+            await context.abort(error.code, _details(error))
         except grpc.aio.AbortError:
             raise
         except Exception as error:
             log.exception("request failed")
             told = unexpected(error)
-            await context.abort(told.code, told.message[:MOST_DETAILS])
+            await context.abort(told.code, _details(told))
 
     return call
+
+
+def _details(error: ServingError) -> str:
+    return error.message if len(error.message) <= MOST_DETAILS else f"{error.message[:MOST_DETAILS]}...TRUNCATED"
 
 
 def _model(request: Any) -> str:

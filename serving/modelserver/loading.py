@@ -58,7 +58,8 @@ class Loader:
         self._metrics.load_tried(str(version_dir), time.monotonic() - started, loaded=True)
         if self._settings.enable_model_warmup:
             try:
-                warm_up(engine, version_dir)
+                with self._metrics.warming_up(str(version_dir)):
+                    warm_up(engine, version_dir)
             except BaseException:
                 engine.close()
                 raise
@@ -100,7 +101,7 @@ def warm_up(engine: Engine, version_dir: Path) -> None:
     except ServingError as error:
         if error.code in _PASSING:
             raise CannotLoadNow(error.message) from error
-        raise BrokenModel(f"a warm-up request cannot be answered: {error.message}") from error
+        raise BrokenModel(f"a warm-up request cannot be answered: {error.message}", error.code.value[0]) from error
 
 
 def _replay(engine: Engine, log: prediction_log_pb2.PredictionLog) -> None:

@@ -16,7 +16,7 @@ from prometheus_client.core import Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from serving.modelserver.loaded import Loaded
 
@@ -43,6 +43,7 @@ CODES = (
 
 _LATENCY_US = tuple(10 * 1.8**step for step in range(33))
 """TensorFlow Serving's buckets, from 10 microseconds on."""
+_QUEUED_US = tuple(100 * 1.2**step for step in range(52))
 _EXAMPLES = tuple(2.0**step for step in range(15))
 LIMIT, INFINITE = "le", "+Inf"
 """Label of a histogram's buckets, and the last one's."""
@@ -71,12 +72,16 @@ class _Count(Collector):
 
 
 class _Histogram(Histogram):
-    """Writes limits as TensorFlow Serving does, `le="10"` and not "10.0", so that both can be summed by them."""
+    """Writes what TensorFlow Serving does: limits as `le="10"` and not "10.0", so that both can be summed by them."""
 
     def collect(self) -> Iterator[Metric]:
-        """The values for a scrape."""
+        """The values for a scrape, without the times at which they began."""
         for family in super().collect():
-            family.samples = [sample._replace(labels=_short_limit(sample.labels)) for sample in family.samples]
+            family.samples = [
+                sample._replace(labels=_short_limit(sample.labels))
+                for sample in family.samples
+                if not sample.name.endswith("_created")
+            ]
             yield family
 
 
@@ -123,6 +128,22 @@ class ServingMetrics:
         )
         self._load_us = self._count(
             ":tensorflow:cc:saved_model:load_latency", "Microseconds that loads took.", ("model_path",)
+        )
+        self._warm_up = _Histogram(
+            ":tensorflow:serving:model_warmup_latency",
+            "Microseconds that the warm-up requests of a version took.",
+            ["model_path", "status"],
+            buckets=_LATENCY_US,
+            registry=self.registry,
+        )
+        self._queued = _Histogram(
+            ":tensorflow:serving:batching_session:queuing_latency",
+            "Microseconds that a request waited for its batch to run.",
+            buckets=_QUEUED_US,
+            registry=self.registry,
+        )
+        self._batches = self._count(
+            ":tensorflow:serving:batching_session:wrapped_run_count", "Batches that were run.", ()
         )
         self._in_flight = Gauge(
             "earshot_serving_requests_in_flight", "Requests running or waiting.", ["API"], registry=self.registry
@@ -177,6 +198,22 @@ class ServingMetrics:
         """Count one load of a SavedModel."""
         self._load_attempts.add(path, "success" if loaded else "fail")
         self._load_us.add(path, amount=seconds * 1e6)
+
+    @contextmanager
+    def warming_up(self, path: str) -> Iterator[None]:
+        """Time the warm-up requests of a version that are answered within."""
+        started, status = time.monotonic(), "FAILED"
+        try:
+            yield
+            status = "OK"
+        finally:
+            self._warm_up.labels(path, status).observe((time.monotonic() - started) * 1e6)
+
+    def batched(self, waited_s: Iterable[float]) -> None:
+        """Count a batch that begins to run, and time how long each of its requests has waited."""
+        self._batches.add()
+        for each in waited_s:
+            self._queued.observe(each * 1e6)
 
     def offered(self, latest: Mapping[str, Loaded | None]) -> None:
         """Note which models are offered now, and the newest version of each that is served."""

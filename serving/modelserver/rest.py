@@ -43,7 +43,8 @@ METRICS_PATH = "/monitoring/prometheus/metrics"
 _MOST_DIGITS = 1000
 """Of a version's number: Python reads no more than some thousands."""
 _WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-_INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_WHICH}:(?P<method>classify|regress|predict)", re.IGNORECASE)
+_METHOD = r"(?-i:(?P<method>classify|regress|predict))"  # all else may be in capitals
+_INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_WHICH}:{_METHOD}", re.IGNORECASE)
 _ABOUT = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?P<metadata>/metadata)?", re.IGNORECASE)
 
 _HTTP = {
@@ -131,7 +132,7 @@ class RestApi:
 
     async def _answered(self, request: web.Request) -> str:
         """The JSON that answers any request; raises ServingError."""
-        path = request.rel_url.raw_path
+        path = request.rel_url.raw_path_qs  # a query is nothing that the API has, and makes another path
         if request.method == "POST" and (found := _INFERENCE.fullmatch(path)):
             return await self._infer(found, request)
         if request.method == "GET" and (found := _ABOUT.fullmatch(path)):
@@ -144,7 +145,7 @@ class RestApi:
         raise invalid(f"Malformed request: {request.method} {path}")
 
     async def _infer(self, found: re.Match[str], request: web.Request) -> str:
-        spec, method = _spec(found), found["method"].lower()
+        spec, method = _spec(found), found["method"]
         api = method.capitalize()
         started, code = time.monotonic(), grpc.StatusCode.OK
         try:

@@ -65,13 +65,15 @@ def predict_answer(outputs: Mapping[str, NDArray[Any]], *, rows: bool) -> dict[s
     named = {name: _to_json(array, name) for name, array in outputs.items()}
     if not rows:
         return {"outputs": next(iter(named.values())) if len(named) == 1 else named}
-    sizes = set()
+    size = None
     for name, array in outputs.items():
         if array.ndim == 0:
             raise invalid(f"Tensor name: {name} has no shape information ")
-        sizes.add(len(array))
-        if len(sizes) > 1:
-            raise invalid(f"Tensor name: {name} has inconsistent batch size: {len(array)}")
+        if not len(array):
+            raise invalid(f"Tensor name: {name} has invalid batch size: 0")
+        if size not in {None, len(array)}:
+            raise invalid(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {size}")
+        size = len(array)
     if len(named) == 1:
         return {"predictions": next(iter(named.values()))}
     return {"predictions": [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)]}
@@ -94,14 +96,22 @@ def _from_rows(rows: Any, signature: meta_graph_pb2.SignatureDef) -> dict[str, N
                 raise invalid(f"Expecting value/list but got object at item {position} of input list")
         return {names[0]: _stacked(rows, signature.inputs[names[0]].dtype, "")}
     for position, row in enumerate(rows):
-        if not _is_object(row):
-            raise invalid(f"Expecting object but got list at item {position} of input list")
-        if sorted(row) != names:
-            raise invalid(
-                f"Failed to process element: {position} of '{ROWS}' list. JSON object: {shown(row)} keys must be "
-                f"equal to: {','.join(names)}"
-            )
+        _require_named(row, position, names)
     return {name: _stacked([row[name] for row in rows], signature.inputs[name].dtype, name) for name in names}
+
+
+def _require_named(row: Any, position: int, names: list[str]) -> None:
+    """Raise ServingError where a row is no object of a value for each of these inputs."""
+    if not _is_object(row):
+        raise invalid(f"Expecting object but got list at item {position} of input list")
+    for name in row:
+        if name not in names:
+            raise _refused(position, name, invalid(f"JSON object: does not have named input: {name}"))
+    if len(row) < len(names):
+        raise invalid(
+            f"Failed to process element: {position} of '{ROWS}' list. JSON object: {shown(row)} keys must be equal to: "
+            f"{','.join(names)}"
+        )
 
 
 def _stacked(values: list[Any], dtype: int, name: str) -> NDArray[Any]:
@@ -109,7 +119,6 @@ def _stacked(values: list[Any], dtype: int, name: str) -> NDArray[Any]:
     try:
         return _tensor(values, dtype)
     except ServingError as whole:
-        key = f" key: {name}" if name else ""
         shape: tuple[int, ...] | None = None
         for position, value in enumerate(values):
             try:
@@ -120,10 +129,14 @@ def _stacked(values: list[Any], dtype: int, name: str) -> NDArray[Any]:
                     raise invalid(f"Expecting shape {_listed(shape)} but got: {_listed(each.shape)}")
                 shape = each.shape
             except ServingError as error:
-                raise invalid(
-                    f"Failed to process element: {position}{key} of '{ROWS}' list. Error: {error.message}"
-                ) from None
+                raise _refused(position, name, error) from None
         raise whole from None
+
+
+def _refused(position: int, name: str, error: ServingError) -> ServingError:
+    """What is said of a row, of its value for the input `name` if it has several, in TensorFlow Serving's words."""
+    key = f" key: {name}" if name else ""
+    return invalid(f"Failed to process element: {position}{key} of '{ROWS}' list. Error: {error.code.name}: {error}")
 
 
 def _from_columns(columns: Any, signature: meta_graph_pb2.SignatureDef) -> dict[str, NDArray[Any]]:

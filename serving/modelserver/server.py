@@ -65,7 +65,7 @@ class ModelServer:
             changed=self._models_changed,
             labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
         )
-        self._runner = _runner(settings)
+        self._runner = _runner(settings, self.metrics)
         self._inference = Inference(
             self._servables,
             self._runner,
@@ -208,11 +208,11 @@ def _concurrency(settings: ServerSettings) -> int:
     return settings.concurrency or 2 * (os.cpu_count() or 1)
 
 
-def _runner(settings: ServerSettings) -> Runner:
+def _runner(settings: ServerSettings, metrics: ServingMetrics) -> Runner:
     if not settings.enable_batching:
         return InferencePool(_concurrency(settings), settings.queue)
     file = settings.batching_parameters_file
-    return BatchingRunner(read_batching(file) if file else BatchingPolicy())
+    return BatchingRunner(read_batching(file) if file else BatchingPolicy(), metrics)
 
 
 def _channel_arguments(text: str) -> list[tuple[str, int | str]]:

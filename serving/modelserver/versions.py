@@ -314,11 +314,10 @@ class VersionWatcher:
         self._statuses[version] = VersionStatus(version, state, error, code)
 
     def _vanished(self, version: int) -> None:
-        """Begin anew with a version should it be there again; that it was served is still said of it."""
+        """Begin anew with a version should it be there again; that it was served, or failed, is still said of it."""
         self._seen.pop(version, None)
         self._failed.pop(version, None)
-        status = self._statuses[version]
-        if status.error or status.state in {State.START, State.LOADING}:
+        if self._statuses[version].state in {State.START, State.LOADING}:
             del self._statuses[version]
 
 

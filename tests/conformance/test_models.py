@@ -47,7 +47,7 @@ def test_metadata_is_the_signatures_packed_in_any(server: Server) -> None:
     [
         (None, ("signature_def",), INVALID, "Missing ModelSpec"),
         (spec(), (), INVALID, "must specify at least one metadata_field"),
-        (spec(), ("weights",), INVALID, "Metadata field weights is not supported"),
+        (spec(), ("weights",), INVALID, "is not supported"),
         (spec("nightingale"), ("signature_def",), NOT_FOUND, "Servable not found"),
         (spec(version=7), ("signature_def",), NOT_FOUND, "Specific(half, 7)"),
     ],

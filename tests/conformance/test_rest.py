@@ -132,8 +132,22 @@ def test_numbers_that_are_none(server: Server) -> None:
         (f"{HALF}:predict", {"instances": 1}, 400, "to be an list/array"),
         (f"{HALF}:predict", {"instances": []}, 400, "No values in 'instances' array"),
         (f"{HALF}:predict", {"instances": ["a"]}, 400, "is not of expected type: float"),
-        (f"{HALF}:predict", {"instances": [[1, 2], [3]]}, 400, "Failed to process element: 1"),
-        (f"{HALF}:predict", {"instances": [[1, 2], [3]]}, 400, "Expecting tensor size: 2 but got: 1"),
+        (
+            f"{HALF}:predict",
+            {"instances": [[1, 2], [3]]},
+            400,
+            "Failed to process element: 1 of 'instances' list. "
+            "Error: INVALID_ARGUMENT: Expecting tensor size: 2 but got: 1",
+        ),
+        (f"{HALF}:predict?pretty", {"instances": [1]}, 400, "Malformed request"),
+        (f"{HALF}:PREDICT", {"instances": [1]}, 400, "Malformed request"),
+        (
+            f"{HALF}:predict",
+            {"instances": [{"y": 1}]},
+            400,
+            "Failed to process element: 0 key: y of 'instances' list. "
+            "Error: INVALID_ARGUMENT: JSON object: does not have named input: y",
+        ),
         (
             f"{HALF}:predict",
             {"instances": [16_777_217]},
@@ -161,6 +175,19 @@ def test_numbers_that_are_none(server: Server) -> None:
         (f"{MIXED}:predict", {"instances": [1]}, 400, "expecting list of objects as multiple input tensors required"),
         (f"{MIXED}:predict", {"instances": [{"ints": 1}]}, 400, "keys must be equal to: floats,ints,text"),
         (f"{MIXED}:predict", {"instances": [row(1), 2]}, 400, "at item 1"),
+        (
+            f"{MIXED}:predict",
+            {"instances": [row(1), {**row(1), "more": 1}]},
+            400,
+            "Failed to process element: 1 key: more of 'instances' list. "
+            "Error: INVALID_ARGUMENT: JSON object: does not have named input: more",
+        ),
+        (
+            f"{MIXED}:predict",
+            {"instances": [{**row(1), "ints": 1.5}]},
+            400,
+            "Failed to process element: 0 key: ints of 'instances' list. Error: INVALID_ARGUMENT: ",
+        ),
         (f"{MIXED}:predict", {"instances": [{**row(1), "ints": 1.5}]}, 400, "not of expected type: int64"),
         (f"{MIXED}:predict", {"instances": [{**row(1), "text": 5}]}, 400, "not of expected type: string"),
         (f"{MIXED}:predict", {"instances": [row(1, {"b64": "???"})]}, 400, "Unable to base64 decode"),

@@ -16,8 +16,9 @@ from serving.modelserver.batching import BatchingRunner
 from serving.modelserver.batching_policy import BatchingPolicy, read_batching
 from serving.modelserver.errors import ServingError
 from serving.modelserver.loaded import Loaded
+from serving.modelserver.metrics import ServingMetrics
 from serving.modelserver.model_config import InvalidConfig
-from tests.serving.conftest import predict_request, serve
+from tests.serving.conftest import metrics, predict_request, serve
 from tests.serving.engines import Doubler
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def batching(work: Callable[[BatchingRunner, Loaded], Awaitable[Any]], engine: D
     """The result of `work` with a runner of this policy over `engine`."""
 
     async def main() -> Any:
-        runner = BatchingRunner(BatchingPolicy(**{"threads": 1, **policy}))
+        runner = BatchingRunner(BatchingPolicy(**{"threads": 1, **policy}), ServingMetrics())
         try:
             return await work(runner, Loaded(1, engine, 0.0))
         finally:
@@ -294,3 +295,8 @@ def test_a_server_with_batching_answers_every_client_its_own(base_path: Path, tm
         for future, expected in zip(futures, alone, strict=True):
             got, wanted = (tf.make_ndarray(each.outputs["scores"]) for each in (future.result(30), expected))
             np.testing.assert_allclose(got, wanted, atol=1e-5)
+        values = metrics(server.metrics_url)
+    named = ":tensorflow:serving:batching_session"
+    assert values[f"{named}:queuing_latency_count",] == 48
+    assert 24 < values[f"{named}:wrapped_run_count",] < 48
+    assert 0 < values[f"{named}:queuing_latency_sum",] < 48 * 30e6

@@ -17,6 +17,7 @@ from tensorflow_serving.apis import get_model_status_pb2
 from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.export import export_saved_model
 from serving.modelserver.versions import SETTLED_S, State, VersionWatcher
+from serving.warmup import write_warmup
 from tests.serving.conftest import CLASS_NAMES, Served, predict_request, serve, small_network
 from tests.waiting import wait_for
 
@@ -96,11 +97,22 @@ def broken_by(folder: Path, how: str) -> None:
         shutil.rmtree(folder / "variables")
     elif how == "broken warm-up":
         (folder / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no record" * 9)
+    elif how == "unanswerable warm-up":
+        write_warmup(folder, {"serving_default": {"spectrogram": np.zeros((1, 2), np.uint8)}})
 
 
-@pytest.mark.parametrize("how", ["truncated graph", "empty graph", "no variables", "broken warm-up"])
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ("truncated graph", grpc.StatusCode.DATA_LOSS),
+        ("empty graph", grpc.StatusCode.NOT_FOUND),
+        ("no variables", grpc.StatusCode.UNKNOWN),
+        ("broken warm-up", grpc.StatusCode.DATA_LOSS),
+        ("unanswerable warm-up", grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
 def test_a_broken_version_is_reported_and_never_served_until_it_is_mended(
-    base_path: Path, exported: Path, how: str
+    base_path: Path, exported: Path, how: str, code: grpc.StatusCode
 ) -> None:
     with serve(base_path) as server:
         server.wait_until_available(1)
@@ -108,11 +120,14 @@ def test_a_broken_version_is_reported_and_never_served_until_it_is_mended(
         broken_by(base_path / ".2", how)
         (base_path / ".2").rename(base_path / "2")
         wait_for(lambda: server.states().get(2) == "END", 20, "version 2 to be given up")
-        assert status(server, 2).status.error_code != 0
+        assert status(server, 2).status.error_code == code.value[0]
         assert status(server, 2).status.error_message
         assert server.predict(spectrogram=IMAGE).model_spec.version.value == 1
 
+        told = status(server, 2)
         shutil.rmtree(base_path / "2")
+        time.sleep(1)  # some looks at the base path
+        assert status(server, 2) == told
         shutil.copytree(exported, base_path / "2")
         server.wait_until_available(2)
 
