@@ -5,9 +5,12 @@ python -m training.distil sounds --teacher tiny.onnx --out sound.npz, and then `
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path  # noqa: TC003 - typer reads the annotation
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +18,7 @@ import typer
 from rich.console import Console
 
 from earshot.command import APP, fail, interrupted, needs
-from earshot.folders import cache_folder
+from earshot.folders import NotWritable, cache_folder, require_writable
 from earshot.logs import configure_logs
 from training.settings import SHRINK, folders_of, shrink_of
 
@@ -65,14 +68,12 @@ def main(
     with needs("training"):
         from serving.network import Architecture, NetworkError, feature_network
         from training.data.datasets import DataError
+        from training.data.heard import marks
         from training.finetuning.learner import Pace, learn
-        from training.teaching.heard import marks
         from training.teaching.pieces import cut_pieces
         from training.teaching.taught import Taught, write_views
         from training.teaching.teacher import Teacher, TeacherError
         from training.weights import WeightsError, load_weights, save_weights
-    if not out.parent.is_dir():
-        raise fail(f"cannot write {out}: there is no folder {out.parent}")
     if not re.fullmatch(SHRINK, shrink):
         raise fail(f"--shrink takes two numbers of 1 to 8, as 1,3, and not {shrink}")
     pace = Pace(
@@ -80,6 +81,7 @@ def main(
     )
     folder = (cache or cache_folder()) / "distilling"
     try:
+        require_writable(out)
         start = load_weights(weights)
         before = start.architecture or Architecture(("mixed7",), 1, shrink=(1, 3))
         size = shrink_of(shrink, before.shrink)
@@ -91,12 +93,13 @@ def main(
         pieces, unreadable = cut_pieces(kinds, folder)
         console.print(f"{len(pieces)} pieces of sound, {pieces.hours:.1f} hours; {len(unreadable)} files hold none")
         made = write_views(pieces, views, listened, seed, folder)
+        run = json.dumps([made.digest, start.digest, architecture.to_json(), asdict(pace), seed])
         lesson = Taught(made, pace, seed, start.readout if start.architecture == architecture else None)
-        console.print(f"{', '.join(architecture.taps)}, {'as taught before' if lesson.start else 'with a new layer'}")
-        kept = folder / made.digest[:16]
+        console.print(f"{', '.join(architecture.taps)}, {'as taught before' if lesson.readout else 'with a new layer'}")
+        kept = folder / hashlib.sha256(run.encode()).hexdigest()[:16]
         learnt = learn(lesson, architecture, start.blocks, pace, seed, kept, "distilling")
         save_weights(learnt.blocks, architecture, learnt.head, out, heard, start.notes)
-    except (DataError, NetworkError, TeacherError, WeightsError) as error:
+    except (DataError, NetworkError, NotWritable, TeacherError, WeightsError) as error:
         raise fail(error) from None
     except OSError as error:
         raise fail(f"{error}; mend that and start again, it goes on where it was") from None
@@ -106,7 +109,7 @@ def main(
     made.remove()
     for one in learnt.history:
         console.print(f"epoch {one['epoch']}: {one['val_loss']:.3f} of the teacher's variance is unaccounted for")
-    console.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    console.print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB), for `earshot retrain --weights {out}`")
 
 
 def _kinds(sounds: str, data: str, hold_out: str) -> list[list[Clip]]:

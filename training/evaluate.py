@@ -18,18 +18,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from earshot.command import fail
+from earshot.command import fail, interrupted
 from earshot.folders import NotWritable, require_writable
 from earshot.labels import UNKNOWN
 from processors.predictor import PredictError
 from training.data.background import counted
 from training.data.datasets import DataError, chosen_folds, clips_of
+from training.data.heard import heard_recordings, too_kind
 from training.evaluation.asking import ask
 from training.evaluation.judged import NoModel, saved_model, served_model
 from training.evaluation.metrics import by_chance, judge, rows
 from training.evaluation.report import package_versions, report_files, write_report
 from training.stages import Stages
-from training.teaching.heard import heard_recordings, too_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,8 @@ def run(settings: EvaluateSettings) -> None:
         report = evaluate(settings, console)
     except (DataError, NoModel, PredictError, NotWritable, OSError) as error:
         raise fail(error) from None
+    except KeyboardInterrupt:
+        raise interrupted("nothing was written; the same command begins anew") from None
     _print(console, report)
     if settings.report:
         try:
@@ -147,7 +149,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     if pooled["unknown"]:
         right = pooled["unknown"]["accuracy_of_answered"]
         others = "" if right is None else f", {right:.1%} of the others right"
-        console.print(f"labelled {UNKNOWN}: {pooled['unknown']['share']:.1%}{others}")
+        console.print(f"labels: {pooled['labels_right']:.1%} right, {pooled['unknown']['share']:.1%} {UNKNOWN}{others}")
     if pooled["background"]:
         heard = pooled["background"]
         named = ", ".join(f"{count} {name}" for name, count in heard["named"].items())

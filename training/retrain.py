@@ -29,6 +29,7 @@ from serving.inspection import timestamp
 from serving.network import NetworkError
 from training.data.background import counted
 from training.data.datasets import DataError, chosen_folds, clips_of, thin_classes
+from training.data.heard import too_kind
 from training.data.noises import make_noises
 from training.evaluation.judging import judged_without, pooled, random_split
 from training.evaluation.page import WHY_RANDOM_IS_HIGHER
@@ -41,7 +42,6 @@ from training.release.publishing import model_card, publish, training_record
 from training.runs import print_whole, write_run
 from training.settings import OF_FINE_TUNING
 from training.stages import Stages
-from training.teaching.heard import too_kind
 from training.weights import WeightsError, load_weights
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     titles = {"background": "false/h", "generated_background": "false/h, generated"}
     split = {"random": report["random_split"]} if report["random_split"] else {}
     heard = [name for name in titles if any(one[name] for one in (report["folds"] | split).values())]
-    columns = ("fold", "clips", "first 3 s", "whole clip", "ECE", "by chance up to", "unknown")
+    columns = ("fold", "clips", "first 3 s", "whole clip", "ECE", "by chance up to", "labels right", "unknown")
     for name in (*columns, *(titles[name] for name in heard)):
         table.add_column(name, justify="right")
     together = {"together": report["pooled"]} if len(report["folds"]) > 1 else {}
@@ -285,6 +285,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
             f"{one['clip_accuracy']:.1%}",
             f"{one['calibration']['ece']:.3f}",
             f"{chance['p95']:.3f}" if (chance := one["calibration"]["ece_by_chance"]) else "-",
+            f"{one['labels_right']:.1%}",
             f"{one['unknown']['share'] if one['unknown'] else 0:.1%}",
             *(f"{one[name]['false_accepts_per_hour']}" if one[name] else "-" for name in heard),
         )

@@ -31,7 +31,7 @@ app = typer.Typer(**APP)
 
 ELSEWHERE = {
     *("report", "run_dir", "summaries_dir", "output_labels", "compact", "model_base_path"),
-    *("cache", "bottleneck_dir", "log_level", "log_json"),
+    *("cache", "bottleneck_dir", "model_dir", "log_level", "log_json"),
 }
 """Settings that decide no figure: runs that differ in these alone are the same."""
 _WIDEST = 1000

@@ -27,6 +27,10 @@ IMAGENET, STARTER_MODEL = "imagenet", "starter"
 """Names of weights that are no file's."""
 _BESIDE = "+"
 _ARCHITECTURE, _HEARD, _NOTES = "architecture", "heard", "notes"
+_SAYS_NOTHING = (
+    "The weights do not say what they were taught by, as an older training.distil wrote them: what they have heard is "
+    "taken for new, so figures may be too kind and scores too sure."
+)
 _OF_STARTER = (
     "The weights are those of Earshot's starter model, which heard clips of UrbanSound8K: the licence of that data "
     "goes with the model (CC BY-NC 3.0: attribution, no commercial use)."
@@ -54,7 +58,7 @@ class Weights:
     """The one layer that makes the teacher's answers of those features: what teaching goes on from; None where it is
     not known, as of pictures and of the starter model."""
     heard: frozenset[str] | None = frozenset()
-    """Marks of the recordings that it was taught by, without labels (`training.teaching.heard`); None where it does not
+    """Marks of the recordings that it was taught by, without labels (`training.data.heard`); None where it does not
     say."""
     notes: tuple[str, ...] = ()
     """What whoever uses a model with these weights should know."""
@@ -216,6 +220,9 @@ def _file(path: Path) -> Weights:
                 architecture = Architecture.from_json(json.loads(arrays[_ARCHITECTURE].tobytes()))
                 blocks = blocks_from(arrays, architecture.inceptions * blocks_needed(architecture.taps))
                 readout = Head(((arrays["readout/weights"].astype(np.float32), arrays["readout/bias"]),))
+                notes = json.loads(arrays[_NOTES].tobytes()) if _NOTES in arrays else []
+                if _HEARD not in arrays:
+                    notes = list(dict.fromkeys([*notes, _SAYS_NOTHING]))
                 return _weights(
                     path.name,
                     blocks,
@@ -223,7 +230,7 @@ def _file(path: Path) -> Weights:
                     architecture=architecture,
                     readout=readout,
                     heard=frozenset(json.loads(arrays[_HEARD].tobytes())) if _HEARD in arrays else None,
-                    notes=tuple(json.loads(arrays[_NOTES].tobytes())) if _NOTES in arrays else (),
+                    notes=tuple(notes),
                 )
             blocks = tuple(_block(arrays, number) for number in range(1, BLOCKS + 1))
     except NOT_WHOLE as error:

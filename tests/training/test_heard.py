@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from earshot.labels import UNKNOWN
 from training.data.clips import Clip
-from training.teaching.heard import heard_recordings, marks, too_kind
+from training.data.heard import heard_recordings, marks, too_kind
 
 if TYPE_CHECKING:
     import pytest
@@ -36,7 +36,10 @@ def test_all_clips_of_a_recording_of_which_one_was_heard_are_known(tmp_path: Pat
         "The weights have heard the recordings of 2 of these 2 clips, without their labels: figures are too kind."
     ]
     assert too_kind(known, others) == []
-    assert too_kind(known, [*others, Clip(Path("room.wav"), UNKNOWN, 1, "room/2")]) == []  # figures are of classes
+    rooms = [Clip(Path(f"{room}.wav"), UNKNOWN, 1, f"room/{room}") for room in (2, 3)]
+    assert too_kind(known, [*others, *rooms]) == [
+        "The weights have heard 1 of these 2 recordings of background: false accepts are too few."
+    ]
 
 
 def test_a_file_that_is_gone_has_no_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

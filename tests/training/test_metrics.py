@@ -213,7 +213,9 @@ def test_what_cannot_be_said_is_none_and_said_so(some: Answers, words: str) -> N
 def test_no_clip_has_no_figure() -> None:
     found = judge(answers([], []))
     assert found["clips"] == 0
-    assert [found[key] for key in ("accuracy", "accuracy_95", "clip_accuracy", "macro_f1")] == [None] * 4
+    assert [found[key] for key in ("accuracy", "accuracy_95", "labels_right", "clip_accuracy", "macro_f1")] == [
+        None
+    ] * 5
     assert (found["calibration"]["ece"], found["confusion"], found["worst"]) == (None, {}, [])
     assert found["calibration"]["ece_by_chance"] is None
 
@@ -222,6 +224,9 @@ def test_thresholds_trade_answers_for_right_ones() -> None:
     assert unknown(FIVE) is None
     strict = answers([clip.label for clip in FIVE.clips], FIVE.segment.tolist(), thresholds=(0.5, 0.7, 0.75))
     assert unknown(strict) == {"share": 0.4, "answered": 3, "accuracy_of_answered": 1.0}
+    judged = judge(strict)
+    assert (judged["labels_right"], judged["accuracy"]) == (0.6, judge(FIVE)["accuracy"])  # an `unknown` is not right
+    assert judge(FIVE)["labels_right"] == judge(FIVE)["accuracy"]
     never = answers(["cat"], [[0.4, 0.3, 0.3]], thresholds=(0.9,))
     assert unknown(never) == {"share": 1.0, "answered": 0, "accuracy_of_answered": None}
 

@@ -95,12 +95,19 @@ def test_a_version_that_does_not_say_what_it_saw_is_compared_on_other_clips_than
 
 def test_clips_of_one_recording_are_not_on_both_sides() -> None:
     clips = [Clip(Path(f"{number}.wav"), "hum", 1, str(number // 10)) for number in range(100)]
-    parts = _divided(clips, None)
+    parts = _divided(clips, None, frozenset())
     assert not {clip.source for clip in parts.measured} & {clip.source for clip in parts.compared}
     most = training.release.quantising.MEASURED
     assert (len(parts.measured), len(parts.compared), parts.unseen) == (most, 90, False)
     with pytest.raises(DataError, match="all of these clips are of one recording"):
-        _divided(clips[:10], None)
+        _divided(clips[:10], None, frozenset())
+
+
+def test_what_the_weights_have_heard_is_no_news_either() -> None:
+    clips = [Clip(Path(f"{number}.wav"), "hum", 1, str(number // 10)) for number in range(100)]
+    parts = _divided(clips, frozenset("012"), frozenset("345"))
+    assert {clip.source for clip in parts.measured} == set("012")
+    assert ({clip.source for clip in parts.compared}, parts.unseen) == (set("6789"), True)
 
 
 def test_a_clip_that_could_not_be_read_when_it_was_trained_is_not_what_it_is_compared_on(

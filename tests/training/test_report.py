@@ -150,6 +150,9 @@ def test_pictures_are_svg_in_the_pages_ink_and_the_same_each_time(run: dict[str,
     assert set(CLASSES) <= words[0]
     assert {"before: error 0.133", "after: error 0.133"} <= words[2]
     assert {"loss", "val_loss", "accuracy"} <= words[3]
+    several = [{"epoch": 1, "loss, fold 1": 2.0, "val_loss, fold 1": 3.0, "loss, fold 2": 1.0, "rate, fold 1": 0.1}]
+    panels = ET.fromstring(plots.learning_curves(several))
+    assert list(panels.itertext()).count("epoch") == 2  # one of all losses, one of the rate
     assert plots.confusion_matrix(pooled["confusion"], CLASSES) == drawn[0]
     ids = [one.get("id") for svg in drawn for one in ET.fromstring(svg).iter() if one.get("id")]
     assert len(ids) == len(set(ids))

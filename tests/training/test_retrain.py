@@ -23,13 +23,13 @@ from serving.layout import TRAINING_FILE
 from tests.training.conftest import BROKEN, CLASSES, CLIPS, QUIET, write_taught
 from training.data.clips import load_clip
 from training.data.datasets import find_clips
+from training.data.heard import marks
 from training.evaluate import evaluate
 from training.evaluation.page import page
 from training.heads.head import cross_validated, train_head
 from training.release.fairness import fair_clips
 from training.retrain import retrain
 from training.settings import EvaluateSettings, RetrainSettings
-from training.teaching.heard import marks
 
 if TYPE_CHECKING:
     from tests.training.conftest import Trained

@@ -23,9 +23,9 @@ from serving.network import feature_network
 from tests.training.conftest import BROKEN, QUIET, write_taught
 from training.data.clips import load_clip
 from training.data.datasets import find_clips
+from training.data.heard import marks
 from training.retrain import retrain
 from training.settings import RetrainSettings
-from training.teaching.heard import marks
 from training.weights import load_weights
 
 if TYPE_CHECKING:

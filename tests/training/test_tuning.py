@@ -13,6 +13,7 @@ from serving.network import Architecture
 from tests.training.sounds import tone
 from training.data.clips import Clip
 from training.data.datasets import find_clips
+from training.data.heard import marks
 from training.data.noises import make_noises
 from training.finetuning.augment import PLAIN, Augmentation
 from training.finetuning.checkpoint import Checkpoint
@@ -23,7 +24,6 @@ from training.heads.calibration import fit_temperature
 from training.heads.frozen import FrozenRecipe
 from training.recipes import recipe_of
 from training.settings import RetrainSettings
-from training.teaching.heard import marks
 from training.weights import load_weights
 
 if TYPE_CHECKING:

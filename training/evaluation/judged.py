@@ -53,7 +53,7 @@ class Judged:
         self.recordings = recordings
         """Those that it was trained on; None where it does not say."""
         self.heard = heard
-        """Marks of those that its weights were taught by without labels (`training.teaching.heard`)."""
+        """Marks of those that its weights were taught by without labels (`training.data.heard`)."""
         self.notes = notes
         """What is to be known of its weights."""
         self._answer = answer

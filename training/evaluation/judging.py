@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import softmax
 
+from training.data.heard import count_heard, too_kind
 from training.evaluation.answers import Answers
 from training.evaluation.metrics import calibration, judge, rows
-from training.teaching.heard import count_heard, too_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -1,7 +1,9 @@
 """What answers add up to, as JSON values. What cannot be said of the clips that were judged is None; notes say why.
 
 Everything is of a clip's first segment, as one label of Earshot is; `clip_accuracy` alone asks the mean of the scores
-of all of a clip's windows. A truth that is not one of the model's classes counts as wrong wherever clips are counted.
+of all of a clip's windows. `accuracy` is of the best class, whatever its score, and `labels_right` of what a worker
+would say, by which an `unknown` is not right. A truth that is not one of the model's classes counts as wrong wherever
+clips are counted.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ def judge(everything: Answers) -> dict[str, Any]:
         "recordings": len({clip.source for clip in answers.clips}),
         "accuracy": _mean(answers.right),
         "accuracy_95": interval,
+        "labels_right": _mean(answers.right & ~answers.unknown),
         "clip_accuracy": _mean(answers.whole.argmax(axis=1) == answers.truth),
         "macro_f1": macro_f1(answers),
         "classes": per_class(answers),
@@ -203,7 +206,8 @@ def unknown(answers: Answers) -> dict[str, Any] | None:
 def background(answers: Answers) -> dict[str, Any] | None:
     """What is made of sounds of no class, of which each window is a clip: whatever is not `unknown` is a false accept.
 
-    An hour has 1200 segments; those that end a recording are padded with silence. None where there is no background.
+    An hour has 1200 segments. Of a recording whole ones count, and of one that is shorter than a segment that one,
+    padded with silence. None where there is no background.
     """
     if not len(answers):
         return None

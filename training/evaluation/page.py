@@ -120,8 +120,8 @@ def _figures(judged: Mapping[str, Any]) -> str:
     interval = f", 95 %: {_percent(low_high[0])} to {_percent(low_high[1])}" if low_high else ""
     calibration = judged["calibration"]
     tiles = [
-        (_percent(judged["accuracy"]), f"accuracy of a label, the first 3 s{interval}"),
-        (_percent(judged["clip_accuracy"]), "accuracy of whole clips"),
+        (_percent(judged["accuracy"]), f"best class right, the first 3 s{interval}"),
+        (_percent(judged["clip_accuracy"]), "best class right, whole clips"),
         (_number(judged["macro_f1"]), "macro F1"),
         (
             _number(calibration["ece"]),
@@ -132,14 +132,15 @@ def _figures(judged: Mapping[str, Any]) -> str:
     ]
     if judged["unknown"]:
         right = _percent(judged["unknown"]["accuracy_of_answered"])
-        tiles.insert(
-            2, (_percent(judged["unknown"]["share"]), f"of labels are <i>unknown</i>; {right} of the others right")
-        )
+        tiles[1:1] = [
+            (_percent(judged["labels_right"]), "labels right, of all clips: an <i>unknown</i> is not"),
+            (_percent(judged["unknown"]["share"]), f"of labels are <i>unknown</i>; {right} of the others right"),
+        ]
     for what in ("generated_background", "background"):
         if heard := judged[what]:
             named = ", ".join(f"{count} {escape(name)}" for name, count in heard["named"].items())
             whose = f"{what.replace('_', ' ')}, of {heard['segments']:,} segments{named and f': {named}'}"
-            tiles.insert(3, (f"{heard['false_accepts_per_hour']:,}", f"false accepts an hour of {whose}"))
+            tiles.insert(-1, (f"{heard['false_accepts_per_hour']:,}", f"false accepts an hour of {whose}"))
     return f'<div class="figures">{"".join(f"<div><b>{a}</b><span>{b}</span></div>" for a, b in tiles)}</div>'
 
 

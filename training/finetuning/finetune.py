@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -18,14 +18,14 @@ from training.heads.calibration import fit_temperature
 from training.heads.head import HEADS, never_seen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from earshot.spectrogram import SpectrogramParams
     from serving.network import Architecture, ConvBlock
-    from training.finetuning.learner import Batch, Learnt, Predict
+    from training.finetuning.learner import Batch, Images, Learnt, Predict
 
 _UNLIKELY = -10.0
 """Bias that a class which the head never saw begins with: its own, next to minus infinity, would make the loss of
@@ -42,14 +42,6 @@ class Schedule(Pace):
     balance: bool = False
     """Have each class count alike, in the loss and in what is chosen, however many clips it has."""
     augmentation: Augmentation = field(default_factory=Augmentation)
-
-
-class Images(Protocol):
-    """Images uint8 [windows, mels, frames, channels], in memory or on disk."""
-
-    def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]:
-        """Those of these rows."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +62,8 @@ class Examples:
 def finetune(
     examples: Examples,
     validation: Examples | None,
-    head: Head,
+    outputs: int,
+    head: Callable[[], Head],
     architecture: Architecture,
     blocks: Sequence[ConvBlock],
     schedule: Schedule,
@@ -79,7 +72,7 @@ def finetune(
     title: str,
     params: SpectrogramParams = DEFAULT_PARAMS,
 ) -> Learnt:
-    """Train `blocks` and a `head`, of one layer, on `examples`.
+    """Train `blocks` and a `head`, of one layer with so many `outputs`, on `examples`; the head is asked for if needed.
 
     A head that was trained on the features of `blocks` as they are keeps these from being pulled about while a new one
     finds its way (linear probing, then fine-tuning: Kumar et al. 2022). validation: what is not learnt from, and tells
@@ -87,7 +80,7 @@ def finetune(
     run, the run goes on from it. Which head that run began with does not count: its last bits may be others on another
     machine, so it has to follow from all else. title: of the progress bar and of the log's lines.
     """
-    lesson = _Labelled(examples, validation, head, schedule, seed, params)
+    lesson = _Labelled(examples, validation, outputs, head, schedule, seed, params)
     return learn(lesson, architecture, blocks, schedule, seed, folder, title, params)
 
 
@@ -98,14 +91,13 @@ class _Labelled:
         self,
         examples: Examples,
         validation: Examples | None,
-        head: Head,
+        outputs: int,
+        head: Callable[[], Head],
         schedule: Schedule,
         seed: int,
         params: SpectrogramParams,
     ) -> None:
-        kernel, bias = head.layers[0]
-        self.start: Head | None = Head(((kernel, np.where(never_seen(head), np.float32(_UNLIKELY), bias)),))
-        self.outputs = head.classes
+        self._head, self.outputs = head, outputs
         self.loss = keras.losses.CategoricalCrossentropy(from_logits=True)
         self.examples = len(examples.groups)
         self.decided_by = {
@@ -123,6 +115,12 @@ class _Labelled:
         if schedule.balance:
             each = class_weights(np.ones(self.examples), examples.classes, self.outputs)
             self._class_weights = each.astype(np.float32)
+
+    def start(self) -> Head:
+        """The head, with a bias for classes that it never saw that can be learnt from."""
+        head = self._head()
+        kernel, bias = head.layers[0]
+        return Head(((kernel, np.where(never_seen(head), np.float32(_UNLIKELY), bias)),))
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Clips, each through a window of its own, augmented."""
@@ -150,7 +148,7 @@ class _Labelled:
         if clips is None:
             return {}
         rows = [own[0] for own in clips.groups]
-        logits = predict(clips.images[rows].astype(np.float32))
+        logits = predict(clips.images, rows)
         counts = np.ones(len(rows))
         if self._schedule.balance:
             counts = balanced(counts, clips.classes, self.outputs)

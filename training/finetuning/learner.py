@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     Batch = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]
     """Images [batch, mels, frames, channels] of 0 to 255, targets [batch, outputs], and weights [batch] or none."""
-    Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-    """Outputs [batch, outputs] of images, by the network as it is."""
 
 
 log = get_log(__name__)
@@ -65,7 +63,7 @@ class Pace:
     """Of the lowest block, as a share of `rate`; the blocks between go up evenly (discriminative learning rates, Howard
     and Ruder 2018)."""
     weight_decay: float = 0.05
-    """Decoupled (AdamW, Loshchilov and Hutter 2019), of kernels only."""
+    """Decoupled (AdamW, Loshchilov and Hutter 2019), of kernels only; by the highest rate in all blocks."""
     patience: int = 0
     """Epochs without a lower validation loss after which it ends, with the weights of the best; 0: it never does."""
     dropout: float = 0.3
@@ -84,6 +82,22 @@ class Pace:
         return max(1, examples // self.batch)
 
 
+class Images(Protocol):
+    """Images uint8 [windows, mels, frames, channels], in memory or on disk."""
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]:
+        """Those of these rows."""
+        ...
+
+
+class Predict(Protocol):
+    """The network as it is."""
+
+    def __call__(self, images: Images, rows: Sequence[int]) -> NDArray[np.float32]:
+        """Outputs [rows, outputs] of the images of these rows, of which no more than a batch is in memory."""
+        ...
+
+
 class Lesson(Protocol):
     """What a network is taught. All chance in it comes from seed, epoch and step."""
 
@@ -95,9 +109,14 @@ class Lesson(Protocol):
     """Heard once an epoch at most; what is left over of the last batch waits for another, which has another order."""
     decided_by: dict[str, Any]
     """All that decides the lesson, as JSON values: a run goes on only from a state of the same."""
-    start: Head | None
-    """What the layer for the outputs starts as, one layer [features, outputs]; None is a new one. In `decided_by` too,
-    unless it follows from what is there."""
+
+    def start(self) -> Head | None:
+        """What the layer for the outputs starts as, one layer [features, outputs]; None is a new one.
+
+        Asked where nothing is kept that could be gone on from. In `decided_by` too, unless it follows from what is
+        there.
+        """
+        ...
 
     def batch(self, epoch: int, step: int) -> Batch:
         """What is heard in a step of an epoch, both counted from 0; called from several threads."""
@@ -154,6 +173,8 @@ def learn(
         learner = _Learner(lesson, architecture, blocks, pace, seed, params)
     state = Checkpoint(folder / "state.npz", learner.model, learner.run)
     done, history = state.restore()
+    if not done:
+        learner.begin()
     first_averaged = pace.epochs - max(1, round(pace.averaged * pace.epochs))
     with Progress() as progress:
         task = progress.add_task(title, total=pace.epochs * learner.steps, completed=done * learner.steps)
@@ -219,6 +240,7 @@ class _Learner:
             "pace": asdict(pace),
             "seed": seed,
             "lesson": lesson.decided_by,
+            "outputs": lesson.outputs,
             "architecture": architecture.to_json(),
             "blocks": digest_of(blocks),
         }
@@ -230,8 +252,6 @@ class _Learner:
         values = keras.layers.Dropout(pace.dropout, seed=seed)(self.features.output)
         outputs = keras.layers.Dense(lesson.outputs, name="outputs", dtype="float32")(values)
         self.model = keras.Model(self.features.input, outputs)
-        if lesson.start:
-            self.model.get_layer("outputs").set_weights(lesson.start.layers[0])
         optimizer = _Layerwise(self._shares(), weight_decay=pace.weight_decay, global_clipnorm=5.0)
         vectors = [variable for variable in self.model.trainable_variables if len(variable.shape) < 2]
         optimizer.exclude_from_weight_decay(var_list=vectors)
@@ -244,6 +264,11 @@ class _Learner:
         blocks = [len(network.trainable_variables) for network in self._networks]
         others = len(self.model.trainable_variables) - sum(blocks)
         return [*(share for own in blocks for share in np.linspace(self._pace.lower_rate, 1.0, own)), *[1.0] * others]
+
+    def begin(self) -> None:
+        """Start the layer for the outputs as the lesson says."""
+        if start := self._lesson.start():
+            self.model.get_layer("outputs").set_weights(start.layers[0])
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted over all epochs."""
@@ -275,10 +300,12 @@ class _Learner:
         for images, targets, weights in itertools.islice(batches, SETTLING_STEPS):
             self.model.train_on_batch(images, targets, weights)
 
-    def _predict(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _predict(self, images: Images, rows: Sequence[int]) -> NDArray[np.float32]:
         size = self._pace.batch
-        parts = [images[start : start + size] for start in range(0, len(images), size)]
-        return np.concatenate([np.asarray(self.model.predict_on_batch(part)) for part in parts])
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        return np.concatenate(
+            [np.asarray(self.model.predict_on_batch(images[part].astype(np.float32))) for part in parts]
+        )
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         with ThreadPoolExecutor(max_workers=4) as pool:

@@ -164,7 +164,8 @@ class TuningRecipe:
         return finetune(
             examples,
             unseen,
-            begun.train([clips[number] for number in learnt], class_names).head,
+            len(class_names),
+            lambda: begun.train([clips[number] for number in learnt], class_names).head,
             self.architecture,
             begun.weights.blocks,
             schedule,

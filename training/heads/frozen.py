@@ -8,13 +8,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from training.data.background import background_class, no_more_background
+from training.data.heard import heard_recordings
 from training.data.hearing import judged_windows
 from training.heads.balance import clip_weights
 from training.heads.bottlenecks import Bottlenecks
 from training.heads.head import OutOfFold, cross_validated, train_head
 from training.heads.parts import calibrators
 from training.recipe import Trained
-from training.teaching.heard import heard_recordings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

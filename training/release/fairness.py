@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serving.inspection import notes_of_weights, recordings_seen, sounds_heard
-from training.teaching.heard import heard_recordings
+from training.data.heard import heard_recordings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

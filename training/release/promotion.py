@@ -80,12 +80,12 @@ def promote(order: Promotion, console: Console) -> Path:
     """
     clips = _given(order)  # what is wrong with them is said even where nothing is compared
     newest = _newest(order, console)
-    contest = _Contest(newest, _fair_clips(order, newest, clips, console)) if newest else None
     outcome: Compared | NotCompared = NotCompared("there was no version to beat", first=True)
     with ExitStack() as opened:
         work_dir = opened.enter_context(work_folder("earshot-promote-"))
         # What is judged is the copy that is then published: the candidate may change in these minutes.
         copy = opened.enter_context(draft(order.candidate, order.base_path))
+        contest = _Contest(newest, _fair_clips(order, copy.folder, newest, clips, console)) if newest else None
         trial = opened.enter_context(Trial("the candidate", copy.folder, work_dir / "candidate"))
         if contest is None:
             _require_servable(trial)
@@ -154,14 +154,19 @@ def _given(order: Promotion) -> list[Clip]:
     return [*chosen, *background]
 
 
-def _fair_clips(order: Promotion, newest: Version, clips: list[Clip], console: Console) -> FairClips | NotCompared:
-    """Which of `clips` to compare on; where there are none, why, if the candidate is to be published by force."""
+def _fair_clips(
+    order: Promotion, candidate: Path, newest: Version, clips: list[Clip], console: Console
+) -> FairClips | NotCompared:
+    """Which of `clips` to compare the version in the folder `candidate` on.
+
+    Where there are none, why, if the candidate is to be published by force.
+    """
     try:
         if not order.data:
             raise NotComparable(f"no clips: --data names labelled ones, on which it has to beat {newest.folder}")
         labelled = [clip for clip in clips if clip.label != UNKNOWN]
         background = [clip for clip in clips if clip.label == UNKNOWN]
-        fair = fair_clips(labelled, background, order.candidate, newest.folder)
+        fair = fair_clips(labelled, background, candidate, newest.folder)
     except NotComparable as error:
         return _if_forced(error, order)
     if not fair.known and not order.force:
@@ -211,6 +216,7 @@ def _compare(
     newest, fair = contest.newest, contest.fair
     try:
         (ours, our_background), (theirs, their_background) = (_answers(one, fair, console) for one in (trial, current))
+        ours, theirs = _of_both(ours, theirs)
         figures = compare(ours.right, theirs.right, [clip.source for clip in ours.clips])
     except NoClipReadable as error:
         if not (seen := fair.labelled.left_out):
@@ -260,10 +266,19 @@ def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, 
         return labelled, heard
 
 
+def _of_both(ours: Answers, theirs: Answers) -> tuple[Answers, Answers]:
+    """What both say of the clips that both heard, in the same order: a file may have gone meanwhile."""
+    heard = set(ours.clips) & set(theirs.clips)
+    if not heard:
+        raise NoClipReadable("of the sounds that were heard for one version none could be read for the other")
+    return ours.where(heard.__contains__), theirs.where(heard.__contains__)
+
+
 def _false_accepts(ours: Answers | None, theirs: Answers | None, order: Promotion) -> FalseAccepts | None:
     """What both make of background, if they heard any."""
     if not ours or not theirs:
         return None
+    ours, theirs = _of_both(ours, theirs)
     from training.evaluation.metrics import background  # brings scikit-learn
 
     candidate, current = background(ours), background(theirs)

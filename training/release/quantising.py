@@ -14,8 +14,9 @@ from processors.predictor import SIGNATURE
 from serving.engines.conversion import convert
 from serving.engines.int8 import Int8, measure
 from serving.engines.openvino_engine import OpenVinoEngine, Precision
-from serving.inspection import recordings_seen
+from serving.inspection import recordings_seen, sounds_heard
 from training.data.datasets import DataError
+from training.data.heard import heard_recordings
 from training.data.hearing import each_heard, hear
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class _Parts:
     measured: list[Clip]
     compared: list[Clip]
     unseen: bool
-    """Whether the model was not trained on the recordings of `compared`."""
+    """Whether the model knows none of the recordings of `compared`."""
 
 
 def quantise(
@@ -59,7 +60,8 @@ def quantise(
     converted = convert(version_dir, cache)
     float32 = OpenVinoEngine(version_dir, Precision.F32, cache)
     class_names = _class_names(float32, converted.images[:1])
-    parts = _divided([clip for clip in clips if clip.label in class_names], recordings_seen(version_dir))
+    clips = [clip for clip in clips if clip.label in class_names]
+    parts = _divided(clips, recordings_seen(version_dir), heard_recordings(sounds_heard(version_dir), clips))
     network = ov.Core().read_model(converted.network)
     measured = [image for _, image in _images(parts.measured, converted.params, "measuring", console)]
     calibration = measure(network, measured)
@@ -84,13 +86,16 @@ def quantise(
     return outcome, outcome.write(version_dir)
 
 
-def _divided(clips: list[Clip], seen: frozenset[str] | None) -> _Parts:
-    """Clips to measure on, from recordings that the model was trained on where it says so, and clips to compare on."""
+def _divided(clips: list[Clip], seen: frozenset[str] | None, heard: frozenset[str]) -> _Parts:
+    """Clips to measure on, from recordings that the model was trained on where it says so, and clips to compare on.
+
+    seen: recordings that its head learnt. heard: those that its weights were taught by, which are no news to it either.
+    """
     if len(clips) < 2:
         raise DataError("of the model's classes there are fewer than two clips; --data names those it was trained on")
     clips = [clips[number] for number in np.random.default_rng(_SEED).permutation(len(clips))]
     trained = [clip for clip in clips if seen is None or clip.source in seen]
-    unseen = [clip for clip in clips if seen is not None and clip.source not in seen]
+    unseen = [clip for clip in clips if seen is not None and clip.source not in seen | heard]
     if len(unseen) < LEAST_UNSEEN:
         unseen = []
     if not trained:

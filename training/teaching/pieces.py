@@ -42,6 +42,8 @@ class Pieces:
     """First sample of each piece in the file, and where the last one ends."""
     kinds: NDArray[np.int64]
     """Of which of the given kinds of recordings each piece is, counted from 0."""
+    recordings: NDArray[np.int64]
+    """Of which recording (`Clip.source`) each piece is, counted from 0."""
     digest: str
     """Of all the sound."""
 
@@ -68,7 +70,8 @@ def cut_pieces(kinds: Sequence[Sequence[Clip]], folder: Path) -> tuple[Pieces, l
     folder.mkdir(parents=True, exist_ok=True)
     file = TemporaryFile(dir=folder)  # noqa: SIM115 - the pieces read from it
     unreadable: list[str] = []
-    starts, seen, kind_of = [0], set(), []
+    starts, seen, kind_of, recording_of = [0], set(), [], []
+    numbers: dict[tuple[int, str], int] = {}
     digest = hashlib.sha256()
     kind_of_clip = {clip: number for number, kind in enumerate(kinds) for clip in kind}
     for clip, pieces in each_heard(list(kind_of_clip), lambda clip: _pieces_of(clip.path), unreadable, "sounds"):
@@ -80,9 +83,10 @@ def cut_pieces(kinds: Sequence[Sequence[Clip]], folder: Path) -> tuple[Pieces, l
                 file.write(piece.tobytes())
                 starts.append(starts[-1] + piece.size)
                 kind_of.append(kind_of_clip[clip])
+                recording_of.append(numbers.setdefault((kind_of_clip[clip], clip.source), len(numbers)))
     file.flush()
-    made = Pieces(file, np.array(starts, dtype=np.int64), np.array(kind_of, dtype=np.int64), digest.hexdigest())
-    return made, unreadable
+    numbers_of = [np.array(each, dtype=np.int64) for each in (starts, kind_of, recording_of)]
+    return Pieces(file, numbers_of[0], numbers_of[1], numbers_of[2], digest.hexdigest()), unreadable
 
 
 def _pieces_of(path: Path) -> list[NDArray[np.int16]]:

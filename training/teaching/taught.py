@@ -42,8 +42,10 @@ AUGMENTATION = Augmentation(
     shift=0.06, pitch_bands=2, tilt=0.024, masks=1, mask_bands=0.1, mask_frames=0.12, noise=0.0, mixup=0.0
 )
 """So little that what the teacher said of a view still holds."""
+VIEWS = 2
+"""Counts the ways in which views were made of the same: those of another way are not gone on with."""
 VALIDATION = 0.02
-"""Share of the pieces that no view which is learnt from is made of, and of the views that are made of these."""
+"""Share of the recordings that no view which is learnt from is made of, and of the views that are made of these."""
 MOST_VALIDATION = 500
 """Views that are made of these, at the most."""
 _CHUNK = 64
@@ -84,7 +86,8 @@ def write_views(
 ) -> Views:
     """`count` views of `pieces`, or those that `folder` has of them; raises DataError where the pieces are too few."""
     mixing = Mixing()
-    about = [pieces.digest, count, teacher.digest, seed, asdict(mixing), params.to_json(), VALIDATION, MOST_VALIDATION]
+    about = [VIEWS, pieces.digest, count, teacher.digest, seed, asdict(mixing), params.to_json()]
+    about += [VALIDATION, MOST_VALIDATION]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     unheard, heard = _kept_out(pieces, seed)
     validation = min(max(1, round(VALIDATION * count)), MOST_VALIDATION)
@@ -119,14 +122,21 @@ def as_learnt(answers: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _kept_out(pieces: Pieces, seed: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
-    """Numbers of the pieces of each kind that validation is made of, and of those that learning is."""
-    shuffled = np.random.default_rng(seed).permutation(len(pieces))
-    kinds = [shuffled[pieces.kinds[shuffled] == kind] for kind in np.unique(pieces.kinds)]
-    counts = [max(1, round(VALIDATION * len(own))) for own in kinds]
-    unheard = [own[:count] for own, count in zip(kinds, counts, strict=True)]
-    heard = [own[count:] for own, count in zip(kinds, counts, strict=True) if own.size > count]
-    if not heard:
-        raise DataError("there are too few sounds: none is left to learn from; name more folders of recordings")
+    """Numbers of the pieces of each kind that validation is made of, and of those that learning is.
+
+    All pieces of a recording are on one side. A kind that is one recording is learnt from and not validated by.
+    """
+    rng = np.random.default_rng(seed)
+    unheard, heard = [], []
+    for kind in np.unique(pieces.kinds):
+        recordings = rng.permutation(np.unique(pieces.recordings[pieces.kinds == kind]))
+        count = min(max(1, round(VALIDATION * len(recordings))), len(recordings) - 1)
+        kept_out = np.isin(pieces.recordings, recordings[:count])
+        unheard.append(np.flatnonzero(kept_out & (pieces.kinds == kind)))
+        heard.append(np.flatnonzero(~kept_out & (pieces.kinds == kind)))
+    unheard = [own for own in unheard if own.size]
+    if not unheard:
+        raise DataError("there are too few sounds to learn from some and be told by others; name more recordings")
     return unheard, heard
 
 
@@ -143,19 +153,23 @@ class Taught:
     ) -> None:
         """Learn all but the views for validation; `readout`, learnt before, goes on if its outputs are as many."""
         self.outputs = views.answers.shape[1]
-        self.start = readout if readout and readout.classes == self.outputs else None
+        self.readout = readout if readout and readout.classes == self.outputs else None
         self.loss = keras.losses.MeanSquaredError()
         self.examples = len(views) - views.validation
         self.decided_by: dict[str, Any] = {
             "views": views.digest,
             "augmentation": asdict(AUGMENTATION),
-            "start": digest_of((), b"", *self.start.layers[0]) if self.start else None,
+            "start": digest_of((), b"", *self.readout.layers[0]) if self.readout else None,
         }
         self._views, self._batch, self._seed, self._params = views, pace.batch, seed, params
         answers = as_learnt(views.answers)
         learnt = answers[views.validation :]
         spread = learnt.std(axis=0) + np.float32(1e-6)
         self._targets = ((answers - learnt.mean(axis=0)) / spread).clip(-_FARTHEST, _FARTHEST).astype(np.float32)
+
+    def start(self) -> Head | None:
+        """The layer that said the teacher's answers before, if it was of as many."""
+        return self.readout
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Views, a little augmented."""
@@ -171,5 +185,5 @@ class Taught:
         What it is on average over all of the teacher's numbers, on sounds that are not learnt from.
         """
         count = self._views.validation
-        told = predict(self._views.images[range(count)].astype(np.float32))
+        told = predict(self._views.images, range(count))
         return {"val_loss": float(np.mean((told - self._targets[:count]) ** 2))}

@@ -59,7 +59,19 @@ def tune(
     validation: Examples | None = None,
     head: Head = HEAD,
 ) -> Learnt:
-    return finetune(examples, validation, head, ARCHITECTURE, weights.blocks, schedule, seed, folder, "tuning", PARAMS)
+    return finetune(
+        examples,
+        validation,
+        head.classes,
+        lambda: head,
+        ARCHITECTURE,
+        weights.blocks,
+        schedule,
+        seed,
+        folder,
+        "tuning",
+        PARAMS,
+    )
 
 
 @pytest.fixture(scope="package")

@@ -44,7 +44,7 @@ def test_networks_side_by_side_learn_together_each_its_lower_blocks_more_slowly(
     pair = replace(ARCHITECTURE, inceptions=2)
     head = Head(((np.concatenate([KERNEL, KERNEL]), np.zeros(2, np.float32)),))
     still = replace(SCHEDULE, epochs=1, lower_rate=0.0, dropout=0.0, weight_decay=0.0)
-    learnt = finetune(examples, None, head, pair, blocks * 2, still, 0, tmp_path, "tuning", PARAMS)
+    learnt = finetune(examples, None, 2, lambda: head, pair, blocks * 2, still, 0, tmp_path, "tuning", PARAMS)
     moved = [
         float(np.abs(one.kernel - before.kernel).max()) for one, before in zip(learnt.blocks, blocks * 2, strict=True)
     ]

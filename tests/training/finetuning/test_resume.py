@@ -87,6 +87,7 @@ def test_of_a_run_that_is_over_what_it_came_to_is_kept_and_no_more(
     assert len(sizes) == len(first.history)
     assert state.stat().st_size < min(sizes) / 4  # weights, where there were also two moments and a double of each
     monkeypatch.setattr("training.finetuning.finetune.augment", None)  # nothing is learnt from any more
+    monkeypatch.setattr("training.finetuning.finetune.never_seen", None)  # nor is a head to begin with asked for
     again = tune(examples, weights, tmp_path, schedule, validation=contrary)
     assert (again.history, again.best) == (first.history, first.best)
     for one, other in zip(values(first), values(again), strict=True):

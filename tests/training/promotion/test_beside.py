@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +15,10 @@ from serving.layout import CARD_FILE, PROMOTION_FILE, TRAINING_FILE
 from tests.producers.sounds import noise
 from tests.training.conftest import CLASSES
 from tests.training.promotion.conftest import REFUSED, base_path_with, network, promote
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from training.data.clips import Clip
+from training.evaluation.answers import Answers
+from training.evaluation.asking import NoClipReadable
+from training.release.promotion import _of_both
 
 pytestmark = pytest.mark.integration
 
@@ -65,6 +66,20 @@ def test_false_accepts_of_both_are_said_and_kept(bad: Path, data: Path, room: Pa
     card = (base_path / "2" / CARD_FILE).read_text()
     assert "Of background, 2 segments of 1 recordings, it makes 0 false accepts an hour, version 1 1200. " in card
     assert f"{left_out}." in card
+
+
+def test_a_clip_that_one_version_could_not_hear_counts_for_neither() -> None:
+    clips = [Clip(Path(f"{number}.wav"), "hum", 1, str(number)) for number in range(3)]
+
+    def answers(heard: list[Clip]) -> Answers:
+        scores = {clip: np.array([[1.0 - clips.index(clip), clips.index(clip)]], np.float32) for clip in heard}
+        return Answers.of(scores, ["hum", "beep"])
+
+    ours, theirs = _of_both(answers(clips[:2]), answers(clips[1:]))
+    assert ours.clips == theirs.clips == (clips[1],)
+    assert ours.segment.tolist() == theirs.segment.tolist() == [[0.0, 1.0]]
+    with pytest.raises(NoClipReadable):
+        _of_both(answers(clips[:1]), answers(clips[1:]))
 
 
 def test_false_accepts_decide_nothing(good: Path, data: Path, room: Path, tmp_path: Path) -> None:

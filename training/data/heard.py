@@ -41,15 +41,21 @@ def heard_recordings(heard: frozenset[str] | None, clips: Iterable[Clip]) -> fro
 
 
 def too_kind(heard: Collection[str], judged: Collection[Clip]) -> list[str]:
-    """A note where some of the clips that are `judged` are of recordings (`Clip.source`) that were `heard`, or none."""
-    known = count_heard(heard, judged)
-    if not known:
-        return []
-    of_classes = sum(clip.label != UNKNOWN for clip in judged)
-    return [
-        f"The weights have heard the recordings of {known} of these {of_classes} clips, without their labels: figures "
-        "are too kind."
-    ]
+    """Notes where clips that are `judged`, or background, are of recordings (`Clip.source`) that were `heard`."""
+    notes = []
+    if known := count_heard(heard, judged):
+        of_classes = sum(clip.label != UNKNOWN for clip in judged)
+        notes.append(
+            f"The weights have heard the recordings of {known} of these {of_classes} clips, without their labels: "
+            "figures are too kind."
+        )
+    background = {clip.source for clip in judged if clip.label == UNKNOWN}
+    if known := len(background & set(heard)):
+        notes.append(
+            f"The weights have heard {known} of these {len(background)} recordings of background: false accepts are "
+            "too few."
+        )
+    return notes
 
 
 def count_heard(heard: Collection[str], judged: Iterable[Clip]) -> int:
