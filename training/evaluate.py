@@ -5,6 +5,7 @@ Runs as `python training/evaluate.py`, `python -m training.evaluate` and `earsho
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -55,7 +56,10 @@ def run(settings: EvaluateSettings) -> None:
             for file in write_report(report, settings.report):
                 console.print(f"wrote {file}", soft_wrap=True)
         except OSError as error:
-            raise fail(f"cannot write {settings.report} ({error.strerror})") from None
+            sys.stdout.write(json.dumps(report, indent=1) + "\n")
+            raise fail(
+                f"cannot write {settings.report} ({error.strerror}); the report is on the standard output instead"
+            ) from None
 
 
 def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":  # as a file, this folder would come before the project's
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     from training.settings import RetrainSettings
     from training.weights import Weights
 
-Files = TypeVar("Files")
-
 
 def run(settings: RetrainSettings) -> None:
     """Retrain the model on labelled clips, print and write what was measured, and publish what was asked for."""
@@ -67,11 +65,7 @@ def run(settings: RetrainSettings) -> None:
         raise fail(f"{error}; mend that and start again, the cache keeps what was computed") from None
     except KeyboardInterrupt:
         raise interrupted("the same command goes on from what the cache keeps") from None
-    if settings.report:
-        for file in _written(report, settings.report, write_report):
-            console.print(f"wrote {file}", soft_wrap=True)
-    if settings.run_dir:
-        console.print(f"wrote {_written(report, settings.run_dir, write_run)}", soft_wrap=True)
+    _write(settings, report, console)
 
 
 def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
@@ -86,6 +80,8 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     idle = [name for name in OF_FINE_TUNING if getattr(settings, name) != type(settings).model_fields[name].default]
     if idle and settings.method == "bottlenecks":
         console.print(f"Without --method finetune these do nothing: {', '.join(map(settings.changing, idle))}")
+    elif "epochs" in idle and settings.how_many_training_steps:
+        console.print("--how-many-training-steps decides how long is trained, so --epochs does nothing")
     if not (settings.model_base_path or settings.compact):
         console.print("Nothing will be published: --model-base-path names where the next version goes")
         if not judged and settings.protocol == "folds":
@@ -250,13 +246,22 @@ def _print_lost(console: Console, clips: list[Clip], class_names: tuple[str, ...
         console.print(f"No clip of {lost} can be read: the model will not know it")
 
 
-def _written(report: dict[str, Any], path: Path, write: Callable[[dict[str, Any], Path], Files]) -> Files:
-    """What `write` returns; where it cannot write to `path` the report is not lost either."""
-    try:
-        return write(report, path)
-    except OSError as error:
+def _write(settings: RetrainSettings, report: dict[str, Any], console: Console) -> None:
+    """Write the report and the run's folder; what cannot be written does not keep the other from it, or lose it."""
+    failed = []
+    targets: list[tuple[Path | None, Callable[[dict[str, Any], Path], Iterable[Path]]]] = [
+        (settings.report, write_report),
+        (settings.run_dir, lambda report, runs: [write_run(report, runs)]),
+    ]
+    for path, write in targets:
+        try:
+            for file in write(report, path) if path else ():
+                console.print(f"wrote {file}", soft_wrap=True)
+        except OSError as error:
+            failed.append(f"cannot write {path} ({error.strerror})")
+    if failed:
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
-        raise fail(f"cannot write {path} ({error.strerror}); the report is on the standard output instead") from None
+        raise fail(f"{'; '.join(failed)}; the report is on the standard output instead")
 
 
 def _is_written(report: dict[str, Any]) -> bool:

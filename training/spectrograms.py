@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from earshot.command import APP, fail, needs
+from earshot.command import APP, fail, interrupted, needs
 from earshot.logs import configure_logs
 from training.settings import folders_of
 
@@ -40,6 +40,8 @@ def main(
         raise fail(error) from None
     except OSError as error:
         raise fail(f"{error}; name a folder that you may write to, or make room") from None
+    except KeyboardInterrupt:
+        raise interrupted("the same command makes them anew") from None
     others = "; the log names the others" if written < len(clips) else ""
     typer.echo(f"{written} pictures of {len(clips)} clips in {out}{others}")
 

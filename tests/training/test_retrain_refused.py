@@ -116,12 +116,15 @@ def test_a_report_that_cannot_be_written_in_the_end_is_printed(
         "model_base_path": None,
         "compact": None,
         "report": report,
+        "run_dir": tmp_path / "runs",
         "evaluate": fold,
         "protocol": "folds",
     }
+    (tmp_path / "runs").mkdir()
     with pytest.raises(typer.Exit) as ended:
         run(RetrainSettings.read(own))
     assert ended.value.exit_code == 2
+    assert [file.name for file in (tmp_path / "runs").glob("*/report.json")] == ["report.json"]
     said = capsys.readouterr()
     assert f"cannot write {report} (No such file or directory)" in said.err
     assert json.loads(said.out[said.out.index("{") :])["folds"] == {fold: trained.report["folds"][fold]}
