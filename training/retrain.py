@@ -17,7 +17,6 @@ if __name__ == "__main__":  # as a file, this folder would come before the proje
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from rich.console import Console
-from rich.table import Table
 from structlog.contextvars import bound_contextvars
 
 from earshot.command import fail, interrupted
@@ -39,7 +38,8 @@ from training.evaluation.summaries import write_summary
 from training.preflight import check_before, check_readable, tells_apart
 from training.recipes import recipe_of
 from training.release.publishing import model_card, publish, training_record
-from training.runs import print_whole, write_run
+from training.runs import write_run
+from training.screen import print_judged, print_lost, print_notes, print_thin
 from training.settings import OF_FINE_TUNING
 from training.stages import Stages
 from training.weights import WeightsError, load_weights
@@ -74,7 +74,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     _set_up_libraries(settings)
     clips = clips_of(settings)
     thin = thin_classes(clips)
-    _print_thin(console, thin, "Classes of few recordings, whose figures say little")
+    print_thin(console, thin, "Classes of few recordings, whose figures say little")
     held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
     check_before(settings, clips, held_out, judged)
     idle = [name for name in OF_FINE_TUNING if getattr(settings, name) != type(settings).model_fields[name].default]
@@ -92,11 +92,11 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     with stages.stage("features"):
         recipe = recipe_of(settings, [*clips, *_noises(settings, clips)], weights)
     class_names = tuple(sorted({clip.label for clip in recipe.clips}))
-    _print_lost(console, clips, class_names)
+    print_lost(console, clips, class_names)
     check_readable(settings, recipe, held_out, judged)
     readable = thin_classes(recipe.clips)
     fewer = {label: sources for label, sources in readable.items() if thin.get(label) != sources}
-    _print_thin(console, fewer, "Of these few recordings can be read")
+    print_thin(console, fewer, "Of these few recordings can be read")
 
     with stages.stage("evaluation"):
         evaluated = _evaluated(settings, recipe, class_names, judged, console)
@@ -116,7 +116,9 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         "peak_memory_mb": stages.peak_memory_mb,
         "packages": package_versions(),
     }
-    _print(console, report)
+    print_judged(console, report)
+    if report["random_split"]:
+        console.print(WHY_RANDOM_IS_HIGHER)
     publishes = bool(settings.model_base_path or settings.compact)
     if settings.report and publishes and (report["folds"] or report["random_split"]):
         with suppress(OSError):  # it is written again; until then what was judged outlives a kill
@@ -203,7 +205,7 @@ def _publish(
         if report["held_out"]["recordings"] < LEAST_RECORDINGS:
             console.print(f"fewer than {LEAST_RECORDINGS} recordings cannot promote it: hold out more folds for that")
     said = {note for one in (report["pooled"], report["random_split"]) if one for note in one["notes"]}
-    _print_notes(console, [note for note in unseen.notes if note not in said])
+    print_notes(console, [note for note in unseen.notes if note not in said])
     report["notes"] = list(dict.fromkeys(unseen.notes))
     report["learning_curves"] += _curves(trained, "published model")
     if settings.summaries_dir:
@@ -231,21 +233,6 @@ def _curves(trained: Trained, whose: str) -> list[dict[str, float]]:
     ]
 
 
-def _print_notes(console: Console, notes: Iterable[str]) -> None:
-    for note in dict.fromkeys(notes):
-        console.print(note, soft_wrap=True)
-
-
-def _print_thin(console: Console, thin: dict[str, int], words: str) -> None:
-    if thin:
-        console.print(f"{words}: {', '.join(f'{label} ({sources})' for label, sources in thin.items())}")
-
-
-def _print_lost(console: Console, clips: list[Clip], class_names: tuple[str, ...]) -> None:
-    for lost in sorted({clip.label for clip in clips} - set(class_names)):
-        console.print(f"No clip of {lost} can be read: the model will not know it")
-
-
 def _write(settings: RetrainSettings, report: dict[str, Any], console: Console) -> None:
     """Write the report and the run's folder; what cannot be written does not keep the other from it, or lose it."""
     failed = []
@@ -262,42 +249,6 @@ def _write(settings: RetrainSettings, report: dict[str, Any], console: Console) 
     if failed:
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
         raise fail(f"{'; '.join(failed)}; the report is on the standard output instead")
-
-
-def _is_written(report: dict[str, Any]) -> bool:
-    return bool(report["settings"]["report"] or report["settings"]["run_dir"])
-
-
-def _print(console: Console, report: dict[str, Any]) -> None:
-    if report["unreadable"]:
-        where = "they are in the report" if _is_written(report) else "the log names them"
-        console.print(f"{len(report['unreadable'])} clips could not be read; {where}")
-    if not report["folds"] and not report["random_split"]:
-        return
-    table = Table(title="Clips that the model which is judged never saw", title_justify="left")
-    titles = {"background": "false/h", "generated_background": "false/h, generated"}
-    split = {"random": report["random_split"]} if report["random_split"] else {}
-    heard = [name for name in titles if any(one[name] for one in (report["folds"] | split).values())]
-    columns = ("fold", "clips", "first 3 s", "whole clip", "ECE", "by chance up to", "labels right", "unknown")
-    for name in (*columns, *(titles[name] for name in heard)):
-        table.add_column(name, justify="right")
-    together = {"together": report["pooled"]} if len(report["folds"]) > 1 else {}
-    for fold, one in (report["folds"] | together | split).items():
-        table.add_row(
-            fold,
-            str(one["clips"]),
-            f"{one['accuracy']:.1%}",
-            f"{one['clip_accuracy']:.1%}",
-            f"{one['calibration']['ece']:.3f}",
-            f"{chance['p95']:.3f}" if (chance := one["calibration"]["ece_by_chance"]) else "-",
-            f"{one['labels_right']:.1%}",
-            f"{one['unknown']['share'] if one['unknown'] else 0:.1%}",
-            *(f"{one[name]['false_accepts_per_hour']}" if one[name] else "-" for name in heard),
-        )
-    print_whole(console, table)
-    _print_notes(console, [note for one in (report["pooled"], report["random_split"]) if one for note in one["notes"]])
-    if split:
-        console.print(WHY_RANDOM_IS_HIGHER)
 
 
 if __name__ == "__main__":

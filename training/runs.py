@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
 from earshot.command import APP, fail
+from training.screen import print_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,7 +34,6 @@ ELSEWHERE = {
     *("cache", "bottleneck_dir", "model_dir", "log_level", "log_json"),
 }
 """Settings that decide no figure: runs that differ in these alone are the same."""
-_WIDEST = 1000
 
 
 def write_run(report: Mapping[str, Any], runs: Path) -> Path:
@@ -92,14 +91,6 @@ def _version(report: Mapping[str, Any]) -> str:
 def _said(setting: object) -> str:
     """A dash where it was left empty, or is one that the run's Earshot did not have."""
     return "-" if setting is None or setting == "" else str(setting)
-
-
-def print_whole(console: Console, table: Table) -> None:
-    """Print `table` as wide as its figures are, wherever the terminal ends: cut off they are worth nothing."""
-    terminal = console.width
-    console.width = max(terminal, Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum)
-    console.print(table)
-    console.width = terminal
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from tests.training.conftest import CLASSES
 from training.evaluation.page import page
-from training.runs import app, compared, differing, print_whole, write_run
+from training.runs import app, compared, differing, write_run
+from training.screen import print_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
