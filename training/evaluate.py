@@ -64,7 +64,7 @@ def run(settings: EvaluateSettings) -> None:
 
 def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
     """The whole job; returns the report as JSON values. Raises DataError, NoModel, PredictError or NotWritable."""
-    clips = clips_of(settings, least_classes=1)
+    clips = clips_of(settings, least_classes=1, whole_map=False)
     folds = chosen_folds(settings.folds, clips)
     chosen = clips if settings.folds == "all" else [clip for clip in clips if clip.fold in folds]
     if not chosen:

@@ -87,6 +87,11 @@ def test_a_class_map_renames_and_leaves_out(tmp_path: Path) -> None:
 def test_a_class_map_that_does_not_fit_is_told(tmp_path: Path) -> None:
     for name in ("dog/1.wav", "siren/2.wav"):
         tone(tmp_path / name)
+    partly = read_class_map(class_map(tmp_path / "map", "dog,animal", "hounds,animal"))
+    assert [clip.label for clip in find_clips(tmp_path, class_map=partly, whole_map=False)] == ["animal", "siren"]
+    nothing = read_class_map(class_map(tmp_path / "map", "hounds,dog", "cats,cat"))
+    with pytest.raises(DataError, match=r"names cats, hounds, which no data set has; there are dog, siren"):
+        find_clips(tmp_path, class_map=nothing, whole_map=False)
     with pytest.raises(DataError, match=r"names hounds, which no data set has; there are dog, siren"):
         find_clips(tmp_path, class_map=read_class_map(class_map(tmp_path / "map", "hounds,dog")))
     with pytest.raises(DataError, match="two classes at least"):

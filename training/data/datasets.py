@@ -34,13 +34,14 @@ class DataError(ValueError):
     """The data set cannot be trained on; the message says what is missing."""
 
 
-def clips_of(settings: DataSettings, least_classes: int = 2) -> list[Clip]:
+def clips_of(settings: DataSettings, least_classes: int = 2, *, whole_map: bool = True) -> list[Clip]:
     """The clips that the settings name, as `find_clips` finds them."""
     if not settings.folders:
         raise DataError("no clips: --data names UrbanSound8K's or ESC-50's folder, or one with a folder for each class")
     class_map = read_class_map(settings.class_map) if settings.class_map else None
     background = folders_of(settings.background)
-    clips = find_clips(*settings.folders, class_map=class_map, least_classes=1 if background else least_classes)
+    least = 1 if background else least_classes
+    clips = find_clips(*settings.folders, class_map=class_map, least_classes=least, whole_map=whole_map)
     every = [*clips, *find_background(background, clips)]
     require_apart(every)
     return every
@@ -101,11 +102,15 @@ def _all_of_freesound(clips: Iterable[Clip]) -> bool:
     return all(clip.source.startswith(FREESOUND) for clip in clips)
 
 
-def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least_classes: int = 2) -> list[Clip]:
+def find_clips(
+    *folders: Path, class_map: Mapping[str, str] | None = None, least_classes: int = 2, whole_map: bool = True
+) -> list[Clip]:
     """Every clip of all `folders`, in order, labelled as `class_map` has it (see `read_class_map`).
 
-    A recording that is in several data sets is in the fold that the first of them gives it. Raises DataError where
-    there are fewer classes than `least_classes`, or a data set has clips of one recording in two folds.
+    whole_map: whether each label of the map has to be there; one that was made for training may have more than the
+    clips that a model is judged by. A recording that is in several data sets is in the fold that the first of them
+    gives it. Raises DataError where there are fewer classes than `least_classes`, or a data set has clips of one
+    recording in two folds.
     """
     clips: list[Clip] = []
     fold_of: dict[str, int] = {}
@@ -123,7 +128,7 @@ def find_clips(*folders: Path, class_map: Mapping[str, str] | None = None, least
         found = f"the recordings in {flat} are in no folder of a class" if flat else f"{where} holds no clips"
         raise DataError(f"{found}; name UrbanSound8K's, ESC-50's, or one with a folder for each class")
     if class_map is not None:
-        clips = _mapped(clips, class_map)
+        clips = _mapped(clips, class_map, whole=whole_map)
     for label in sorted({clip.label for clip in clips}):
         _require_name(label)
     if not clips:
@@ -205,11 +210,12 @@ def read_class_map(path: Path) -> dict[str, str]:
     return names
 
 
-def _mapped(clips: Iterable[Clip], class_map: Mapping[str, str]) -> list[Clip]:
+def _mapped(clips: Iterable[Clip], class_map: Mapping[str, str], *, whole: bool) -> list[Clip]:
     clips = list(clips)
-    unknown = sorted(class_map.keys() - {clip.label for clip in clips} - {_OTHERS})
-    if unknown:
-        labels = ", ".join(sorted({clip.label for clip in clips}))
+    there = {clip.label for clip in clips}
+    unknown = sorted(class_map.keys() - there - {_OTHERS})
+    if unknown and (whole or not (class_map.keys() & there or _OTHERS in class_map)):
+        labels = ", ".join(sorted(there))
         raise DataError(f"the class map names {', '.join(unknown)}, which no data set has; there are {labels}")
     named = (replace(clip, label=class_map.get(clip.label, class_map.get(_OTHERS, clip.label))) for clip in clips)
     return [clip for clip in named if clip.label]

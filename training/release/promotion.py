@@ -145,7 +145,7 @@ def _given(order: Promotion) -> list[Clip]:
     if not order.data:
         return background
     class_map = read_class_map(order.class_map) if order.class_map else None
-    clips = find_clips(*order.data, class_map=class_map, least_classes=1)
+    clips = find_clips(*order.data, class_map=class_map, least_classes=1, whole_map=False)
     folds = chosen_folds(order.folds, clips)
     chosen = [clip for clip in clips if clip.fold in folds]
     if not chosen:
