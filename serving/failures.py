@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 
 class InvalidModelFile(ValueError):
     """A file does not hold a compact model, or not all of one; the message names it."""
@@ -11,11 +13,20 @@ class ExportError(ValueError):
     """A version cannot be written; the message says what to change."""
 
 
+class ErrorCode(IntEnum):
+    """What GetModelStatus says of a version that cannot be served, by gRPC's numbers."""
+
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    NOT_FOUND = 5
+    DATA_LOSS = 15
+
+
 class BrokenModel(ValueError):
     """A version cannot be served; the message says why."""
 
-    def __init__(self, message: str, error_code: int = 2) -> None:
-        """error_code: what GetModelStatus says of it, by gRPC's numbers; 2 is UNKNOWN."""
+    def __init__(self, message: str, error_code: int = ErrorCode.UNKNOWN) -> None:
+        """error_code: by gRPC's numbers."""
         super().__init__(message)
         self.error_code = error_code
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import grpc
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from earshot.tfserving import messages
-from serving.failures import BrokenModel
+from serving.failures import BrokenModel, ErrorCode
 from serving.layout import SAVED_MODEL_FILE
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def read_signatures(version_dir: Path, tags: Sequence[str] = (SERVE_TAG,)) -> di
     graphs = [graph for graph in saved.meta_graphs if set(graph.meta_info_def.tags) == set(tags)]
     if not graphs:
         missing = f"{version_dir / SAVED_MODEL_FILE} has no graph with the tags {', '.join(tags)}"
-        raise BrokenModel(missing, grpc.StatusCode.NOT_FOUND.value[0])
+        raise BrokenModel(missing, ErrorCode.NOT_FOUND)
     return dict(graphs[0].signature_def)
 
 
@@ -40,4 +39,4 @@ def _saved_model(version_dir: Path) -> Any:
             return text_format.Parse(text.read_text(encoding="utf-8"), messages.SavedModel())
         return messages.SavedModel.FromString(binary.read_bytes())
     except (DecodeError, text_format.ParseError, UnicodeDecodeError) as error:
-        raise BrokenModel(f"{path} is no SavedModel: {error}", grpc.StatusCode.DATA_LOSS.value[0]) from None
+        raise BrokenModel(f"{path} is no SavedModel: {error}", ErrorCode.DATA_LOSS) from None

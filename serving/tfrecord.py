@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from crc32c import crc32c
 
+from serving.failures import ErrorCode
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -22,8 +24,7 @@ _MASK = 0xA282EAD8
 class BrokenRecords(ValueError):
     """A file is not whole, or no TFRecord file; the message says where."""
 
-    error_code = 15
-    """DATA_LOSS, by gRPC's numbers."""
+    error_code = ErrorCode.DATA_LOSS
 
 
 def read_records(path: Path) -> list[bytes]:

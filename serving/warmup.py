@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import grpc
+from google.protobuf.message import DecodeError
 
 from earshot.tfserving import messages
-from serving.failures import BrokenModel
+from serving.failures import BrokenModel, ErrorCode
 from serving.layout import WARMUP_FILE
 from serving.modelserver.tensors import from_numpy
 from serving.tfrecord import read_records, write_records
@@ -50,6 +50,9 @@ def read_warmup(version_dir: Path) -> list[prediction_log_pb2.PredictionLog]:
     if len(records) > MOST_REQUESTS:
         raise BrokenModel(
             f"{path} has {len(records)} warm-up requests, and {MOST_REQUESTS} at most are sent; leave some out",
-            grpc.StatusCode.INVALID_ARGUMENT.value[0],
+            ErrorCode.INVALID_ARGUMENT,
         )
-    return [messages.PredictionLog.FromString(record) for record in records]
+    try:
+        return [messages.PredictionLog.FromString(record) for record in records]
+    except DecodeError as error:
+        raise BrokenModel(f"{path} has a record that is no PredictionLog", ErrorCode.INVALID_ARGUMENT) from error

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from serving.modelserver.batching_policy import BatchingPolicy
     from serving.modelserver.loaded import Loaded
-    from serving.modelserver.metrics import ServingMetrics
+    from serving.modelserver.metrics import BatchingMetrics
 
 Arrays = dict[str, "NDArray[Any]"]
 _Key = tuple["Loaded", str, tuple[Any, ...]]
@@ -64,7 +64,7 @@ class _Batch:
 class BatchingRunner:
     """Runs requests in batches (a `Runner`); used from one event loop only."""
 
-    def __init__(self, policy: BatchingPolicy, metrics: ServingMetrics) -> None:
+    def __init__(self, policy: BatchingPolicy, metrics: BatchingMetrics) -> None:
         self._policy, self._metrics = policy, metrics
         self._filling: dict[_Key, _Batch] = {}
         """Batches that take more tasks, until they are full or a thread takes them."""
@@ -170,7 +170,8 @@ class BatchingRunner:
 
     async def _work(self, batch: _Batch) -> None:
         now = asyncio.get_running_loop().time()
-        self._metrics.batched(now - task.since for task in batch.tasks)
+        for task in batch.tasks:
+            self._metrics.waited(now - task.since)
         try:
             await self._answer(batch.key[0], batch.key[1], batch.tasks)
         finally:
@@ -182,6 +183,7 @@ class BatchingRunner:
         if not tasks:
             return
         loop = asyncio.get_running_loop()
+        self._metrics.ran()
         try:
             answers = await loop.run_in_executor(self._executor, _run_together, loaded, signature, tasks, self._policy)
         except ServingError as error:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 log = get_log(__name__)
 
 MOST_DETAILS = 1024
-"""Characters of a message that a client gets: it travels as a header, and clients take few KB of those."""
+"""Characters of a message that a client gets, beside a word that there were more. It travels as a header, and clients
+take few KB of those."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):

@@ -17,6 +17,7 @@ from serving.saved_model import SERVE_TAG
 from serving.warmup import read_warmup
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tensorflow_serving.apis import input_pb2, prediction_log_pb2
@@ -58,8 +59,10 @@ class Loader:
         self._metrics.load_tried(str(version_dir), time.monotonic() - started, loaded=True)
         if self._settings.enable_model_warmup:
             try:
-                with self._metrics.warming_up(str(version_dir)):
-                    warm_up(engine, version_dir)
+                if logs := read_warmup(version_dir):
+                    began = time.monotonic()
+                    warm_up(engine, logs)
+                    self._metrics.warmed_up(str(version_dir), time.monotonic() - began)
             except BaseException:
                 engine.close()
                 raise
@@ -89,12 +92,11 @@ def may_pass(error: Exception) -> bool:
     return isinstance(error, (CannotLoadNow, MemoryError, OSError)) and not isinstance(error, FileNotFoundError)
 
 
-def warm_up(engine: Engine, version_dir: Path) -> None:
-    """Run the warm-up requests that the version brings; nothing else is run, which might change a model with a state.
+def warm_up(engine: Engine, logs: Sequence[prediction_log_pb2.PredictionLog]) -> None:
+    """Run the warm-up requests of a version; nothing else is run, which might change a model with a state.
 
     Raises BrokenModel where a request of its own cannot be answered, CannotLoadNow where memory is short for it.
     """
-    logs = read_warmup(version_dir)
     try:
         for each in logs:
             _replay(engine, each)

@@ -16,7 +16,7 @@ from prometheus_client.core import Metric, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from serving.modelserver.loaded import Loaded
 
@@ -91,6 +91,33 @@ def _short_limit(labels: dict[str, str]) -> dict[str, str]:
     return labels | {LIMIT: f"{float(labels[LIMIT]):g}"}
 
 
+class BatchingMetrics:
+    """What is counted and timed where requests run in batches.
+
+    TensorFlow Serving's label `thread_pool_name` is empty for what its model server batches, which to Prometheus is as
+    none.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._queued = _Histogram(
+            ":tensorflow:serving:batching_session:queuing_latency",
+            "Microseconds that a request waited for its batch to run.",
+            buckets=_QUEUED_US,
+            registry=registry,
+        )
+        self._runs = _Count(":tensorflow:serving:batching_session:wrapped_run_count", "Batches that were run.", ())
+        self._runs.add(amount=0)
+        registry.register(self._runs)
+
+    def waited(self, seconds: float) -> None:
+        """Time how long a request has waited."""
+        self._queued.observe(seconds * 1e6)
+
+    def ran(self) -> None:
+        """Count one run."""
+        self._runs.add()
+
+
 class ServingMetrics:
     """The server's metrics; those of the models offered are there from the start, so a rate sees the first event."""
 
@@ -135,15 +162,6 @@ class ServingMetrics:
             ["model_path", "status"],
             buckets=_LATENCY_US,
             registry=self.registry,
-        )
-        self._queued = _Histogram(
-            ":tensorflow:serving:batching_session:queuing_latency",
-            "Microseconds that a request waited for its batch to run.",
-            buckets=_QUEUED_US,
-            registry=self.registry,
-        )
-        self._batches = self._count(
-            ":tensorflow:serving:batching_session:wrapped_run_count", "Batches that were run.", ()
         )
         self._in_flight = Gauge(
             "earshot_serving_requests_in_flight", "Requests running or waiting.", ["API"], registry=self.registry
@@ -199,21 +217,9 @@ class ServingMetrics:
         self._load_attempts.add(path, "success" if loaded else "fail")
         self._load_us.add(path, amount=seconds * 1e6)
 
-    @contextmanager
-    def warming_up(self, path: str) -> Iterator[None]:
-        """Time the warm-up requests of a version that are answered within."""
-        started, status = time.monotonic(), "FAILED"
-        try:
-            yield
-            status = "OK"
-        finally:
-            self._warm_up.labels(path, status).observe((time.monotonic() - started) * 1e6)
-
-    def batched(self, waited_s: Iterable[float]) -> None:
-        """Count a batch that begins to run, and time how long each of its requests has waited."""
-        self._batches.add()
-        for each in waited_s:
-            self._queued.observe(each * 1e6)
+    def warmed_up(self, path: str, seconds: float) -> None:
+        """Time the warm-up requests of a version, which were answered."""
+        self._warm_up.labels(path, "OK").observe(seconds * 1e6)
 
     def offered(self, latest: Mapping[str, Loaded | None]) -> None:
         """Note which models are offered now, and the newest version of each that is served."""

@@ -209,7 +209,7 @@ class Servables:
         else:
             raise ServingError(grpc.StatusCode.ABORTED, "another configuration came after this one")
         missing = [
-            f"{name}: {'; '.join(status.error for status in watcher.statuses() if status.error) or 'no version there'}"
+            f"{name}: {'; '.join(watcher.failures) or 'no version there'}"
             for name, watcher in waited_for.items()
             if not watcher.loaded
         ]

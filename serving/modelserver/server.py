@@ -21,7 +21,7 @@ from serving.modelserver.inference import Inference
 from serving.modelserver.inference_pool import InferencePool
 from serving.modelserver.interceptor import CallInterceptor
 from serving.modelserver.loading import Loader, may_pass
-from serving.modelserver.metrics import ServingMetrics
+from serving.modelserver.metrics import BatchingMetrics, ServingMetrics
 from serving.modelserver.model_service import ModelService
 from serving.modelserver.prediction_service import PredictionService
 from serving.modelserver.rest import METRICS_PATH, RestApi
@@ -212,7 +212,7 @@ def _runner(settings: ServerSettings, metrics: ServingMetrics) -> Runner:
     if not settings.enable_batching:
         return InferencePool(_concurrency(settings), settings.queue)
     file = settings.batching_parameters_file
-    return BatchingRunner(read_batching(file) if file else BatchingPolicy(), metrics)
+    return BatchingRunner(read_batching(file) if file else BatchingPolicy(), BatchingMetrics(metrics.registry))
 
 
 def _channel_arguments(text: str) -> list[tuple[str, int | str]]:

@@ -167,12 +167,18 @@ class VersionWatcher:
             self._retire(loaded)
 
     def remember(self, unloaded: Sequence[VersionStatus]) -> None:
-        """Go on saying of versions that were unloaded before this watcher starts that they were."""
+        """Go on saying what became of versions before this watcher starts."""
         self._statuses = {each.version: each for each in unloaded}
 
     def statuses(self) -> list[VersionStatus]:
-        """The status of each version that is there, or was served before, the newest first."""
+        """The status of each version that is there, or was served or given up before, the newest first."""
         return sorted(self._statuses.copy().values(), key=lambda status: -status.version)
+
+    @property
+    def failures(self) -> list[str]:
+        """Why versions that are there could not be loaded, the newest first."""
+        there = self._failed.keys()
+        return [each.error for each in self.statuses() if each.error and each.version in there]
 
     def poll(self) -> None:
         """Look once at the base path and bring `loaded` up to what stands there."""
@@ -289,7 +295,7 @@ class VersionWatcher:
         if again:
             self._log.warning("version could not be loaded, trying again", version=version, error=message[:500])
         else:
-            # TensorFlow's errors have a code.
+            # TensorFlow's errors have a code, and so have those of `serving.failures`.
             self._set(version, State.END, message, getattr(error, "error_code", grpc.StatusCode.UNKNOWN.value[0]))
             self._log.warning("version is broken and is not served", version=version, error=message[:500])
 

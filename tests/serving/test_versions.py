@@ -17,6 +17,7 @@ from tensorflow_serving.apis import get_model_status_pb2
 from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.export import export_saved_model
 from serving.modelserver.versions import SETTLED_S, State, VersionWatcher
+from serving.tfrecord import write_records
 from serving.warmup import write_warmup
 from tests.serving.conftest import CLASS_NAMES, Served, predict_request, serve, small_network
 from tests.waiting import wait_for
@@ -97,6 +98,8 @@ def broken_by(folder: Path, how: str) -> None:
         shutil.rmtree(folder / "variables")
     elif how == "broken warm-up":
         (folder / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no record" * 9)
+    elif how == "warm-up of nonsense":
+        write_records(folder / "assets.extra" / "tf_serving_warmup_requests", [b"\xff nonsense"])
     elif how == "unanswerable warm-up":
         write_warmup(folder, {"serving_default": {"spectrogram": np.zeros((1, 2), np.uint8)}})
 
@@ -109,6 +112,7 @@ def broken_by(folder: Path, how: str) -> None:
         ("no variables", grpc.StatusCode.UNKNOWN),
         ("broken warm-up", grpc.StatusCode.DATA_LOSS),
         ("unanswerable warm-up", grpc.StatusCode.INVALID_ARGUMENT),
+        ("warm-up of nonsense", grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
 def test_a_broken_version_is_reported_and_never_served_until_it_is_mended(

@@ -45,13 +45,13 @@ def version(base_path: Path) -> Path:
 def test_an_exported_version_warms_both_signatures_up(version: Path) -> None:
     asked = {log.predict_log.request.model_spec.signature_name for log in read_warmup(version)}
     assert asked == {"serving_default", "pcm"}
-    warm_up(Recorded(version), version)
+    warm_up(Recorded(version), read_warmup(version))
     assert {signature for signature, _ in ran} == {"serving_default", "pcm"}
 
 
 def test_a_versions_own_requests_are_run_and_nothing_else(version: Path) -> None:
     write_warmup(version, {"pcm": {"pcm": PCM}})
-    warm_up(Recorded(version), version)
+    warm_up(Recorded(version), read_warmup(version))
     assert [signature for signature, _ in ran] == ["pcm"]
     np.testing.assert_array_equal(ran[0][1]["pcm"], PCM)
 
@@ -59,14 +59,14 @@ def test_a_versions_own_requests_are_run_and_nothing_else(version: Path) -> None
 def test_without_requests_of_its_own_nothing_of_a_version_is_run(tmp_path: Path) -> None:
     write_half_plus(tmp_path / "1", 1.0)
     ran.clear()
-    warm_up(Recorded(tmp_path / "1"), tmp_path / "1")
+    warm_up(Recorded(tmp_path / "1"), read_warmup(tmp_path / "1"))
     assert ran == []
 
 
 def test_a_request_for_a_signature_that_is_not_there_breaks_the_version(version: Path) -> None:
     write_warmup(version, {"mp3": {"mp3": PCM}})
     with pytest.raises(BrokenModel, match='"mp3" not found'):
-        warm_up(Recorded(version), version)
+        warm_up(Recorded(version), read_warmup(version))
 
 
 @pytest.mark.parametrize("refusal", [exhausted, unavailable])
@@ -80,7 +80,7 @@ def test_a_request_that_memory_is_short_for_does_not_break_the_version(
 
     monkeypatch.setattr(engine, "run", short)
     with pytest.raises(CannotLoadNow, match="no memory at present"):
-        warm_up(engine, version)
+        warm_up(engine, read_warmup(version))
 
 
 def logs_of_each_kind(signature: str = "regress") -> list[Any]:
@@ -103,7 +103,7 @@ def test_requests_of_each_kind_warm_up(tmp_path: Path) -> None:
     records = [log.SerializeToString() for log in logs_of_each_kind()]
     write_records(tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests", records)
     ran.clear()
-    warm_up(Recorded(tmp_path / "1"), tmp_path / "1")
+    warm_up(Recorded(tmp_path / "1"), read_warmup(tmp_path / "1"))
     assert [signature for signature, _ in ran] == ["serving_default", "classify", "regress", "classify", "regress2"]
 
 
@@ -113,7 +113,7 @@ def test_a_request_for_examples_of_another_signature_breaks_the_version(tmp_path
     records = [log.SerializeToString() for log in logs_of_each_kind("classify")]
     write_records(tmp_path / "1" / "assets.extra" / "tf_serving_warmup_requests", records)
     with pytest.raises(BrokenModel, match="Expected one output Tensor"):
-        warm_up(Recorded(tmp_path / "1"), tmp_path / "1")
+        warm_up(Recorded(tmp_path / "1"), read_warmup(tmp_path / "1"))
 
 
 def test_so_many_requests_that_a_start_would_take_minutes_are_refused(version: Path) -> None:

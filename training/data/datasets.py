@@ -217,6 +217,8 @@ def _mapped(clips: Iterable[Clip], class_map: Mapping[str, str], *, whole: bool)
     if unknown and (whole or not (class_map.keys() & there or _OTHERS in class_map)):
         labels = ", ".join(sorted(there))
         raise DataError(f"the class map names {', '.join(unknown)}, which no data set has; there are {labels}")
+    if unknown:
+        log.warning("the class map names labels that no clip here has", labels=unknown)
     named = (replace(clip, label=class_map.get(clip.label, class_map.get(_OTHERS, clip.label))) for clip in clips)
     return [clip for clip in named if clip.label]
 

@@ -153,7 +153,7 @@ def _classes(classes: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _folds(folds: Mapping[str, Mapping[str, Any]]) -> str:
-    head = ["fold", "clips", "recordings", "accuracy", "95 %", "whole clips", "macro F1", "calibration error"]
+    head = ["fold", "clips", "recordings", "best class right", "95 %", "whole clips", "macro F1", "calibration error"]
     lines = [
         [
             *(fold, f"{one['clips']:,}", f"{one['recordings']:,}", _percent(one["accuracy"])),

@@ -226,13 +226,7 @@ def _compare(
     except TooFewRecordings as error:
         more = f"; or train it again with more folds in --hold-out: it knows {fair.labelled.left_out} other clips"
         return _if_forced(TooFewRecordings(f"{error}{more if fair.labelled.left_out else ''}"), order)
-    found = []
-    if new := sorted({clip.label for clip in ours.clips} & {*ours.class_names} - {*theirs.class_names}):
-        found.append(f"version {newest.number} does not know {', '.join(new)}: clips of these count as wrong for it")
-    if strange := sorted({clip.label for clip in ours.clips} - {*ours.class_names, *theirs.class_names}):
-        found.append(f"neither knows {', '.join(strange)}: clips of these count as wrong")
-    if theirs.right.all():
-        found.append(f"version {newest.number} names all of these clips right: on others it may be beaten")
+    found = _found(ours, theirs, fair, newest.number)
     heard = _false_accepts(our_background, their_background, order)
     if fair.background.clips and not heard:
         found.append("no background can be read, so false accepts are not counted")
@@ -251,6 +245,21 @@ def _compare(
     for note in (*compared.beside, *found):
         console.print(note)
     return compared
+
+
+def _found(ours: Answers, theirs: Answers, fair: FairClips, against: int) -> list[str]:
+    """What the answers to the clips show that is to be said beside the figures, a note each."""
+    found = []
+    if missing := len(fair.labelled.clips) - len(ours.clips):
+        found.append(f"{missing} clips could not be read, for one of the two or both, and count for neither")
+    labels = {clip.label for clip in ours.clips}
+    if new := sorted(labels & {*ours.class_names} - {*theirs.class_names}):
+        found.append(f"version {against} does not know {', '.join(new)}: clips of these count as wrong for it")
+    if strange := sorted(labels - {*ours.class_names, *theirs.class_names}):
+        found.append(f"neither knows {', '.join(strange)}: clips of these count as wrong")
+    if theirs.right.all():
+        found.append(f"version {against} names all of these clips right: on others it may be beaten")
+    return found
 
 
 def _answers(trial: Trial, fair: FairClips, console: Console) -> tuple[Answers, Answers | None]:
@@ -278,7 +287,10 @@ def _false_accepts(ours: Answers | None, theirs: Answers | None, order: Promotio
     """What both make of background, if they heard any."""
     if not ours or not theirs:
         return None
-    ours, theirs = _of_both(ours, theirs)
+    try:
+        ours, theirs = _of_both(ours, theirs)
+    except NoClipReadable:
+        return None
     from training.evaluation.metrics import background  # brings scikit-learn
 
     candidate, current = background(ours), background(theirs)

@@ -95,7 +95,8 @@ def _divided(clips: list[Clip], seen: frozenset[str] | None, heard: frozenset[st
         raise DataError("of the model's classes there are fewer than two clips; --data names those it was trained on")
     clips = [clips[number] for number in np.random.default_rng(_SEED).permutation(len(clips))]
     trained = [clip for clip in clips if seen is None or clip.source in seen]
-    unseen = [clip for clip in clips if seen is not None and clip.source not in seen | heard]
+    known = heard | (seen or frozenset())
+    unseen = [clip for clip in clips if seen is not None and clip.source not in known]
     if len(unseen) < LEAST_UNSEEN:
         unseen = []
     if not trained:

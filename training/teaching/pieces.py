@@ -16,6 +16,7 @@ from producers.frames import FRAME_S
 from producers.recordings import RecordingSource, RecordingUnreadable
 from training.data.clips import ClipUnreadable
 from training.data.hearing import each_heard
+from training.data.layouts import FREESOUND
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ class Pieces:
     kinds: NDArray[np.int64]
     """Of which of the given kinds of recordings each piece is, counted from 0."""
     recordings: NDArray[np.int64]
-    """Of which recording (`Clip.source`) each piece is, counted from 0."""
+    """Of which recording each piece is, counted from 0."""
     digest: str
     """Of all the sound."""
 
@@ -71,7 +72,7 @@ def cut_pieces(kinds: Sequence[Sequence[Clip]], folder: Path) -> tuple[Pieces, l
     file = TemporaryFile(dir=folder)  # noqa: SIM115 - the pieces read from it
     unreadable: list[str] = []
     starts, seen, kind_of, recording_of = [0], set(), [], []
-    numbers: dict[tuple[int, str], int] = {}
+    numbers: dict[str, int] = {}
     digest = hashlib.sha256()
     kind_of_clip = {clip: number for number, kind in enumerate(kinds) for clip in kind}
     for clip, pieces in each_heard(list(kind_of_clip), lambda clip: _pieces_of(clip.path), unreadable, "sounds"):
@@ -83,10 +84,18 @@ def cut_pieces(kinds: Sequence[Sequence[Clip]], folder: Path) -> tuple[Pieces, l
                 file.write(piece.tobytes())
                 starts.append(starts[-1] + piece.size)
                 kind_of.append(kind_of_clip[clip])
-                recording_of.append(numbers.setdefault((kind_of_clip[clip], clip.source), len(numbers)))
+                recording_of.append(numbers.setdefault(_recording(clip), len(numbers)))
     file.flush()
     numbers_of = [np.array(each, dtype=np.int64) for each in (starts, kind_of, recording_of)]
     return Pieces(file, numbers_of[0], numbers_of[1], numbers_of[2], digest.hexdigest()), unreadable
+
+
+def _recording(clip: Clip) -> str:
+    """What tells a clip's recording from others: its number on Freesound, else its file.
+
+    A folder of background counts as one recording elsewhere; here that may be all that there is to learn from.
+    """
+    return clip.source if clip.source.startswith(FREESOUND) else str(clip.path)
 
 
 def _pieces_of(path: Path) -> list[NDArray[np.int16]]:

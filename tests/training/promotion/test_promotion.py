@@ -57,7 +57,8 @@ def test_a_better_version_is_published_with_its_figures_and_a_running_server_tak
         "confidence": 0.95,
         "notes": [
             f"version 1 was trained on the recordings of 1 of these {CLIPS + len(BROKEN)} clips, or its weights have "
-            "heard them: its figure is too kind, so the comparison is hard on the candidate"
+            "heard them: its figure is too kind, so the comparison is hard on the candidate",
+            "2 clips could not be read, for one of the two or both, and count for neither",
         ],
     }
     card = (base_path / "2" / CARD_FILE).read_text()
