@@ -202,6 +202,15 @@ def test_rows_that_are_asked_choose_and_calibrate_alone() -> None:
     np.testing.assert_array_equal(OutOfFold.together([nobody, said, nobody]).scores, said.scores)
 
 
+def test_what_is_chosen_counts_by_itself() -> None:
+    features, targets, groups = noisy()
+    loss, counts = np.where(np.arange(600) < 300, 1.5, 0.5), np.where(np.arange(600) < 300, 0.0, 2.0)
+    said = cross_validated(features, targets, loss, groups, 2, counts=counts)
+    same = cross_validated(features, targets, loss, groups, 2)
+    np.testing.assert_array_equal(said.scores, same.scores)
+    assert (sorted(set(said.weights.tolist())), sorted(set(same.weights.tolist()))) == ([0.0, 2.0], [0.5, 1.5])
+
+
 def test_how_much_background_there_is_does_not_decide_how_sure_a_head_is_of_the_classes() -> None:
     features, targets, groups = noisy()
     noises = 20 + np.random.default_rng(1).normal(size=(600, 10)).astype(np.float32)

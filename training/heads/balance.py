@@ -1,4 +1,4 @@
-"""How much each window counts: as its share of a clip, and of a class where classes are to count alike."""
+"""How much each window counts: as its share of a clip or of a recording, and of a class where these count alike."""
 
 from __future__ import annotations
 
@@ -31,6 +31,23 @@ def clip_weights(clips: Sequence[Clip]) -> NDArray[np.float64]:
     labelled = sum(clip.label != UNKNOWN for clip in windows)
     each = np.array([1 / windows[clip] for clip in clips])
     return np.where(of_classes, each * np.count_nonzero(of_classes) / max(labelled, 1), 1.0)
+
+
+def recording_weights(clips: Sequence[Clip]) -> NDArray[np.float64]:
+    """Weight of each window in what a head learns, [n], `clips` being the clip of each.
+
+    A recording weighs as much as another of its class, however many clips were cut from it: they sound alike. Each
+    class weighs what its clips weigh, and so does background.
+    """
+    weights = clip_weights(clips)
+    recordings = [(clip.label, clip.source) for clip in clips]
+    of_recording, of_class = Counter[tuple[str, str]](), Counter[str]()
+    for recording, weight in zip(recordings, weights.tolist(), strict=True):
+        of_recording[recording] += weight
+        of_class[recording[0]] += weight
+    counts = Counter(label for label, _ in of_recording)
+    share = {one: of_class[one[0]] / counts[one[0]] / own for one, own in of_recording.items() if one[0] != UNKNOWN}
+    return np.asarray(weights * np.array([share.get(one, 1.0) for one in recordings]))
 
 
 def balanced(weights: NDArray[np.floating], classes: NDArray[np.integer], count: int) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from training.data.background import background_class, no_more_background
 from training.data.heard import heard_recordings
 from training.data.hearing import judged_windows
-from training.heads.balance import clip_weights
+from training.heads.balance import clip_weights, recording_weights
 from training.heads.bottlenecks import Bottlenecks
 from training.heads.head import OutOfFold, cross_validated, train_head
 from training.heads.parts import calibrators
@@ -84,12 +84,12 @@ class FrozenRecipe:
 
     def train(self, clips: Sequence[Clip], class_names: Sequence[str]) -> Trained:
         """A head trained on the windows of `clips`; of background on no more than of all else."""
-        counts = {clip: len(self._features[clip].roles.trained) for clip in clips}
-        windows = no_more_background(counts, self._seed)
+        learnt = {clip: len(self._features[clip].roles.trained) for clip in clips}
+        windows = no_more_background(learnt, self._seed)
         of_rows = [clip for clip, own in windows.items() for _ in own]
         targets = np.array([class_names.index(clip.label) for clip in of_rows])
         groups, classes = [clip.source for clip in of_rows], len(class_names)
-        weights = clip_weights(of_rows)
+        weights, counts = recording_weights(of_rows), clip_weights(of_rows)
 
         def rows(recipe: FrozenRecipe) -> NDArray[np.float32]:
             return np.concatenate([recipe._features[clip].trained[own] for clip, own in windows.items()])
@@ -98,7 +98,9 @@ class FrozenRecipe:
         how: _How = {"steps": self._steps, "balance": self._balance, "widths": self.architecture.widths}
         with threadpool_limits(1):  # two take twice as long, and tens of times where other programs want the cores
             said = [
-                cross_validated(rows(recipe), targets, weights, groups, classes, seed=self._seed, asked=mask, **how)
+                cross_validated(
+                    rows(recipe), targets, weights, groups, classes, seed=self._seed, asked=mask, counts=counts, **how
+                )
                 for recipe, mask in asked
             ]
             head = train_head(

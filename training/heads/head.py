@@ -39,7 +39,7 @@ PARTS = 10
 """That the recordings are dealt into for it, at the most. By fewer, which of them happen to be in one part decides a
 good deal: over five seeds the temperature was 0.79 to 0.99 by four, and 0.87 to 0.90 by ten (folds 2 and 3 of
 UrbanSound8K, weights that had not heard fold 1, `mixed7` alone, one strength)."""
-HEADS = 7
+HEADS = 8
 """Counts the ways in which heads were ever trained: raise it where one comes out otherwise of the same clips, so that
 fine-tuning that began with another does not go on."""
 
@@ -141,12 +141,14 @@ def cross_validated(
     balance: bool = False,
     widths: Sequence[int] = (),
     asked: NDArray[np.bool_] | None = None,
+    counts: NDArray[np.floating] | None = None,
 ) -> OutOfFold:
     """What heads that are trained without a part of the recordings, each, say of that part.
 
     groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
     different classes are the least. seed: of the parts that they are dealt into. asked: of which rows, [n], it is kept;
-    None are all. The others are as `train_head` has them.
+    None are all. counts: how much each row counts in what is chosen by it, [n]; None is as in the loss. The others are
+    as `train_head` has them.
     """
     blocks = _split(features, widths)
     wanted = np.ones(len(targets), dtype=bool) if asked is None else asked
@@ -160,8 +162,9 @@ def cross_validated(
         own = [[_log_scores(head, block[kept_out]) for head, _ in _path(block[learnt], *how)] for block in blocks]
         said.append(np.mean(own, axis=0))
     answered = np.concatenate([np.zeros(0, dtype=np.int64), *(kept_out for _, kept_out in parts)])
+    counted = weights if counts is None else counts
     return OutOfFold(
-        np.concatenate(said, axis=1), targets[answered], weights[answered], tuple(groups[row] for row in answered)
+        np.concatenate(said, axis=1), targets[answered], counted[answered], tuple(groups[row] for row in answered)
     )
 
 
