@@ -122,7 +122,9 @@ def test_the_command_prints_figures_and_writes_both_files(
     said = capsys.readouterr().out
     assert "2 clips could not be read; they are in the report" in said
     assert f"{CLIPS + 1} clips: first 3 s {report['pooled']['accuracy']:.1%} right" in said
-    assert f"labelled unknown: {report['pooled']['unknown']['share']:.1%}" in said
+    pooled = report["pooled"]
+    assert f"labels: {pooled['labels_right']:.1%} right, {pooled['unknown']['share']:.1%} unknown" in said
+    assert pooled["labels_right"] < pooled["accuracy"]
     assert str(tmp_path / "report.html") in said.replace("\n", "")
     assert all(row["clip"] in page for fold in report["folds"].values() for row in fold["answers"])
 
