@@ -189,6 +189,9 @@ def test_requests_over_http_are_counted_beside_those_over_grpc(base_path: Path) 
     assert values[":tensorflow:serving:request_count", "earshot", "INVALID_ARGUMENT"] == 1
     limits = {labels[2] for name, *labels in values if name == ":tensorflow:serving:request_latency_bucket"}
     assert limits >= {"10", "18", "32.4", "+Inf"}
+    warmed = [labels for name, *labels in values if name == ":tensorflow:serving:model_warmup_latency_count"]
+    assert warmed == [[str(base_path / "1"), "OK"]]
+    assert not [name for name, *_ in values if name.endswith("_created") or "batching_session" in name]
 
 
 def test_a_body_that_is_not_compressed_as_it_says_is_invalid(base_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -125,8 +125,37 @@ def test_the_command_prints_figures_and_writes_both_files(
     pooled = report["pooled"]
     assert f"labels: {pooled['labels_right']:.1%} right, {pooled['unknown']['share']:.1%} unknown" in said
     assert pooled["labels_right"] < pooled["accuracy"]
+    right = f"{pooled['labels_right']:.1%}".replace("%", "\N{NO-BREAK SPACE}%")
+    assert f"<b>{right}</b><span>labels right" in page
     assert str(tmp_path / "report.html") in said.replace("\n", "")
     assert all(row["clip"] in page for fold in report["folds"].values() for row in fold["answers"])
+
+
+def test_a_report_that_cannot_be_written_in_the_end_is_printed(
+    version: Path, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.evaluate.write_report", full)
+    with pytest.raises(typer.Exit) as ended:
+        run(read(data=sounds, model=version, report=tmp_path / "report.html"))
+    said = capsys.readouterr()
+    assert (ended.value.exit_code, "No space left on device" in said.err) == (2, True)
+    assert json.loads(said.out[said.out.index("\n{\n") :])["pooled"]["clips"] == CLIPS + 1
+
+
+def test_ctrl_c_says_that_nothing_was_written(
+    version: Path, sounds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupts(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.evaluate.ask", interrupts)
+    with pytest.raises(typer.Exit) as ended:
+        run(read(data=sounds, model=version))
+    assert ended.value.exit_code == 130
+    assert "nothing was written" in capsys.readouterr().err
 
 
 def test_a_model_that_is_judged_on_what_it_was_trained_on_says_so(
