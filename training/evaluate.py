@@ -5,7 +5,6 @@ Runs as `python training/evaluate.py`, `python -m training.evaluate` and `earsho
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,7 +28,7 @@ from training.data.heard import heard_recordings, too_kind
 from training.evaluation.asking import ask
 from training.evaluation.judged import NoModel, saved_model, served_model
 from training.evaluation.metrics import by_chance, judge, rows
-from training.evaluation.report import package_versions, report_files, write_report
+from training.evaluation.report import package_versions, printed_instead, report_files, write_report
 from training.stages import Stages
 
 if TYPE_CHECKING:
@@ -56,10 +55,7 @@ def run(settings: EvaluateSettings) -> None:
             for file in write_report(report, settings.report):
                 console.print(f"wrote {file}", soft_wrap=True)
         except OSError as error:
-            sys.stdout.write(json.dumps(report, indent=1) + "\n")
-            raise fail(
-                f"cannot write {settings.report} ({error.strerror}); the report is on the standard output instead"
-            ) from None
+            raise printed_instead(report, f"cannot write {settings.report} ({error.strerror})") from None
 
 
 def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:

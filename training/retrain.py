@@ -5,7 +5,6 @@ Runs as `python training/retrain.py`, `python -m training.retrain` and `earshot 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from contextlib import suppress
@@ -32,7 +31,7 @@ from training.data.heard import too_kind
 from training.data.noises import make_noises
 from training.evaluation.judging import judged_without, pooled, random_split
 from training.evaluation.page import WHY_RANDOM_IS_HIGHER
-from training.evaluation.report import package_versions, write_report
+from training.evaluation.report import package_versions, printed_instead, write_report
 from training.evaluation.resampling import LEAST_RECORDINGS
 from training.evaluation.summaries import write_summary
 from training.preflight import check_before, check_readable, tells_apart
@@ -247,8 +246,7 @@ def _write(settings: RetrainSettings, report: dict[str, Any], console: Console) 
         except OSError as error:
             failed.append(f"cannot write {path} ({error.strerror})")
     if failed:
-        sys.stdout.write(json.dumps(report, indent=1) + "\n")
-        raise fail(f"{'; '.join(failed)}; the report is on the standard output instead")
+        raise printed_instead(report, *failed)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ CODES = (
 _LATENCY_US = tuple(10 * 1.8**step for step in range(33))
 """TensorFlow Serving's buckets, from 10 microseconds on."""
 _QUEUED_US = tuple(100 * 1.2**step for step in range(52))
+"""Those of the wait for a batch."""
 _EXAMPLES = tuple(2.0**step for step in range(15))
 LIMIT, INFINITE = "le", "+Inf"
 """Label of a histogram's buckets, and the last one's."""

@@ -116,6 +116,10 @@ def test_what_validates_is_of_other_recordings_than_what_is_learnt_from(tmp_path
     assert [len(own) for own in unheard] == [2 * 3]  # of the second kind, one recording, nothing
     assert [len(own) for own in heard] == [4 * 2 * 3, 2 * 3]
     assert not set(cut.recordings[np.concatenate(unheard)]) & set(cut.recordings[np.concatenate(heard)])
+    again, _ = cut_pieces([clips[:9], clips[9:]], tmp_path / "work")  # one recording is of both kinds
+    for seed in range(9):
+        unheard, heard = _kept_out(again, seed)
+        assert not set(again.recordings[np.concatenate(unheard)]) & set(again.recordings[np.concatenate(heard)])
     alone, _ = cut_pieces([clips[10:]], tmp_path / "work")
     with pytest.raises(DataError, match="too few sounds"):
         _kept_out(alone, seed=0)

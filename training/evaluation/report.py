@@ -18,9 +18,11 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from earshot.command import fail
 from earshot.folders import NotWritable
 from serving.wholefile import whole_file
 from training.evaluation.page import page
@@ -28,6 +30,8 @@ from training.evaluation.page import page
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import typer
 
 PACKAGES = (
     *("earshot", "keras", "librosa", "matplotlib", "numpy", "scikit-learn", "scipy", "soxr"),
@@ -57,6 +61,12 @@ def write_report(report: Mapping[str, Any], file: Path) -> tuple[Path, Path]:
     with whole_file(html) as opened:
         opened.write(text.encode("utf-8", errors="replace"))  # a file's name may be bytes that are no text
     return values, html
+
+
+def printed_instead(report: Mapping[str, Any], *faults: str) -> typer.Exit:
+    """What ends a command whose report could not be written for these `faults`: it is printed, and so not lost."""
+    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    return fail(f"{'; '.join(faults)}; the report is on the standard output instead")
 
 
 def package_versions() -> dict[str, str]:

@@ -40,14 +40,11 @@ def recording_weights(clips: Sequence[Clip]) -> NDArray[np.float64]:
     class weighs what its clips weigh, and so does background.
     """
     weights = clip_weights(clips)
-    recordings = [(clip.label, clip.source) for clip in clips]
-    of_recording, of_class = Counter[tuple[str, str]](), Counter[str]()
-    for recording, weight in zip(recordings, weights.tolist(), strict=True):
-        of_recording[recording] += weight
-        of_class[recording[0]] += weight
-    counts = Counter(label for label, _ in of_recording)
-    share = {one: of_class[one[0]] / counts[one[0]] / own for one, own in of_recording.items() if one[0] != UNKNOWN}
-    return np.asarray(weights * np.array([share.get(one, 1.0) for one in recordings]))
+    recordings, recording = np.unique([f"{clip.label}\n{clip.source}" for clip in clips], return_inverse=True)
+    _, label = np.unique([clip.label for clip in clips], return_inverse=True)
+    alike = balanced(weights, recording, len(recordings))
+    back = np.bincount(label, weights) / np.bincount(label, alike)
+    return np.where([clip.label == UNKNOWN for clip in clips], weights, alike * back[label])
 
 
 def balanced(weights: NDArray[np.floating], classes: NDArray[np.integer], count: int) -> NDArray[np.float64]:

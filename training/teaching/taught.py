@@ -127,15 +127,16 @@ def _kept_out(pieces: Pieces, seed: int) -> tuple[list[NDArray[np.int64]], list[
     All pieces of a recording are on one side. A kind that is one recording is learnt from and not validated by.
     """
     rng = np.random.default_rng(seed)
-    unheard, heard = [], []
-    for kind in np.unique(pieces.kinds):
-        recordings = rng.permutation(np.unique(pieces.recordings[pieces.kinds == kind]))
+    kinds = [pieces.kinds == kind for kind in np.unique(pieces.kinds)]
+    kept_out = np.zeros(len(pieces), dtype=bool)
+    for own in kinds:
+        recordings = rng.permutation(np.unique(pieces.recordings[own]))
         count = min(max(1, round(VALIDATION * len(recordings))), len(recordings) - 1)
-        kept_out = np.isin(pieces.recordings, recordings[:count])
-        unheard.append(np.flatnonzero(kept_out & (pieces.kinds == kind)))
-        heard.append(np.flatnonzero(~kept_out & (pieces.kinds == kind)))
-    unheard = [own for own in unheard if own.size]
-    if not unheard:
+        kept_out |= np.isin(pieces.recordings, recordings[:count])  # of every kind: a recording may be in several
+    unheard, heard = (
+        [part for own in kinds if (part := np.flatnonzero(side & own)).size] for side in (kept_out, ~kept_out)
+    )
+    if not unheard or not heard:
         raise DataError("there are too few sounds to learn from some and be told by others; name more recordings")
     return unheard, heard
 
