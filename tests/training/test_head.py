@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from training.heads.calibration import Calibration
 from training.heads.head import STRENGTHS, OutOfFold, TrainedHead, cross_validated, train_head
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def trained_on(
@@ -208,7 +211,11 @@ def test_what_is_chosen_counts_by_itself() -> None:
     said = cross_validated(features, targets, loss, groups, 2, counts=counts)
     same = cross_validated(features, targets, loss, groups, 2)
     np.testing.assert_array_equal(said.scores, same.scores)
-    assert (sorted(set(said.weights.tolist())), sorted(set(same.weights.tolist()))) == ([0.0, 2.0], [0.5, 1.5])
+    assert (sorted(set(said.counts.tolist())), sorted(set(same.counts.tolist()))) == ([0.0, 2.0], [0.5, 1.5])
+    assert sorted(set(said.weights.tolist())) == [0.5, 1.5]
+    both = OutOfFold.together([said, same])
+    np.testing.assert_array_equal(both.weights, np.tile(said.weights, 2))
+    np.testing.assert_array_equal(both.counts, np.concatenate([said.counts, same.counts]))
 
 
 def test_how_much_background_there_is_does_not_decide_how_sure_a_head_is_of_the_classes() -> None:
@@ -278,26 +285,61 @@ def test_balanced_each_part_is_learnt_from_and_answers_count_as_if_classes_were_
     assert recalls[0] == pytest.approx(recalls[1], abs=0.15)
     alike = train_head(features, targets, counts, 2, said, balance=True, precision=0.9).calibration
     thrice = np.concatenate([np.flatnonzero(said.truth == 0), *[np.flatnonzero(said.truth == 1)] * 3])
-    more = OutOfFold(said.scores[:, thrice], said.truth[thrice], np.ones(len(thrice)), tuple(map(str, thrice)))
+    ones = np.ones(len(thrice))
+    more = OutOfFold(said.scores[:, thrice], said.truth[thrice], ones, ones, tuple(map(str, thrice)))
     repeated = train_head(features, targets, counts, 2, more, balance=True, precision=0.9).calibration
     assert repeated.temperature == pytest.approx(alike.temperature, rel=0.05)
     assert repeated.thresholds == pytest.approx(alike.thresholds, abs=0.02)
 
 
-def test_the_strength_is_the_one_that_names_most_right_by_weight() -> None:
-    """Two answers, of which each strength gets another one right."""
-    scores = np.full((len(STRENGTHS), 2, 2), -2.0, dtype=np.float32)
-    scores[:, 0, 1] = scores[:, 1, 0] = -1.0  # both are taken for the other class
-    scores[1, 0, 0] = scores[4, 1, 1] = -0.1
+def chosen_by(
+    scores: NDArray[np.float32], truth: list[int], weights: list[float], counts: list[float], **how: Any
+) -> TrainedHead:
     features, targets, _ = noisy()
+    said = OutOfFold(
+        scores,
+        np.array(truth, dtype=np.int64),
+        weights=np.array(weights, dtype=np.float64),
+        counts=np.array(counts, dtype=np.float64),
+        sources=tuple(f"recording {number}" for number in range(len(truth))),
+    )
+    return train_head(features, targets, alike(targets), scores.shape[2], said, **how)
 
-    def chosen(weights: list[float]) -> TrainedHead:
-        said = OutOfFold(scores, np.array([0, 1]), np.array(weights), ("a", "b"))
-        return train_head(features, targets, alike(targets), 2, said)
 
-    assert (chosen([3, 1]).strength, accuracy(chosen([3, 1]))) == (STRENGTHS[1], 0.75)
-    assert (chosen([1, 3]).strength, accuracy(chosen([1, 3]))) == (STRENGTHS[4], 0.75)
-    assert chosen([3, 3]).strength == STRENGTHS[1]
-    thirds = chosen([0.1 + 0.2, 0.3])  # the same but for rounding, so the stronger penalty
-    assert thirds.strength == STRENGTHS[1]
-    assert chosen([0.3, 0.1 + 0.2]).strength == STRENGTHS[1]
+def test_the_strength_is_the_one_whose_scores_are_likeliest_by_what_counts_in_learning() -> None:
+    """Two answers, of which each strength gets another one right."""
+    scores = np.log(np.full((len(STRENGTHS), 2, 2), 0.5, dtype=np.float32))
+    scores[1] = np.log([[0.9, 0.1], [0.6, 0.4]])
+    scores[4] = np.log([[0.4, 0.6], [0.1, 0.9]])
+    first = chosen_by(scores, [0, 1], [3, 1], [1, 3])
+    assert (first.strength, accuracy(first)) == (STRENGTHS[1], 0.25)
+    second = chosen_by(scores, [0, 1], [1, 3], [1, 3])
+    assert (second.strength, accuracy(second)) == (STRENGTHS[4], 0.75)
+
+
+def test_of_strengths_that_name_the_same_the_likeliest_is_chosen_and_of_those_the_strongest_penalty() -> None:
+    margins = np.full((len(STRENGTHS), 4), [2.0, 2.0, 2.0, 0.1])
+    margins[2:4] = 1.0  # alike, so the first
+    scores = np.stack([margins, np.zeros_like(margins)], axis=2).astype(np.float32)
+    truth = [0, 0, 0, 0]
+    assert chosen_by(scores, truth, [1.0] * 4, [1.0] * 4).strength == STRENGTHS[2]
+
+
+def test_balanced_classes_choose_the_strength_alike_and_background_does_not() -> None:
+    scores = np.log(np.full((len(STRENGTHS), 5, 3), 1 / 3, dtype=np.float32))
+    scores[1, :3], scores[1, 3] = np.log([0.6, 0.3, 0.1]), np.log([0.4, 0.3, 0.3])  # three of a class, then one
+    scores[4, :3], scores[4, 3] = np.log([0.3, 0.4, 0.3]), np.log([0.1, 0.8, 0.1])
+    scores[2, 4] = np.log([1e-4, 1e-4, 1 - 2e-4])  # and background
+    ones, truth = [1.0] * 5, [0, 0, 0, 1, 2]
+    chosen = {
+        balance: chosen_by(scores, truth, ones, ones, balance=balance, background=2).strength
+        for balance in (False, True)
+    }
+    assert chosen == {False: STRENGTHS[1], True: STRENGTHS[4]}
+    with_background = chosen_by(scores, truth, [1, 1, 1, 1, 50], ones).strength
+    assert with_background == STRENGTHS[2]
+    assert chosen_by(scores, truth, [1, 1, 1, 1, 50], ones, background=2).strength == STRENGTHS[1]
+
+
+def test_where_nobody_is_asked_the_penalty_is_the_strongest() -> None:
+    assert chosen_by(np.zeros((len(STRENGTHS), 0, 2), dtype=np.float32), [], [], []).strength == STRENGTHS[0]

@@ -18,8 +18,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from serving.network import Head, mean_head
-from training.heads.balance import ROUNDING, balanced
-from training.heads.calibration import Calibration, calibrate, cooled, of_classes
+from training.heads.balance import balanced
+from training.heads.calibration import Calibration, calibrate, cooled, fit_temperature, of_classes
 from training.heads.parts import LEAST_LEARNT, parts_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ PARTS = 10
 """That the recordings are dealt into for it, at the most. By fewer, which of them happen to be in one part decides a
 good deal: over five seeds the temperature was 0.79 to 0.99 by four, and 0.87 to 0.90 by ten (folds 2 and 3 of
 UrbanSound8K, weights that had not heard fold 1, `mixed7` alone, one strength)."""
-HEADS = 8
+HEADS = 9
 """Counts the ways in which heads were ever trained: raise it where one comes out otherwise of the same clips, so that
 fine-tuning that began with another does not go on."""
 
@@ -53,7 +53,9 @@ class OutOfFold:
     truth: NDArray[np.int64]
     """Class of each row, [rows]."""
     weights: NDArray[np.floating]
-    """How much each row counts, [rows]."""
+    """How much each row counts in the loss, [rows]: the strength is chosen by it."""
+    counts: NDArray[np.floating]
+    """How much each row counts in what scores are calibrated by, [rows]."""
     sources: tuple[str, ...]
     """Recording of each row."""
 
@@ -63,7 +65,8 @@ class OutOfFold:
         scores = np.concatenate([one.scores for one in several], axis=1)
         truth = np.concatenate([one.truth for one in several])
         weights = np.concatenate([one.weights for one in several])
-        return cls(scores, truth, weights, tuple(source for one in several for source in one.sources))
+        counts = np.concatenate([one.counts for one in several])
+        return cls(scores, truth, weights, counts, tuple(source for one in several for source in one.sources))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ class TrainedHead:
     strength: float
     """Inverse strength of the L2 penalty: the strongest penalty, which claims least, where nothing could be asked."""
     accuracy: float | None
-    """Of the cross-validated answers that it was chosen by: what recipes can be compared by without a test fold."""
+    """Of the cross-validated answers, as much as each counts in calibration: what recipes can be compared by without a
+    test fold."""
     calibration: Calibration
     """By the same answers."""
     converged: bool
@@ -105,13 +109,15 @@ def train_head(
     """
     truth = out_of_fold.truth
     decides = of_classes(truth, background)
-    hits = out_of_fold.scores[:, decides].argmax(axis=2) == truth[decides]
-    counts = balanced(out_of_fold.weights, truth, classes) if balance else out_of_fold.weights
-    right = hits @ counts[decides]
-    best = int(np.flatnonzero(right >= right.max() - ROUNDING * counts.sum())[0])
+    in_loss, counts = (
+        balanced(own, truth, classes) if balance else own for own in (out_of_fold.weights, out_of_fold.counts)
+    )
+    losses = [_log_loss(scores[decides], truth[decides], in_loss[decides]) for scores in out_of_fold.scores]
+    best = int(np.argmin(losses))
     tried = STRENGTHS[: best + 1]
     ends = [_path(block, targets, weights, classes, tried, steps, balance)[-1] for block in _split(features, widths)]
     heads, converged = zip(*ends, strict=True)
+    hits = out_of_fold.scores[best, decides].argmax(axis=1) == truth[decides]
     calibration = calibrate(
         out_of_fold.scores[best],
         truth,
@@ -123,7 +129,7 @@ def train_head(
     return TrainedHead(
         cooled(mean_head(heads), calibration.temperature),
         STRENGTHS[best],
-        float(np.average(hits[best], weights=out_of_fold.weights[decides])) if truth.size else None,
+        float(np.average(hits, weights=out_of_fold.counts[decides])) if truth.size else None,
         calibration,
         all(converged),
     )
@@ -147,8 +153,8 @@ def cross_validated(
 
     groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
     different classes are the least. seed: of the parts that they are dealt into. asked: of which rows, [n], it is kept;
-    None are all. counts: how much each row counts in what is chosen by it, [n]; None is as in the loss. The others are
-    as `train_head` has them.
+    None are all. counts: how much each row counts in what scores are calibrated by, [n]; None is as in the loss. The
+    others are as `train_head` has them.
     """
     blocks = _split(features, widths)
     wanted = np.ones(len(targets), dtype=bool) if asked is None else asked
@@ -164,8 +170,23 @@ def cross_validated(
     answered = np.concatenate([np.zeros(0, dtype=np.int64), *(kept_out for _, kept_out in parts)])
     counted = weights if counts is None else counts
     return OutOfFold(
-        np.concatenate(said, axis=1), targets[answered], counted[answered], tuple(groups[row] for row in answered)
+        np.concatenate(said, axis=1),
+        targets[answered],
+        weights[answered],
+        counted[answered],
+        tuple(groups[row] for row in answered),
     )
+
+
+def _log_loss(scores: NDArray[np.float32], truth: NDArray[np.int64], weights: NDArray[np.floating]) -> float:
+    """Mean log loss of `scores` [n, classes], logarithms, at the temperature that is fitted to them; 0 where n is 0.
+
+    Unlike how many are named right it tells strengths apart that name the same.
+    """
+    if not truth.size:
+        return 0.0
+    likely = log_softmax(scores / fit_temperature(scores, truth, weights), axis=1)
+    return -float(np.average(likely[np.arange(len(truth)), truth], weights=weights))
 
 
 def never_seen(head: Head) -> NDArray[np.bool_]:
