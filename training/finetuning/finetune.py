@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
-from scipy.special import log_softmax
 
 from earshot.spectrogram import DEFAULT_PARAMS
 from serving.network import Head
 from training.finetuning.augment import Augmentation, augment
 from training.finetuning.learner import Pace, learn
 from training.heads.balance import balanced, class_weights
-from training.heads.calibration import fit_temperature
+from training.heads.calibration import log_loss
 from training.heads.head import HEADS, never_seen
 
 if TYPE_CHECKING:
@@ -152,8 +151,7 @@ class _Labelled:
         counts = np.ones(len(rows))
         if self._schedule.balance:
             counts = balanced(counts, clips.classes, self.outputs)
-        scores = log_softmax(logits / fit_temperature(logits, clips.classes, counts), axis=1)
         return {
-            "val_loss": -float(np.average(scores[np.arange(len(rows)), clips.classes], weights=counts)),
+            "val_loss": log_loss(logits, clips.classes, counts),
             "val_accuracy": float((logits.argmax(axis=1) == clips.classes).mean()),
         }

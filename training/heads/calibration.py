@@ -85,6 +85,18 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer], 
     return float(np.exp(minimize_scalar(unlikely, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
 
 
+def log_loss(logits: NDArray[np.floating], targets: NDArray[np.integer], weights: NDArray[np.floating]) -> float:
+    """Mean log loss of `logits` [n, classes] at the temperature that is fitted to them; 0 where n is 0.
+
+    So a model that is only too sure of itself looks no worse for it, and of two that name the same one may still be
+    better. The arguments are as `fit_temperature` has them.
+    """
+    if not len(targets):
+        return 0.0
+    scores = log_softmax(logits / fit_temperature(logits, targets, weights), axis=1)
+    return -float(np.average(scores[np.arange(len(targets)), targets], weights=weights))
+
+
 def of_classes(truth: NDArray[np.integer], background: int | None) -> NDArray[np.bool_]:
     """Which answers, [n], a temperature goes by: those about sounds of classes, if these are of two classes.
 

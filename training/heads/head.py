@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from serving.network import Head, mean_head
 from training.heads.balance import balanced
-from training.heads.calibration import Calibration, calibrate, cooled, fit_temperature, of_classes
+from training.heads.calibration import Calibration, calibrate, cooled, log_loss, of_classes
 from training.heads.parts import LEAST_LEARNT, parts_of
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def train_head(
     in_loss, counts = (
         balanced(own, truth, classes) if balance else own for own in (out_of_fold.weights, out_of_fold.counts)
     )
-    losses = [_log_loss(scores[decides], truth[decides], in_loss[decides]) for scores in out_of_fold.scores]
+    losses = [log_loss(scores[decides], truth[decides], in_loss[decides]) for scores in out_of_fold.scores]
     best = int(np.argmin(losses))
     tried = STRENGTHS[: best + 1]
     ends = [_path(block, targets, weights, classes, tried, steps, balance)[-1] for block in _split(features, widths)]
@@ -176,17 +176,6 @@ def cross_validated(
         counted[answered],
         tuple(groups[row] for row in answered),
     )
-
-
-def _log_loss(scores: NDArray[np.float32], truth: NDArray[np.int64], weights: NDArray[np.floating]) -> float:
-    """Mean log loss of `scores` [n, classes], logarithms, at the temperature that is fitted to them; 0 where n is 0.
-
-    Unlike how many are named right it tells strengths apart that name the same.
-    """
-    if not truth.size:
-        return 0.0
-    likely = log_softmax(scores / fit_temperature(scores, truth, weights), axis=1)
-    return -float(np.average(likely[np.arange(len(truth)), truth], weights=weights))
 
 
 def never_seen(head: Head) -> NDArray[np.bool_]:
