@@ -59,6 +59,15 @@ def needs(extra: str) -> Iterator[None]:
         ) from None
 
 
+def logs_as_set() -> None:
+    """Log as the environment says, for a command without a settings class; ends it where that says nothing known."""
+    try:
+        shared = Settings.read()
+    except SettingsError as error:
+        raise fail(error) from None
+    configure_logs(shared.log_level, json=shared.log_json)
+
+
 def settings_command(settings: type[Settings]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
     """Turn `run(settings)` into a command with one option for each field of a settings class.
 

@@ -18,7 +18,7 @@ BEGIN = "<!-- configuration: written by `python scripts/configuration.py` -->\n"
 END = "<!-- end of configuration -->\n"
 
 COMPONENTS: list[tuple[str, type[Settings]]] = [
-    ("every command (`--bootstrap-servers`: those that talk to Kafka)", KafkaSettings),
+    ("every command below (`--bootstrap-servers`: those that talk to Kafka)", KafkaSettings),
     ("`earshot agent`, `python -m producers`", AgentSettings),
     ("`earshot processor`, `python -m processors`", ProcessorSettings),
     ("`earshot serve`, `python -m serving`", ServerSettings),

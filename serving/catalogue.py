@@ -97,8 +97,6 @@ def left_in_8_bits(base_path: Path, published: Path) -> Version | None:
 def require_whole(version_dir: Path) -> None:
     """Raise NotWhole unless the folder has all files of a version."""
     lacks = missing_files(version_dir)
-    if lacks == SAVED_MODEL_FILE and version_dir.is_dir() and (within := _numbers(version_dir)):
-        raise NotWhole(f"{version_dir} is a folder of versions; name one of them, such as {within[max(within)]}")
     if lacks:
         raise NotWhole(f"{version_dir} is not a whole version: it lacks {lacks}")
 

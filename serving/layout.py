@@ -38,3 +38,11 @@ def version_folders(base_path: Path) -> dict[int, Path]:
         for path in base_path.iterdir()
         if path.name.isascii() and path.name.isdecimal() and path.is_dir()
     }
+
+
+def version_in(path: Path) -> Path:
+    """The folder of a version that `path` means: the newest of those in it; itself where it is one, or holds none."""
+    if (path / SAVED_MODEL_FILE).is_file() or not path.is_dir():
+        return path
+    versions = version_folders(path)
+    return versions[max(versions)] if versions else path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from earshot.command import APP, fail, interrupted, needs
+from earshot.command import APP, fail, interrupted, logs_as_set, needs
 from training.settings import folders_of
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def rollback(
 
 @app.command()
 def promote(
-    candidate: Annotated[Path, typer.Argument(help="Folder of the version, as retraining writes it, elsewhere.")],
+    candidate: Annotated[Path, typer.Argument(help="Folder of the version, or of several: the newest; elsewhere.")],
     model_base_path: BasePath,
     data: Annotated[str, typer.Option(help="Labelled clips to judge on, as `earshot retrain` takes them.")] = "",
     class_map: Annotated[Path | None, typer.Option(help="Table of their names, as for `earshot retrain`.")] = None,
@@ -110,7 +110,7 @@ def promote(
         from training.release.promotion import FAILURES, Promotion, Refused
         from training.release.promotion import promote as judge_and_publish
 
-    _configure_logs()
+    logs_as_set()
     try:
         with Interrupts():
             order = Promotion(
@@ -160,7 +160,7 @@ def quantize(
         from serving.failures import CannotLoadNow
         from training.release.quantising import quantise
 
-    _configure_logs()
+    logs_as_set()
     console = Console(highlight=False, markup=False, soft_wrap=True)
     try:
         names = read_class_map(class_map) if class_map else None
@@ -173,17 +173,6 @@ def quantize(
         raise fail(error) from None
     console.print(int8.sentence())
     typer.echo(f"wrote {written}")
-
-
-def _configure_logs() -> None:
-    from earshot.logs import configure_logs
-    from earshot.settings import Settings, SettingsError
-
-    try:
-        shared = Settings.read()
-    except SettingsError as error:
-        raise fail(error) from None
-    configure_logs(shared.log_level, json=shared.log_json)
 
 
 def _as_json(version: Version, latest: bool) -> dict[str, object]:

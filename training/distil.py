@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from earshot.command import APP, fail, interrupted, needs
+from earshot.command import APP, fail, interrupted, logs_as_set, needs
 from earshot.folders import NotWritable, cache_folder, require_writable
-from earshot.logs import configure_logs
 from training.settings import SHRINK, folders_of, shrink_of
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def main(
     spectrogram. Weights that were taught before go on learning, of the same block and size unless another is named. A
     run that is killed goes on where it was if it is given the same again.
     """
-    configure_logs("info")
+    logs_as_set()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow leaves it off on some CPUs
     console = Console(markup=False)

@@ -150,6 +150,7 @@ def _evaluated(
         with bound_contextvars(model=name):
             judgement = judged_without(recipe, unseen, class_names)
         figures = judgement.figures()
+        console.print(f"{name}: {figures['accuracy']:.1%} of {figures['clips']} clips")
         curves.extend(_curves(judgement.trained, name))
         if settings.summaries_dir:
             write_summary(settings.summaries_dir, name, judgement.trained, figures)

@@ -190,8 +190,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         0.5,
         ge=0,
         le=1,
-        description="A class is believed from the least score on from which this share of its answers is right; below "
-        "it a label is unknown.",
+        description="A class is believed from the lowest score from which on at least this share of its answers is "
+        "right; below it a label is unknown.",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that is random.")
 

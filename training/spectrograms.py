@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from earshot.command import APP, fail, interrupted, needs
-from earshot.logs import configure_logs
+from earshot.command import APP, fail, interrupted, logs_as_set, needs
 from training.settings import folders_of
 
 app = typer.Typer(**APP)
@@ -28,7 +27,7 @@ def main(
     It is what a model is shown, with the low frequencies at the bottom: red, green and blue are the windows of 25, 50
     and 100 ms.
     """
-    configure_logs("info")
+    logs_as_set()
     with needs("training"):
         from training.data.datasets import DataError, find_clips, read_class_map
         from training.data.pictures import write_pictures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -48,12 +48,13 @@ def test_each_container_calls_a_command_with_options_that_it_has(cron_job: Any) 
     (entrypoint,) = instructions("ENTRYPOINT", "training")
     assert "training.retrain" in entrypoint
     retrain = get_command(app).commands["retrain"]  # type: ignore[attr-defined]
-    context = retrain.make_context("retrain", train["args"])
-    assert context.params["model_base_path"] == "/candidates"
+    trained = retrain.make_context("retrain", train["args"]).params
+    assert trained["model_base_path"] == "/candidates"
     assert promote["command"][:3] == ["earshot", "models", "promote"]
     command = get_command(app).commands["models"].commands["promote"]  # type: ignore[attr-defined]
     context = command.make_context("promote", [*promote["command"][3:], *promote["args"]])
-    assert PurePosixPath(context.params["candidate"]).parent == PurePosixPath("/candidates")
+    assert context.params["candidate"] == Path("/candidates")
+    assert context.params["folds"] == trained["hold_out"] != ""
 
 
 def test_containers_have_no_rights_and_their_volumes_are_there(cron_job: Any) -> None:

@@ -12,7 +12,7 @@ import typer
 from pydantic import Field
 from typer.testing import CliRunner, Result
 
-from earshot.command import APP, fail, settings_command
+from earshot.command import APP, fail, logs_as_set, settings_command
 from earshot.logs import get_log
 from earshot.settings import Settings
 
@@ -107,3 +107,16 @@ def test_logs_take_the_form_that_was_asked_for_and_leave_stdout_alone() -> None:
     result = run("--log-json")
     assert json.loads(result.stderr)["event"] == "lit"
     assert json.loads(result.stdout)["log_json"] is True
+
+
+def test_a_command_without_settings_logs_as_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EARSHOT_LOG_JSON", "true")
+    logs_as_set()
+    get_log("earshot.lamp").info("lit")
+    assert json.loads(capsys.readouterr().err)["event"] == "lit"
+    monkeypatch.setenv("EARSHOT_LOG_LEVEL", "loud")
+    with pytest.raises(typer.Exit):
+        logs_as_set()
+    assert "EARSHOT_LOG_LEVEL" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from serving.catalogue import (
     roll_back,
     versions,
 )
-from serving.layout import CARD_FILE, CLASSES_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE
+from serving.layout import CARD_FILE, CLASSES_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE, version_in
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
@@ -47,6 +47,15 @@ def make(base_path: Path, number: int, **training: Any) -> Path:
 
 def names(base_path: Path) -> list[str]:
     return sorted(path.name for path in base_path.iterdir())
+
+
+def test_a_folder_of_versions_means_the_newest_and_another_one_itself(tmp_path: Path) -> None:
+    for number in (9, 10):
+        make(tmp_path, number)
+    assert version_in(tmp_path) == tmp_path / "10"
+    assert version_in(tmp_path / "9") == tmp_path / "9"
+    for path in (tmp_path / "9" / "variables", tmp_path / "nowhere", tmp_path / "9" / SAVED_MODEL_FILE):
+        assert version_in(path) == path
 
 
 def contents(folder: Path) -> dict[str, bytes]:

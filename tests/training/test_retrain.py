@@ -66,6 +66,8 @@ def test_what_was_judged_is_in_the_report_before_the_model_is_published(
     assert report["folds"] == trained.report["folds"]
     assert report["title"] == f"{trained.report['title']} (not published yet)"
     assert "Of these few recordings can be read: hiss (8), hum (8)" in said.getvalue()
+    for fold, figures in report["folds"].items():
+        assert f"fold {fold}: {figures['accuracy']:.1%} of {figures['clips']} clips\n" in said.getvalue()
     assert file.with_suffix(".html").is_file()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from earshot.spectrogram import DEFAULT_PARAMS
 from processors.predictor import SIGNATURE, BadAnswer, PredictError, Prediction, Predictor, check_input, predictions
 from serving.inspection import notes_of_weights, recordings_seen, sounds_heard
-from serving.layout import version_folders
+from serving.layout import SAVED_MODEL_FILE, version_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -110,7 +110,9 @@ def saved_model(path: Path) -> Iterator[Judged]:
 
     Raises NoModel or PredictError.
     """
-    folder = _version(path)
+    folder = version_in(path)
+    if not (folder / SAVED_MODEL_FILE).is_file():
+        raise NoModel(f"{path} holds neither a saved_model.pb nor a numeric version folder; name a model with --model")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from serving.engines.tensorflow_engine import TensorFlowEngine
 
@@ -133,15 +135,6 @@ def saved_model(path: Path) -> Iterator[Judged]:
         yield Judged(name, answer, recordings_seen(folder), sounds_heard(folder), notes_of_weights(folder))
     finally:
         engine.close()
-
-
-def _version(path: Path) -> Path:
-    if (path / "saved_model.pb").is_file():
-        return path
-    versions = version_folders(path) if path.is_dir() else {}
-    if not versions:
-        raise NoModel(f"{path} holds neither a saved_model.pb nor a numeric version folder; name a model with --model")
-    return versions[max(versions)]
 
 
 def _predictions(outputs: dict[str, NDArray[Any]], segments: int, version: int) -> list[Prediction]:

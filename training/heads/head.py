@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.progress import track
 from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -149,7 +150,7 @@ def cross_validated(
     asked: NDArray[np.bool_] | None = None,
     counts: NDArray[np.floating] | None = None,
 ) -> OutOfFold:
-    """What heads that are trained without a part of the recordings, each, say of that part.
+    """What heads that are trained without a part of the recordings, each, say of that part, under a progress bar.
 
     groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
     different classes are the least. seed: of the parts that they are dealt into. asked: of which rows, [n], it is kept;
@@ -163,7 +164,7 @@ def cross_validated(
     if len({number for _, kept_out in parts for number in targets[kept_out].tolist()}) < LEAST_LEARNT:
         parts = []  # as of noises alone, where each class has one recording: they tell nothing of the classes
     said = [np.zeros((len(STRENGTHS), 0, classes), dtype=np.float32)]
-    for learnt, kept_out in parts:
+    for learnt, kept_out in track(parts, "heads", disable=not parts):
         how = targets[learnt], weights[learnt], classes, STRENGTHS, steps, balance
         own = [[_log_scores(head, block[kept_out]) for head, _ in _path(block[learnt], *how)] for block in blocks]
         said.append(np.mean(own, axis=0))

@@ -15,7 +15,7 @@ from earshot.labels import UNKNOWN
 from processors.predictor import PredictError, WrongModel, check_signature
 from serving.catalogue import CatalogueError, NotWhole, draft, left_in_8_bits, require_whole, versions
 from serving.inspection import Version, class_names, timestamp
-from serving.layout import TRAINING_FILE
+from serving.layout import TRAINING_FILE, version_in
 from training.data.datasets import DataError, chosen_folds, find_background, find_clips, read_class_map, require_apart
 from training.evaluation.asking import NoClipReadable, ask
 from training.evaluation.gate import TooFewRecordings, compare
@@ -50,7 +50,7 @@ class Promotion:
     """What is to be published where, and how it is judged."""
 
     candidate: Path
-    """The folder of a version, outside `base_path`."""
+    """The folder of a version, or that of several, of which the newest is meant; outside `base_path`."""
     base_path: Path
     data: tuple[Path, ...]
     """Folders of labelled clips; none will do where there is no version yet that is to be beaten."""
@@ -78,6 +78,10 @@ def promote(order: Promotion, console: Console) -> Path:
 
     Raises Refused, or one of `FAILURES` where it cannot be judged or published.
     """
+    candidate = version_in(order.candidate)
+    if candidate != order.candidate:
+        console.print(f"the candidate is {candidate}")
+        order = replace(order, candidate=candidate)
     clips = _given(order)  # what is wrong with them is said even where nothing is compared
     newest = _newest(order, console)
     outcome: Compared | NotCompared = NotCompared("there was no version to beat", first=True)

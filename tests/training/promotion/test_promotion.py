@@ -137,8 +137,9 @@ def test_a_version_that_is_no_better_is_refused_and_by_force_it_is_published_and
 
 def test_the_first_version_needs_no_clips_and_has_nothing_to_beat(good: Path, tmp_path: Path) -> None:
     base_path = tmp_path / "new" / "models"
-    done = promote(good, base_path, None)
+    done = promote(good.parent, base_path, None)
     assert done.exit_code == 0, done.output
+    assert f"the candidate is {good}\n" in done.output
     assert f"{base_path} was not there and has been made: servers have to watch it" in done.output
     assert "not compared: there was no version to beat" in done.output
     event = json.loads((base_path / "1" / PROMOTION_FILE).read_text())
@@ -190,7 +191,7 @@ def test_what_a_user_can_mend_is_said_before_any_server_starts(
     (unknown / TRAINING_FILE).unlink()
     for candidate, clips, said in (
         (tmp_path / "nowhere", data, "nowhere is not a whole version: it lacks saved_model.pb"),
-        (good.parent, data, f"is a folder of versions; name one of them, such as {good}"),
+        (base_path, data, "is a version there already"),
         (base_path / "1", data, "is a version there already"),
         (good, None, "no clips: --data names labelled ones"),
         (good, tmp_path / "nowhere", "nowhere is not a folder"),
