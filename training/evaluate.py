@@ -24,7 +24,7 @@ from earshot.labels import UNKNOWN
 from processors.predictor import PredictError
 from training.data.background import counted
 from training.data.datasets import DataError, chosen_folds, clips_of
-from training.data.heard import heard_recordings, too_kind
+from training.data.heard import count_heard, heard_recordings, too_kind
 from training.evaluation.asking import ask
 from training.evaluation.judged import NoModel, saved_model, served_model
 from training.evaluation.metrics import by_chance, judge, rows
@@ -77,7 +77,7 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
     if not len(answers.of_classes):
         raise DataError(f"no clip of a class can be read, only {UNKNOWN} ones; --data names labelled clips")
     heard = set(answers.clips)
-    seen = sum(clip.source in (model.recordings or ()) for clip in heard)
+    seen = count_heard(model.recordings or (), heard)
     answers = replace(answers, thresholds=np.maximum(answers.thresholds, np.float32(settings.threshold)))
     parts = {fold: answers.of_fold(fold) for fold in folds}
     pooled = judge(answers)
@@ -85,7 +85,7 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
     if model.recordings is None:
         notes.insert(0, "The model does not say what it was trained on, so these clips may be no news to it")
     if seen:
-        trained_on = f"The model was trained on the recordings of {seen} of these {len(heard)} clips"
+        trained_on = f"The model was trained on the recordings of {seen} of these {len(answers.of_classes)} clips"
         notes.append(f"{trained_on}: figures are too kind")
     notes += pooled["notes"]
     if settings.background and not len(answers.of_background):

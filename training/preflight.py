@@ -31,7 +31,6 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
             "--protocol random says little by itself and stands beside whole folds: name some with --evaluate, or with "
             "--hold-out for a model that is published"
         )
-    require_no_copies(clips)  # the slowest, as it reads files
     if settings.model_dir and settings.model_dir.is_dir() and version_folders(settings.model_dir):
         raise DataError(
             f"{settings.model_dir} holds versions of a model: --model-base-path names where the next one goes, and "
@@ -46,6 +45,7 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
         targets.append(next_version(settings.model_base_path))
     for target in filter(None, targets):
         require_writable(target)
+    require_no_copies(clips)  # the slowest, as it reads files
 
 
 def check_readable(settings: RetrainSettings, recipe: Recipe, held_out: list[int], judged: list[int]) -> None:

@@ -31,7 +31,7 @@ from training.data.heard import too_kind
 from training.data.noises import make_noises
 from training.evaluation.judging import judged_without, pooled, random_split
 from training.evaluation.page import WHY_RANDOM_IS_HIGHER
-from training.evaluation.report import package_versions, printed_instead, write_report
+from training.evaluation.report import package_versions, printed_instead, write_labels, write_report
 from training.evaluation.resampling import LEAST_RECORDINGS
 from training.evaluation.summaries import write_summary
 from training.preflight import check_before, check_readable, tells_apart
@@ -122,8 +122,6 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     if settings.report and publishes and (report["folds"] or report["random_split"]):
         with suppress(OSError):  # it is written again; until then what was judged outlives a kill
             write_report({**report, "title": f"{report['title']} (not published yet)"}, settings.report)
-    if settings.output_labels:
-        settings.output_labels.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
     if publishes:
         with stages.stage("publishing"), bound_contextvars(model="published model"):
             _publish(settings, recipe, class_names, held_out, weights, report, console)
@@ -237,6 +235,7 @@ def _write(settings: RetrainSettings, report: dict[str, Any], console: Console) 
     """Write the report and the run's folder; what cannot be written does not keep the other from it, or lose it."""
     failed = []
     targets: list[tuple[Path | None, Callable[[dict[str, Any], Path], Iterable[Path]]]] = [
+        (settings.output_labels, write_labels),
         (settings.report, write_report),
         (settings.run_dir, lambda report, runs: [write_run(report, runs)]),
     ]

@@ -38,7 +38,7 @@ ELSEWHERE = {
 
 def write_run(report: Mapping[str, Any], runs: Path) -> Path:
     """Write the folder of the run that `report` is of (see `training.evaluation.report`) into `runs`, and return it."""
-    from training.evaluation.report import run_name, write_report
+    from training.evaluation.report import run_name, write_labels, write_report
 
     unfinished = runs / f".{uuid.uuid4().hex}"
     unfinished.mkdir()
@@ -46,8 +46,7 @@ def write_run(report: Mapping[str, Any], runs: Path) -> Path:
         for name in ("settings", "packages", "learning_curves"):
             if report[name]:
                 (unfinished / f"{name}.json").write_text(json.dumps(report[name], indent=1) + "\n", encoding="utf-8")
-        labels = "".join(f"{name}\n" for name in report["class_names"])
-        (unfinished / "labels.txt").write_text(labels, encoding="utf-8")
+        write_labels(report, unfinished / "labels.txt")
         write_report(report, unfinished / "report.json")
         return unfinished.rename(runs / run_name(report))
     finally:
@@ -110,7 +109,7 @@ def main(runs: Annotated[Path, typer.Argument(help="Folder that `earshot retrain
     """
     if not runs.is_dir():
         raise fail(f"{runs} is no folder; `earshot retrain --run-dir FOLDER` writes runs into one")
-    files = {file.parent.name: _read(file) for file in sorted(runs.glob("*/report.json"))}
+    files = {file.parent.name: _read(file) for file in sorted(runs.glob("[!.]*/report.json"))}
     reports = {name: report for name, report in files.items() if report}
     console = Console()
     for name in sorted(files.keys() - reports.keys()):

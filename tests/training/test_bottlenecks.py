@@ -9,6 +9,7 @@ import soundfile
 
 from serving.network import Architecture
 from training.data.clips import Clip, load_clip
+from training.data.contents import digests
 from training.heads.bottlenecks import HEARING, Bottlenecks
 from training.weights import Weights, load_weights
 
@@ -94,11 +95,11 @@ def test_what_a_power_cut_left_of_a_file_is_computed_again(
 
 
 def test_features_of_clips_that_were_heard_otherwise_are_not_read(
-    weights: Weights, clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = bottlenecks(weights, tmp_path)._path(clips[0])
+    before = bottlenecks(weights, tmp_path)._path(b"content")
     monkeypatch.setattr("training.heads.bottlenecks.HEARING", HEARING + 1)
-    assert bottlenecks(weights, tmp_path)._path(clips[0]) != before
+    assert bottlenecks(weights, tmp_path)._path(b"content") != before
 
 
 def test_clips_without_sound_are_listed_the_rest_goes_on_and_half_a_file_is_not_read(
@@ -107,11 +108,15 @@ def test_clips_without_sound_are_listed_the_rest_goes_on_and_half_a_file_is_not_
     corrupt = Clip(tmp_path / "corrupt.wav", "hum", 1, "corrupt")
     corrupt.path.write_bytes(b"no recording")
     work = bottlenecks(weights, tmp_path / "cache")
-    half = work._path(clips[0]).with_suffix(".npy.1234")  # what a run that was killed leaves, or another is writing
+    half = work._path(digests(clips[:1])[clips[0]]).with_suffix(
+        ".npy.1234"
+    )  # what a run that was killed leaves, or another is writing
     half.parent.mkdir()
     half.write_bytes(b"half")
-    features, unreadable = work.of([corrupt, clips[0]])
+    gone = Clip(tmp_path / "gone.wav", "hum", 1, "gone")
+    features, unreadable = work.of([corrupt, gone, clips[0]])
     assert list(features) == [clips[0]]
-    assert len(unreadable) == 1
+    assert len(unreadable) == 2
     assert "corrupt.wav" in unreadable[0]
+    assert "gone.wav" in unreadable[1]
     assert sorted(path.suffix for path in kept(tmp_path / "cache")) == [".1234", ".npy"]

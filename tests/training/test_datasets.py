@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.training.sounds import tone
 from training.data.clips import Clip
@@ -54,6 +55,30 @@ def test_a_table_that_is_not_the_data_sets_is_told(tmp_path: Path) -> None:
     (urbansound8k(tmp_path, "1.wav,7,1,siren") / "metadata" / "UrbanSound8K.csv").write_text("name\n1.wav\n")
     with pytest.raises(DataError, match="fetch it again"):
         find_clips(tmp_path)
+
+
+def test_a_table_with_a_quote_that_nobody_closes_is_told(tmp_path: Path) -> None:
+    data = urbansound8k(tmp_path / "data", "1.wav,7,1,siren")
+    open_quote = '"' + "1.wav,7,1,siren\n" * 10_000
+    (data / "metadata" / "UrbanSound8K.csv").write_text("slice_file_name,fsID,fold,class\n" + open_quote)
+    with pytest.raises(DataError, match=r"field larger than field limit.*fetch it again"):
+        find_clips(data)
+    (tmp_path / "map.csv").write_text("label,class\n" + open_quote)
+    with pytest.raises(DataError, match="is no CSV table"):
+        read_class_map(tmp_path / "map.csv")
+
+
+def test_that_files_of_one_name_in_two_data_sets_count_as_one_recording_is_said(
+    tmp_path: Path,
+) -> None:
+    for name in ("one/dog/1.wav", "one/cat/1.wav", "two/dog/1.wav", "two/cat/2.wav"):
+        tone(tmp_path / name)
+    with capture_logs() as logged:
+        clips = find_clips(tmp_path / "one", tmp_path / "two")
+    assert len({clip.source for clip in clips}) == len(clips) - 1
+    (line,) = logged
+    assert "count as the same recordings" in line["event"]
+    assert (line["recordings"], line["such_as"]) == (1, "dog/1")
 
 
 def test_a_recording_of_two_data_sets_is_in_one_fold(tmp_path: Path) -> None:

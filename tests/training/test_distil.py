@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,48 @@ def test_views_are_kept_with_what_the_teacher_says_of_each(
     again = write_views(pieces, 130, Teacher(teacher), 3, tmp_path / "views")
     np.testing.assert_array_equal(again.answers, made.answers)
     np.testing.assert_array_equal(again.images[[5, 129]], images[[5, 129]])
+
+
+def test_views_that_a_killed_run_had_made_are_not_made_again_and_only_one_run_makes_them(
+    pieces: Pieces, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = write_views(pieces, 200, Teacher(teacher), 3, tmp_path / "whole")
+    heard = Teacher(teacher)
+
+    def killed_at_the_third(pcm: Any) -> Any:
+        if len(pcm) != 64 or (asked := len(chunks)) == 2:
+            raise KeyboardInterrupt
+        chunks.append(asked)
+        return heard.answers(pcm)
+
+    chunks: list[int] = []
+    dying = Teacher(teacher)
+    monkeypatch.setattr(dying, "answers", killed_at_the_third)
+    monkeypatch.setattr("training.teaching.taught.THREADS", 1)
+    with pytest.raises(KeyboardInterrupt):
+        write_views(pieces, 200, dying, 3, tmp_path / "views")
+    pictures, answers = sorted((tmp_path / "views").iterdir(), reverse=True)
+    assert (pictures.name[-13:], answers.name[-14:]) == (".images.begun", ".answers.begun")
+    image = 128 * 301 * 3
+    assert pictures.stat().st_size == 2 * 64 * image
+    with pictures.open("ab") as file:
+        file.write(b"half of an image")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another run makes these views"):
+            write_views(pieces, 200, Teacher(teacher), 3, tmp_path / "views")
+    made: list[int] = []
+
+    def counted(pieces: Pieces, kinds: Any, rng: Any, mixing: Any) -> Any:
+        made.append(1)
+        return make_view(pieces, kinds, rng, mixing)
+
+    monkeypatch.setattr("training.teaching.taught.make_view", counted)
+    again = write_views(pieces, 200, Teacher(teacher), 3, tmp_path / "views")
+    assert len(made) == 200 - 2 * 64
+    np.testing.assert_array_equal(again.answers, whole.answers)
+    np.testing.assert_array_equal(again.images[range(200)], whole.images[range(200)])
+    again.files[0].unlink()  # then they are made again
+    assert len(write_views(pieces, 200, Teacher(teacher), 3, tmp_path / "views")) == 200
 
 
 def test_the_command_writes_weights_that_say_what_the_teacher_says(

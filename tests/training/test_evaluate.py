@@ -164,7 +164,8 @@ def test_a_model_that_is_judged_on_what_it_was_trained_on_says_so(
     shutil.copytree(version, tmp_path / "7")
     seen = sorted({clip.source for clip in find_clips(sounds) if clip.path.stem.startswith("hum-")})
     (tmp_path / "7" / TRAINING_FILE).write_text(json.dumps({"recordings": seen}))
-    run(read(data=sounds, model=tmp_path / "7"))
+    shutil.copytree(sounds / "hiss", tmp_path / "room")
+    run(read(data=sounds, model=tmp_path / "7", background=tmp_path / "room"))
     assert f"trained on the recordings of {len(seen)} of these {CLIPS + 1} clips" in capsys.readouterr().out
     run(read(data=sounds, model=version))
     said = capsys.readouterr().out

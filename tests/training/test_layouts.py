@@ -107,13 +107,16 @@ def test_files_that_are_named_as_takes_of_one_recording_share_its_fold(
 
 
 def test_files_that_are_named_by_their_time_are_recordings_each(tmp_path: Path) -> None:
-    for name in ("2026-01-01-180400", "2026-01-02-180400", "2026-11-20-070000"):
+    names = ("2026-01-01-180400", "2026-01-02-180400", "2026-11-20-070000", "2026-3-15-1", "2026-3-9-2")
+    for name in names:
         tone(tmp_path / "siren" / f"{name}.wav")
-    assert [clip.source for clip in clips_in(tmp_path)] == [
-        "siren/2026-01-01-180400",
-        "siren/2026-01-02-180400",
-        "siren/2026-11-20-070000",
-    ]
+    assert [clip.source for clip in clips_in(tmp_path)] == [f"siren/{name}" for name in names]
+
+
+def test_a_recording_of_freesound_may_have_the_number_of_a_year(tmp_path: Path) -> None:
+    for name in ("2026-3-0-1", "2026-3-0-15"):  # no day is 0
+        tone(tmp_path / "siren" / f"{name}.wav")
+    assert {clip.source for clip in clips_in(tmp_path)} == {"freesound:2026"}
 
 
 def test_a_name_that_is_no_text_is_one_as_any_other(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -119,8 +120,10 @@ def test_the_command_lists_them_and_names_what_is_no_run(tmp_path: Path, monkeyp
         (tmp_path / f"broken{number}").mkdir()
         (tmp_path / f"broken{number}" / "report.json").write_text(text)
     (tmp_path / "broken7" / "report.json").mkdir(parents=True)
+    shutil.copytree(tmp_path / "2026-11-23T18-04-05.016284Z", tmp_path / ".5f")  # one that is being written
     listed = SAID.invoke(app, [str(tmp_path)])
     assert listed.exit_code == 0
+    assert ".5f" not in listed.output
     assert "2026-11-23T18-04-05.016284Z" in listed.output
     assert "50.0%" in listed.output
     assert "/data/[/old]clips" in listed.output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +22,7 @@ PICTURE = ".png"
 """Suffix of a clip that is a picture of its spectrogram."""
 RECORDING_SHOWN = "earshot:recording"
 """Text within a picture: the recording that it shows a clip of, as JSON."""
-_BROKEN_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+BROKEN_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises of files that are no pictures, or would be too large."""
 
 
@@ -56,27 +55,12 @@ def load_clip(path: Path) -> NDArray[np.int16]:
     return pcm
 
 
-def digest_of_file(path: Path) -> bytes:
-    """What two files have in common that sound, or look, exactly alike: of a picture its pixels, whatever text it has.
-
-    Raises OSError.
-    """
-    if path.suffix.lower() != PICTURE:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    try:
-        with Image.open(path) as picture:
-            return hashlib.sha256(f"{picture.mode} {picture.size} ".encode() + picture.tobytes()).digest()
-    except _BROKEN_PICTURE as error:
-        raise OSError(f"{path} is no picture") from error
-
-
 def recording_shown(path: Path) -> str:
     """The recording that a picture says it shows; empty where it says none, as one that another program wrote anew."""
     try:
         with Image.open(path) as picture:
             said = json.loads(picture.info.get(RECORDING_SHOWN, '""'))
-    except (*_BROKEN_PICTURE, RecursionError):  # whoever reads the picture itself says that it is broken
+    except (*BROKEN_PICTURE, RecursionError):  # whoever reads the picture itself says that it is broken
         return ""
     return said if isinstance(said, str) else ""
 
@@ -89,7 +73,7 @@ def load_picture(path: Path, params: SpectrogramParams) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as picture:
             image = np.asarray(picture)
-    except _BROKEN_PICTURE as error:
+    except BROKEN_PICTURE as error:
         raise ClipUnreadable(f"{path} is no picture ({error})") from error
     shape = (params.mels, params.frames(), params.channels)
     if image.shape != shape or image.dtype != np.uint8:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
 from training.data.background import is_generated
-from training.data.clips import PICTURE, digest_of_file
+from training.data.clips import PICTURE
+from training.data.contents import digests
 from training.data.layouts import FREESOUND, NotThisLayout, background_in, clips_in
 from training.settings import folders_of
 
@@ -83,10 +84,9 @@ def require_no_copies(clips: Iterable[Clip]) -> None:
             picture = clip.path.suffix.lower() == PICTURE
             by_size[PICTURE if picture else clip.path.stat().st_size].append(clip)
     by_content: dict[bytes, list[Clip]] = defaultdict(list)
-    for alike in (own for size, own in by_size.items() if size and len(own) > 1 and not _all_of_freesound(own)):
-        for clip in alike:
-            with suppress(OSError):
-                by_content[digest_of_file(clip.path)].append(clip)
+    alike = [own for size, own in by_size.items() if size and len(own) > 1 and not _all_of_freesound(own)]
+    for clip, digest in digests([clip for own in alike for clip in own]).items():
+        by_content[digest].append(clip)
     for copies in by_content.values():
         one, *others = copies
         for other in others:
@@ -116,6 +116,14 @@ def find_clips(
     fold_of: dict[str, int] = {}
     for folder in folders:
         own = _of_one(folder)
+        own_names = {clip.source for clip in own if not clip.source.startswith(FREESOUND)}
+        if same := sorted(own_names & fold_of.keys()):
+            log.warning(
+                "files of the same names in another data set count as the same recordings; rename them if they are not",
+                data=str(folder),
+                recordings=len(same),
+                such_as=same[0],
+            )
         moved = {clip.source for clip in own if fold_of.get(clip.source, clip.fold) != clip.fold}
         if moved:
             log.warning("recordings are in another data set too, and take its folds", data=str(folder), n=len(moved))
@@ -198,7 +206,7 @@ def read_class_map(path: Path) -> dict[str, str]:
             rows = [(row["label"].strip(), (row["class"] or "").strip()) for row in csv.DictReader(table)]
     except OSError as error:
         raise DataError(f"the class map {path} cannot be read: {error.strerror}") from error
-    except (KeyError, AttributeError, UnicodeDecodeError) as error:
+    except (KeyError, AttributeError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"the class map {path} is no CSV table with the columns label and class") from error
     names: dict[str, str] = {}
     for label, name in rows:

@@ -6,14 +6,14 @@ content of its file; a picture of it, or the same sound in another file format, 
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from earshot.labels import UNKNOWN
+from training.data.contents import digests
 from training.data.layouts import FREESOUND
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable
 
     from training.data.clips import Clip
 
@@ -21,23 +21,25 @@ _DIGITS = 16
 """Hexadecimal ones of a digest that are kept: two of a million files are alike with a chance of 1 in 10^7."""
 
 
-def marks(clips: Iterable[Clip]) -> Iterator[str]:
-    """What `clips` are known again by; a file that cannot be read has no mark."""
-    for clip in clips:
-        if clip.source.startswith(FREESOUND):
-            yield clip.source
-        else:
-            try:
-                yield f"sha256:{hashlib.sha256(clip.path.read_bytes()).hexdigest()[:_DIGITS]}"
-            except OSError:
-                continue
+def marks(clips: Iterable[Clip]) -> list[str]:
+    """What each of `clips` is known again by; a file that cannot be read has no mark."""
+    return list(_marks(list(clips)).values())
+
+
+def _marks(clips: list[Clip]) -> dict[Clip, str]:
+    contents = digests([clip for clip in clips if not clip.source.startswith(FREESOUND)])
+    return {
+        clip: f"sha256:{contents[clip].hex()[:_DIGITS]}" if clip in contents else clip.source
+        for clip in clips
+        if clip in contents or clip.source.startswith(FREESOUND)
+    }
 
 
 def heard_recordings(heard: frozenset[str] | None, clips: Iterable[Clip]) -> frozenset[str]:
     """Recordings (`Clip.source`) of which one of `clips` is among the marks of what was `heard`, so far as they say."""
     if not heard:
         return frozenset()
-    return frozenset(clip.source for clip in clips if not heard.isdisjoint(marks([clip])))
+    return frozenset(clip.source for clip, mark in _marks(list(clips)).items() if mark in heard)
 
 
 def too_kind(heard: Collection[str], judged: Collection[Clip]) -> list[str]:

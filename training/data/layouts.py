@@ -33,7 +33,8 @@ ESC50 = "meta/esc50.csv"
 FREESOUND = "freesound:"
 """Begins the name of a recording whose number there is known."""
 _NAMED_AFTER_RECORDING = (
-    re.compile(r"^(?P<freesound>\d+)-\d-\d+-\d+$"),  # UrbanSound8K: recording-class-occurrence-slice; no date
+    # UrbanSound8K: recording-class-occurrence-slice; no date, be it 2026-11-29-180400 or 2026-3-9-1.
+    re.compile(r"^(?!(?:19|20)\d\d-[1-9]-(?:[1-9]|[12]\d|3[01])-)(?P<freesound>\d+)-\d-\d+-\d+$"),
     re.compile(r"^\d-(?P<freesound>\d+)-[A-Z]-\d+$"),  # ESC-50: fold-recording-take-class
 )
 TAKE = "_nohash_"
@@ -54,7 +55,7 @@ def clips_in(folder: Path) -> list[Clip]:
             try:
                 with (folder / table).open(newline="", encoding="utf-8-sig") as lines:
                     return list(layout(folder, csv.DictReader(lines)))
-            except (KeyError, ValueError) as error:  # UnicodeDecodeError is one
+            except (KeyError, ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
                 name = "UrbanSound8K" if layout is _urbansound8k else "ESC-50"
                 why = f"it has no column {error.args[0]}" if isinstance(error, KeyError) else error
                 raise NotThisLayout(f"{folder / table} is not {name}'s table ({why}); fetch it again") from error

@@ -63,6 +63,13 @@ def write_report(report: Mapping[str, Any], file: Path) -> tuple[Path, Path]:
     return values, html
 
 
+def write_labels(report: Mapping[str, Any], file: Path) -> tuple[Path]:
+    """Write the class names, one a line, as the file of that name, whole or not at all, and return its path."""
+    with whole_file(file) as opened:
+        opened.write("".join(f"{name}\n" for name in report["class_names"]).encode())
+    return (file,)
+
+
 def printed_instead(report: Mapping[str, Any], *faults: str) -> typer.Exit:
     """What ends a command whose report could not be written for these `faults`: it is printed, and so not lost."""
     sys.stdout.write(json.dumps(report, indent=1) + "\n")

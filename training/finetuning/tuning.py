@@ -19,6 +19,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.progress import track
 
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
@@ -209,7 +210,10 @@ class TuningRecipe:
         network = build_network(self.architecture, model.blocks, head)
         parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
         return np.concatenate(
-            [np.asarray(network.predict_on_batch(self._windows.images[part].astype(np.float32))) for part in parts]
+            [
+                np.asarray(network.predict_on_batch(self._windows.images[part].astype(np.float32)))
+                for part in track(parts, "answers")
+            ]
         )
 
 

@@ -17,6 +17,7 @@ from numpy.lib.format import read_array
 
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams
 from serving.wholefile import whole_file
+from training.data.contents import digests
 from training.data.hearing import PRE_ROLL_S, Roles, each_heard, hear
 
 if TYPE_CHECKING:
@@ -77,21 +78,19 @@ class Bottlenecks:
         """Features of every clip that can be read, and a line for each that cannot."""
         features: dict[Clip, Features] = {}
         unreadable: list[str] = []
-        missing: dict[Clip, Path] = {}
-        for clip in clips:
-            path = self._path(clip)
-            kept = _read(path)
-            if kept is None:
-                missing[clip] = path
-            else:
+        paths = {clip: self._path(digest) for clip, digest in digests(clips).items()}
+        for clip, path in paths.items():
+            if kept := _read(path):
                 features[clip] = kept
-        for clip, (images, roles) in each_heard(list(missing), self._images, unreadable, "bottlenecks"):
+        missing = [clip for clip in clips if clip not in features]  # whoever hears it says why it cannot be read
+        for clip, (images, roles) in each_heard(missing, self._images, unreadable, "bottlenecks"):
             features[clip] = Features(self._compute(images).astype(np.float16), roles)
-            _write(missing[clip], features[clip])
+            if clip in paths:
+                _write(paths[clip], features[clip])
         return {clip: features[clip] for clip in clips if clip in features}, unreadable
 
-    def _path(self, clip: Clip) -> Path:
-        name = hashlib.sha256(self._depends + clip.path.read_bytes()).hexdigest()
+    def _path(self, content: bytes) -> Path:
+        name = hashlib.sha256(self._depends + content).hexdigest()
         return self._cache / name[:2] / f"{name}.npy"
 
     def _images(self, clip: Clip) -> tuple[NDArray[np.uint8], Roles]:

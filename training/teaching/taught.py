@@ -1,12 +1,15 @@
 """What a network is taught by a teacher: images of many views of sounds, and what the teacher says of each view.
 
-Views and answers are made once, and kept on disk until learning is over: a run that was killed goes on with the same.
+Views and answers are made once, and kept on disk until learning is over: a run that was killed goes on with the same,
+and where it was while it made them.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,7 +21,6 @@ from rich.progress import track
 from scipy.special import logit
 
 from earshot.spectrogram import DEFAULT_PARAMS, spectrogram
-from serving.wholefile import whole_file
 from training.data.ahead import ahead
 from training.data.datasets import DataError
 from training.data.hearing import THREADS
@@ -84,7 +86,10 @@ class Views:
 def write_views(
     pieces: Pieces, count: int, teacher: Teacher, seed: int, folder: Path, params: SpectrogramParams = DEFAULT_PARAMS
 ) -> Views:
-    """`count` views of `pieces`, or those that `folder` has of them; raises DataError where the pieces are too few."""
+    """`count` views of `pieces`; those that `folder` has are not made again.
+
+    Raises DataError where the pieces are too few, or another run makes the same.
+    """
     mixing = Mixing()
     about = [VIEWS, pieces.digest, count, teacher.digest, seed, asdict(mixing), params.to_json()]
     about += [VALIDATION, MOST_VALIDATION]
@@ -92,8 +97,8 @@ def write_views(
     unheard, heard = _kept_out(pieces, seed)
     validation = min(max(1, round(VALIDATION * count)), MOST_VALIDATION)
     shape = (params.mels, params.frames(), params.channels)
-    stored, said = folder / f"{digest[:16]}.images", folder / f"{digest[:16]}.answers.npy"
-    if not said.is_file():
+    stored, said = folder / f"{digest[:16]}.images", folder / f"{digest[:16]}.answers"
+    if not (stored.is_file() and said.is_file()):
         folder.mkdir(parents=True, exist_ok=True)
 
         def made(numbers: range) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -104,14 +109,29 @@ def write_views(
             return np.stack([spectrogram(one, params) for one in pcm]), teacher.answers(np.stack(pcm))
 
         chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-        answers = np.empty((count, teacher.outputs), dtype=np.float32)
-        with ThreadPoolExecutor(THREADS) as pool, whole_file(stored) as file:
-            for numbers, (images, own_answers) in track(ahead(pool, chunks, made), "views", total=len(chunks)):
-                file.write(images.data)
-                answers[numbers.start : numbers.stop] = own_answers
-        with whole_file(said) as file:
-            np.save(file, answers)
-    return Views(StoredImages(stored.open("rb"), count, shape), np.load(said), validation, digest, (stored, said))
+        begun = [path.with_name(f"{path.name}.begun") for path in (stored, said)]
+        sizes = [_CHUNK * math.prod(shape), _CHUNK * 4 * teacher.outputs]
+        with begun[0].open("ab") as pictures, begun[1].open("ab") as answers, ThreadPoolExecutor(THREADS) as pool:
+            files = [pictures, answers]
+            try:
+                fcntl.flock(pictures, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(
+                    f"another run makes these views in {folder}; wait for it, or name another --cache"
+                ) from None
+            there = min(file.tell() // size for file, size in zip(files, sizes, strict=True))
+            for file, size in zip(files, sizes, strict=True):
+                file.truncate(there * size)  # half a chunk was written last, or of one file alone
+            work = ahead(pool, chunks[there:], made, THREADS)
+            for _, (images, own_answers) in track(work, "views", total=len(chunks), completed=there):
+                pictures.write(images.data)
+                answers.write(own_answers.data)
+                for file in files:
+                    file.flush()
+        for unfinished, path in zip(begun, (stored, said), strict=True):
+            unfinished.replace(path)
+    answers_of_all = np.fromfile(said, np.float32).reshape(count, teacher.outputs)
+    return Views(StoredImages(stored.open("rb"), count, shape), answers_of_all, validation, digest, (stored, said))
 
 
 def as_learnt(answers: NDArray[np.float32]) -> NDArray[np.float32]:
