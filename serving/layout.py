@@ -44,5 +44,5 @@ def version_in(path: Path) -> Path:
     """The folder of a version that `path` means: the newest of those in it; itself where it is one, or holds none."""
     if (path / SAVED_MODEL_FILE).is_file() or not path.is_dir():
         return path
-    versions = version_folders(path)
+    versions = {number: folder for number, folder in version_folders(path).items() if number <= MOST_VERSION}
     return versions[max(versions)] if versions else path

@@ -232,7 +232,7 @@ def _curves(trained: Trained, whose: str) -> list[dict[str, float]]:
 
 
 def _write(settings: RetrainSettings, report: dict[str, Any], console: Console) -> None:
-    """Write the report and the run's folder; what cannot be written does not keep the other from it, or lose it."""
+    """Write labels, report and the run's folder; what cannot be written keeps none of the others from it."""
     failed = []
     targets: list[tuple[Path | None, Callable[[dict[str, Any], Path], Iterable[Path]]]] = [
         (settings.output_labels, write_labels),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +69,13 @@ def test_containers_have_no_rights_and_their_volumes_are_there(cron_job: Any) ->
         assert container["resources"]["limits"]["memory"] == "4Gi"
     assert spec["securityContext"]["runAsUser"] == 10001
     assert instructions("USER", "training") == ["10001"]
+
+
+def test_the_first_model_is_promoted_by_force_in_a_job_as_operations_md_makes_it(cron_job: Any) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    (script,) = re.findall(r"awk '(.*)' \| kubectl create", page)
+    job = yaml.safe_dump({"kind": "Job", "spec": cron_job["spec"]["jobTemplate"]["spec"]})  # lists as kubectl has them
+    forced = subprocess.run(["awk", script], input=job, capture_output=True, text=True, check=True).stdout
+    before, after = (yaml.safe_load(text)["spec"]["template"]["spec"] for text in (job, forced))
+    before["containers"][0]["args"].append("--force")
+    assert after == before

@@ -50,7 +50,7 @@ def names(base_path: Path) -> list[str]:
 
 
 def test_a_folder_of_versions_means_the_newest_and_another_one_itself(tmp_path: Path) -> None:
-    for number in (9, 10):
+    for number in (9, 10, 20261123180405000000):  # the last is a time, and more than a version can be
         make(tmp_path, number)
     assert version_in(tmp_path) == tmp_path / "10"
     assert version_in(tmp_path / "9") == tmp_path / "9"

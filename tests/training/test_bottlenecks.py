@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import soundfile
 
 from serving.network import Architecture
+from tests.training.sounds import tone
 from training.data.clips import Clip, load_clip
 from training.data.contents import digests
+from training.data.hearing import hear
 from training.heads.bottlenecks import HEARING, Bottlenecks
 from training.weights import Weights, load_weights
 
@@ -108,9 +110,8 @@ def test_clips_without_sound_are_listed_the_rest_goes_on_and_half_a_file_is_not_
     corrupt = Clip(tmp_path / "corrupt.wav", "hum", 1, "corrupt")
     corrupt.path.write_bytes(b"no recording")
     work = bottlenecks(weights, tmp_path / "cache")
-    half = work._path(digests(clips[:1])[clips[0]]).with_suffix(
-        ".npy.1234"
-    )  # what a run that was killed leaves, or another is writing
+    (content,) = digests(clips[:1]).values()
+    half = work._path(content).with_suffix(".npy.1234")  # what a run that was killed leaves, or another is writing
     half.parent.mkdir()
     half.write_bytes(b"half")
     gone = Clip(tmp_path / "gone.wav", "hum", 1, "gone")
@@ -120,3 +121,18 @@ def test_clips_without_sound_are_listed_the_rest_goes_on_and_half_a_file_is_not_
     assert "corrupt.wav" in unreadable[0]
     assert "gone.wav" in unreadable[1]
     assert sorted(path.suffix for path in kept(tmp_path / "cache")) == [".1234", ".npy"]
+
+
+def test_what_was_heard_of_a_file_that_changed_meanwhile_is_not_kept(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = Clip(tone(tmp_path / "tone.wav"), "hum", 1, "tone")
+    work = bottlenecks(weights, tmp_path / "cache")
+
+    def changes(clip: Clip) -> Any:
+        tone(clip.path, 4.0)
+        return hear(clip.path).images(between=False)
+
+    monkeypatch.setattr(work, "_images", changes)
+    features, unreadable = work.of([clip, clip])
+    assert (list(features), unreadable, kept(tmp_path / "cache")) == ([clip], [], [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,9 +43,12 @@ def test_files_of_one_content_are_alike_and_each_is_read_once_until_it_changes(
     monkeypatch.setattr(contents, "_digest", counted)
     assert digests(clips) == found
     assert (read, capsys.readouterr().out) == ([], "")
-    clips[2].path.write_bytes(b"changed")
-    assert digests(clips)[clips[2]] != found[clips[2]]
-    assert read == [clips[2].path]
+    for changed, time in ((b"elsf", 1), (b"longer", 1)):
+        before = digests(clips)[clips[2]]
+        clips[2].path.write_bytes(changed)
+        os.utime(clips[2].path, ns=(time, time))
+        assert digests(clips)[clips[2]] != before
+    assert read == [clips[2].path, clips[2].path]
 
 
 def test_pictures_are_alike_by_their_pixels_and_a_broken_one_has_no_digest(tmp_path: Path) -> None:

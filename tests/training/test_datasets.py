@@ -68,9 +68,7 @@ def test_a_table_with_a_quote_that_nobody_closes_is_told(tmp_path: Path) -> None
         read_class_map(tmp_path / "map.csv")
 
 
-def test_that_files_of_one_name_in_two_data_sets_count_as_one_recording_is_said(
-    tmp_path: Path,
-) -> None:
+def test_that_files_of_one_name_in_two_data_sets_count_as_one_recording_is_said(tmp_path: Path) -> None:
     for name in ("one/dog/1.wav", "one/cat/1.wav", "two/dog/1.wav", "two/cat/2.wav"):
         tone(tmp_path / name)
     with capture_logs() as logged:

@@ -160,26 +160,22 @@ def test_views_that_a_killed_run_had_made_are_not_made_again_and_only_one_run_ma
     heard = Teacher(teacher)
 
     def killed_at_the_third(pcm: Any) -> Any:
-        if len(pcm) != 64 or (asked := len(chunks)) == 2:
+        if len(on_disk) == 2:
             raise KeyboardInterrupt
-        chunks.append(asked)
+        files = sorted((tmp_path / "views").iterdir(), reverse=True)
+        on_disk.append(tuple(file.stat().st_size for file in files))
         return heard.answers(pcm)
 
-    chunks: list[int] = []
+    on_disk: list[tuple[int, ...]] = []
     dying = Teacher(teacher)
     monkeypatch.setattr(dying, "answers", killed_at_the_third)
     monkeypatch.setattr("training.teaching.taught.THREADS", 1)
     with pytest.raises(KeyboardInterrupt):
         write_views(pieces, 200, dying, 3, tmp_path / "views")
     pictures, answers = sorted((tmp_path / "views").iterdir(), reverse=True)
-    assert (pictures.name[-13:], answers.name[-14:]) == (".images.begun", ".answers.begun")
-    image = 128 * 301 * 3
-    assert pictures.stat().st_size == 2 * 64 * image
-    with pictures.open("ab") as file:
-        file.write(b"half of an image")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another run makes these views"):
-            write_views(pieces, 200, Teacher(teacher), 3, tmp_path / "views")
+    assert (pictures.suffix, answers.suffix) == (".images", ".answers")
+    image, answer = 128 * 301 * 3, 3 * 4
+    assert on_disk == [(0, 0), (64 * image, 64 * answer)]  # a kill that nobody can catch loses no chunk
     made: list[int] = []
 
     def counted(pieces: Pieces, kinds: Any, rng: Any, mixing: Any) -> Any:
@@ -187,10 +183,21 @@ def test_views_that_a_killed_run_had_made_are_not_made_again_and_only_one_run_ma
         return make_view(pieces, kinds, rng, mixing)
 
     monkeypatch.setattr("training.teaching.taught.make_view", counted)
-    again = write_views(pieces, 200, Teacher(teacher), 3, tmp_path / "views")
-    assert len(made) == 200 - 2 * 64
-    np.testing.assert_array_equal(again.answers, whole.answers)
-    np.testing.assert_array_equal(again.images[range(200)], whole.images[range(200)])
+    for cut_off, junk, left in ((answers, 70 * image, 128), (pictures, 70 * answer, 128), (answers, 0, 100)):
+        for file, size in ((pictures, image), (answers, answer)):
+            with file.open("r+b") as opened:
+                opened.truncate(left * size)
+                opened.seek(0, 2)
+                opened.write(bytes(0 if file == cut_off else junk))
+        with pictures.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with pytest.raises(DataError, match="another run makes these views"):
+                write_views(pieces, 200, Teacher(teacher), 3, tmp_path / "views")
+        made.clear()
+        again = write_views(pieces, 200, Teacher(teacher), 3, tmp_path / "views")
+        assert len(made) == 200 - left // 64 * 64
+        np.testing.assert_array_equal(again.answers, whole.answers)
+        np.testing.assert_array_equal(again.images[range(200)], whole.images[range(200)])
     again.files[0].unlink()  # then they are made again
     assert len(write_views(pieces, 200, Teacher(teacher), 3, tmp_path / "views")) == 200
 

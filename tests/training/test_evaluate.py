@@ -29,7 +29,7 @@ from serving.layout import TRAINING_FILE
 from tests.serving.conftest import serve
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH, run_file
 from training.data.clips import load_clip
-from training.data.datasets import find_clips
+from training.data.datasets import find_background, find_clips
 from training.evaluate import evaluate, run
 from training.evaluation import judged
 from training.evaluation.judged import ModelChanged, saved_model, served_model
@@ -163,8 +163,9 @@ def test_a_model_that_is_judged_on_what_it_was_trained_on_says_so(
 ) -> None:
     shutil.copytree(version, tmp_path / "7")
     seen = sorted({clip.source for clip in find_clips(sounds) if clip.path.stem.startswith("hum-")})
-    (tmp_path / "7" / TRAINING_FILE).write_text(json.dumps({"recordings": seen}))
     shutil.copytree(sounds / "hiss", tmp_path / "room")
+    heard_too = [clip.source for clip in find_background([tmp_path / "room"])]
+    (tmp_path / "7" / TRAINING_FILE).write_text(json.dumps({"recordings": [*seen, *heard_too]}))
     run(read(data=sounds, model=tmp_path / "7", background=tmp_path / "room"))
     assert f"trained on the recordings of {len(seen)} of these {CLIPS + 1} clips" in capsys.readouterr().out
     run(read(data=sounds, model=version))

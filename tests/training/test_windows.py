@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from earshot.audio import windows
+from earshot.labels import UNKNOWN
 from earshot.spectrogram import DEFAULT_PARAMS, spectrogram
 from tests.training.sounds import tone
 from training.data.clips import Clip, load_clip
@@ -30,6 +31,13 @@ def test_rows_say_where_the_windows_of_each_clip_are(tmp_path: Path) -> None:
     for row, window in zip(long.heard, windows(load_clip(paths[2])), strict=True):
         np.testing.assert_array_equal(made.images[[row]][0], spectrogram(window))
     np.testing.assert_array_equal(made.images[np.array([3, 0])], made.images[range(4)][[3, 0]])
+
+
+def test_background_has_fewer_windows_so_that_an_hour_of_it_fits(tmp_path: Path) -> None:
+    path = tone(tmp_path / "long.wav", 7.0)
+    sound, room = (Clip(path, label, 1, label) for label in ("tone", UNKNOWN))
+    made = write_windows([sound, room], tmp_path / "out")
+    assert [made.rows[clip].roles.count for clip in (sound, room)] == [12, 5]
 
 
 def test_without_a_clip_that_can_be_read_there_are_no_windows(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""What clips that sound, or look, exactly alike have in common: digests of their files, each read once a process."""
+"""What clips that sound, or look, exactly alike have in common: digests of their files, each read once a process.
+
+A file is taken for what it was as long as its size and its time of change stay.
+"""
 
 from __future__ import annotations
 

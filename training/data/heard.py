@@ -28,11 +28,8 @@ def marks(clips: Iterable[Clip]) -> list[str]:
 
 def _marks(clips: list[Clip]) -> dict[Clip, str]:
     contents = digests([clip for clip in clips if not clip.source.startswith(FREESOUND)])
-    return {
-        clip: f"sha256:{contents[clip].hex()[:_DIGITS]}" if clip in contents else clip.source
-        for clip in clips
-        if clip in contents or clip.source.startswith(FREESOUND)
-    }
+    known = {clip: clip.source for clip in clips if clip.source.startswith(FREESOUND)}
+    return known | {clip: f"sha256:{content.hex()[:_DIGITS]}" for clip, content in contents.items()}
 
 
 def heard_recordings(heard: frozenset[str] | None, clips: Iterable[Clip]) -> frozenset[str]:

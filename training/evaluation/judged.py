@@ -112,7 +112,9 @@ def saved_model(path: Path) -> Iterator[Judged]:
     """
     folder = version_in(path)
     if not (folder / SAVED_MODEL_FILE).is_file():
-        raise NoModel(f"{path} holds neither a saved_model.pb nor a numeric version folder; name a model with --model")
+        lacks = f"{path} holds neither a {SAVED_MODEL_FILE} nor a numeric version folder"
+        broken = f"{folder}, the newest version there, lacks {SAVED_MODEL_FILE}"
+        raise NoModel(f"{lacks if folder == path else broken}; name a model with --model")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from serving.engines.tensorflow_engine import TensorFlowEngine
 

@@ -78,15 +78,16 @@ class Bottlenecks:
         """Features of every clip that can be read, and a line for each that cannot."""
         features: dict[Clip, Features] = {}
         unreadable: list[str] = []
-        paths = {clip: self._path(digest) for clip, digest in digests(clips).items()}
-        for clip, path in paths.items():
-            if kept := _read(path):
+        contents = digests(clips)
+        for clip, content in contents.items():
+            if kept := _read(self._path(content)):
                 features[clip] = kept
-        missing = [clip for clip in clips if clip not in features]  # whoever hears it says why it cannot be read
+        missing = [clip for clip in dict.fromkeys(clips) if clip not in features]
         for clip, (images, roles) in each_heard(missing, self._images, unreadable, "bottlenecks"):
             features[clip] = Features(self._compute(images).astype(np.float16), roles)
-            if clip in paths:
-                _write(paths[clip], features[clip])
+            content = contents.get(clip)
+            if content and digests([clip]).get(clip) == content:  # else it was changed meanwhile
+                _write(self._path(content), features[clip])
         return {clip: features[clip] for clip in clips if clip in features}, unreadable
 
     def _path(self, content: bytes) -> Path:

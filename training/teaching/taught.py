@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -98,38 +99,35 @@ def write_views(
     validation = min(max(1, round(VALIDATION * count)), MOST_VALIDATION)
     shape = (params.mels, params.frames(), params.channels)
     stored, said = folder / f"{digest[:16]}.images", folder / f"{digest[:16]}.answers"
-    if not (stored.is_file() and said.is_file()):
-        folder.mkdir(parents=True, exist_ok=True)
 
-        def made(numbers: range) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-            pcm = []
-            for number in numbers:
-                kinds = unheard if number < validation else heard
-                pcm.append(make_view(pieces, kinds, np.random.default_rng([seed, number]), mixing))
-            return np.stack([spectrogram(one, params) for one in pcm]), teacher.answers(np.stack(pcm))
+    def made(numbers: range) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        pcm = []
+        for number in numbers:
+            kinds = unheard if number < validation else heard
+            pcm.append(make_view(pieces, kinds, np.random.default_rng([seed, number]), mixing))
+        return np.stack([spectrogram(one, params) for one in pcm]), teacher.answers(np.stack(pcm))
 
-        chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-        begun = [path.with_name(f"{path.name}.begun") for path in (stored, said)]
-        sizes = [_CHUNK * math.prod(shape), _CHUNK * 4 * teacher.outputs]
-        with begun[0].open("ab") as pictures, begun[1].open("ab") as answers, ThreadPoolExecutor(THREADS) as pool:
-            files = [pictures, answers]
-            try:
-                fcntl.flock(pictures, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(
-                    f"another run makes these views in {folder}; wait for it, or name another --cache"
-                ) from None
-            there = min(file.tell() // size for file, size in zip(files, sizes, strict=True))
-            for file, size in zip(files, sizes, strict=True):
-                file.truncate(there * size)  # half a chunk was written last, or of one file alone
-            work = ahead(pool, chunks[there:], made, THREADS)
-            for _, (images, own_answers) in track(work, "views", total=len(chunks), completed=there):
-                pictures.write(images.data)
-                answers.write(own_answers.data)
-                for file in files:
-                    file.flush()
-        for unfinished, path in zip(begun, (stored, said), strict=True):
-            unfinished.replace(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+    with stored.open("ab") as images, said.open("ab") as answers, ThreadPoolExecutor(THREADS) as pool:
+        try:
+            fcntl.flock(images, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(
+                f"another run makes these views in {folder}; wait for it, or name another --cache"
+            ) from None
+        sizes = [(images, math.prod(shape)), (answers, np.dtype(np.float32).itemsize * teacher.outputs)]
+        there = min(os.fstat(file.fileno()).st_size // size for file, size in sizes)
+        whole = len(chunks) if there >= count else there // _CHUNK
+        for file, size in sizes:
+            file.truncate(min(whole * _CHUNK, count) * size)  # a kill leaves half a chunk, or one in one file alone
+        work = ahead(pool, chunks[whole:], made, THREADS)
+        bar = track(work, "views", total=len(chunks), completed=whole, disable=whole == len(chunks))
+        for _, (own_images, own_answers) in bar:
+            images.write(own_images.data)
+            answers.write(own_answers.data)
+            for file, _ in sizes:
+                file.flush()
     answers_of_all = np.fromfile(said, np.float32).reshape(count, teacher.outputs)
     return Views(StoredImages(stored.open("rb"), count, shape), answers_of_all, validation, digest, (stored, said))
 
