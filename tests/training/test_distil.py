@@ -189,8 +189,8 @@ def test_views_that_a_killed_run_had_made_are_not_made_again_and_only_one_run_ma
                 opened.truncate(left * size)
                 opened.seek(0, 2)
                 opened.write(bytes(0 if file == cut_off else junk))
-        with pictures.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with pictures.open("ab") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
             with pytest.raises(DataError, match="another run makes these views"):
                 write_views(pieces, 200, Teacher(teacher), 3, tmp_path / "views")
         made.clear()

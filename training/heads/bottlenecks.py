@@ -85,9 +85,8 @@ class Bottlenecks:
         missing = [clip for clip in dict.fromkeys(clips) if clip not in features]
         for clip, (images, roles) in each_heard(missing, self._images, unreadable, "bottlenecks"):
             features[clip] = Features(self._compute(images).astype(np.float16), roles)
-            content = contents.get(clip)
-            if content and digests([clip]).get(clip) == content:  # else it was changed meanwhile
-                _write(self._path(content), features[clip])
+            if clip in contents and digests([clip]).get(clip) == contents[clip]:  # else it was changed meanwhile
+                _write(self._path(contents[clip]), features[clip])
         return {clip: features[clip] for clip in clips if clip in features}, unreadable
 
     def _path(self, content: bytes) -> Path:
