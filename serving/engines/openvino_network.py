@@ -78,6 +78,7 @@ class CompiledNetwork:
         """
         compiled = self._current
         if compiled is None:
+            self._begin_anew()
             raise unavailable("OpenVINO failed on another request, and is being started anew; ask again")
         parts = np.array_split(images, min(len(images), self.streams))
         started: list[ov.InferRequest] = []
@@ -111,9 +112,9 @@ class CompiledNetwork:
         """Let go of the network's memory; nothing may run any more."""
         with self._lock:
             self._closed.set()
-            self._current = None
-        if self._anew:  # a process that ends while OpenVINO compiles is aborted
-            self._anew.join(_COMPILED_S)
+            self._current, compiling = None, self._anew
+        if compiling:  # a process that ends while OpenVINO compiles is aborted
+            compiling.join(_COMPILED_S)
 
     def _failed(self, compiled: _Compiled, started: Sequence[ov.InferRequest], error: RuntimeError) -> ServingError:
         """Give the network up, wait until nothing reads the images any more, and return what the client is told."""
@@ -129,9 +130,18 @@ class CompiledNetwork:
             if self._current is not compiled:
                 return
             self._current = None
-            log.warning("OpenVINO failed: its network is compiled anew", error=why)
-            self._anew = threading.Thread(target=self._compile_anew, name="recompile", daemon=True)
-            self._anew.start()
+        log.warning("OpenVINO failed: its network is compiled anew", error=why)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Compile in a thread, unless one does so; where there is none to be had now, the next who asks tries again."""
+        with self._lock:
+            if self._anew or self._current or self._closed.is_set():
+                return
+            thread = threading.Thread(target=self._compile_anew, name="recompile", daemon=True)
+            with suppress(RuntimeError):
+                thread.start()
+                self._anew = thread
 
     def _compile_anew(self) -> None:
         attempt = 0
@@ -143,6 +153,7 @@ class CompiledNetwork:
                 log.warning("OpenVINO cannot compile its network anew: it is tried again", error=str(error))
                 continue
             with self._lock:
+                self._anew = None
                 if not self._closed.is_set():
                     self._current = compiled
             return

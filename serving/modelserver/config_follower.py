@@ -50,6 +50,7 @@ class ConfigFollower:
         self._looks_left = 0
         """Until these are offered again."""
         self._unreadable, self._refused = "", ""
+        self._reloaded = servables.reloaded
 
     async def run(self) -> None:
         """Read the file again and again, until cancelled."""
@@ -62,6 +63,8 @@ class ConfigFollower:
                 continue
             self._unreadable = ""
             self._looks_left -= 1
+            if self._servables.reloaded != self._reloaded:
+                self._failures, self._reloaded = 0, self._servables.reloaded  # what came meanwhile stands
             # Another's reload is not to be cut short by it, and it is offered once at a time.
             again = self._failures and self._looks_left <= 0 and not self._servables.reloading
             if models != self._offered or again:

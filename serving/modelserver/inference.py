@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from earshot.tfserving import messages
-from serving.modelserver.errors import invalid
+from serving.modelserver.errors import invalid, unavailable
 from serving.modelserver.examples import (
     CLASSIFIERS,
     INPUTS,
@@ -78,10 +79,12 @@ class Inference:
         metrics: ServingMetrics,
         max_bytes: int,
         *,
+        most_decoding: int | None = None,
         check_methods: bool = False,
     ) -> None:
         """max_bytes: most that the tensors of a request may take, unpacked.
 
+        most_decoding: requests that may at once be decoded by a thread, or wait for one; None: any number.
         check_methods: whether a signature has to say that it is for what it is asked for; those of TF2 models are all
         for Predict.
         """
@@ -89,6 +92,8 @@ class Inference:
         self._runner = runner
         self._metrics = metrics
         self._max_bytes = max_bytes
+        self._most_decoding = most_decoding
+        self._decoding = 0
         self._check_methods = check_methods
         self._codec = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="codec")
 
@@ -101,6 +106,16 @@ class Inference:
         if not heavy:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._codec, work)
+
+    async def _decoded(self, work: Callable[[], T], *, heavy: bool) -> T:
+        """As `do`, of what came in; UNAVAILABLE at once where as many as may wait do."""
+        if heavy and self._most_decoding is not None and self._decoding >= self._most_decoding:
+            raise unavailable(f"{self._most_decoding} requests are being read already; try again later")
+        self._decoding += heavy
+        try:
+            return await self.do(work, heavy=heavy)
+        finally:
+            self._decoding -= heavy
 
     async def predict(self, request: predict_pb2.PredictRequest | InPlaceRequest) -> predict_pb2.PredictResponse:
         """Outputs of one batch, in typed fields."""
@@ -135,7 +150,7 @@ class Inference:
             if self._check_methods:
                 require_predict_method(signature)
             outputs = chosen_outputs(signature, output_filter)
-            inputs = await self.do(lambda: decode(signature), heavy=heavy)
+            inputs = await self._decoded(lambda: decode(signature), heavy=heavy)
             return Answer(loaded.version, name, await self._run(spec.name, "Predict", loaded, name, inputs, outputs))
 
     async def classify(
@@ -186,7 +201,7 @@ class Inference:
 
     async def _examples(self, model: str, sent: input_pb2.Input) -> NDArray[Any]:
         """The examples of a request as bytes, [examples]."""
-        examples = await self.do(lambda: serialized_examples(sent), heavy=sent.ByteSize() > LIGHT_BYTES)
+        examples = await self._decoded(lambda: serialized_examples(sent), heavy=sent.ByteSize() > LIGHT_BYTES)
         self._metrics.examples(model, len(examples))
         return examples
 
@@ -226,10 +241,9 @@ def _check_tasks(tasks: Sequence[inference_pb2.InferenceTask]) -> None:
         raise invalid("Found ModelSpec with an empty model name.")
     if len({task.model_spec.name for task in tasks}) > 1:
         raise invalid("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
-    names = [task.model_spec.signature_name or DEFAULT_SIGNATURE for task in tasks]
-    for name in names:
-        if names.count(name) > 1:
-            raise invalid(f"Duplicate evaluation of signature: {name}")
+    names = Counter(task.model_spec.signature_name or DEFAULT_SIGNATURE for task in tasks)
+    if repeated := next((name for name, count in names.items() if count > 1), None):
+        raise invalid(f"Duplicate evaluation of signature: {repeated}")
 
 
 def _fill_spec(spec: model_pb2.ModelSpec, name: str, version: int, signature: str) -> None:

@@ -49,7 +49,11 @@ class InferencePool:
         """
         if not self._places.acquire(blocking=False):
             raise unavailable(f"{self._capacity} requests are running or waiting already; try again later")
-        future = self._executor.submit(run_model, loaded, signature, inputs, outputs)
+        try:
+            future = self._executor.submit(run_model, loaded, signature, inputs, outputs)
+        except BaseException:  # there is no thread to be had
+            self._places.release()
+            raise
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wrap_future(future)
 

@@ -8,10 +8,15 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from earshot.logs import get_log
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from serving.engines.engine import Engine
+
+
+log = get_log(__name__)
 
 
 class Retired(Exception):
@@ -44,13 +49,19 @@ class Loaded:
                 self._leases -= 1
                 free = self._when_free if not self._leases else None
             if free:  # mostly from a request's thread or the event loop, which closing must not hold up
-                threading.Thread(target=free, name="unload").start()
+                try:
+                    threading.Thread(target=free, name="unload").start()
+                except RuntimeError:  # there is no thread to be had, and what is closed may help
+                    free()
 
     def retire(self, closed: Callable[[], None]) -> None:
         """Close the engine when the last lease has ended, and then call `closed`."""
 
         def close() -> None:
-            self.engine.close()
+            try:
+                self.engine.close()
+            except Exception:
+                log.exception("engine could not be closed", version=self.version)
             _give_back()
             closed()
 

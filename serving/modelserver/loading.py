@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from earshot.logs import get_log
 from serving.failures import BrokenModel, CannotLoadNow
 from serving.modelserver.errors import ServingError
 from serving.modelserver.examples import CLASSIFIERS, INPUTS, REGRESSORS, kind_of_task, serialized_examples
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from serving.modelserver.examples import ExampleSignature
     from serving.modelserver.metrics import ServingMetrics
     from serving.settings import ServerSettings
+
+log = get_log(__name__)
 
 _NO_LIMIT = 1 << 62
 _PASSING = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}
@@ -106,20 +109,23 @@ def warm_up(engine: Engine, logs: Sequence[prediction_log_pb2.PredictionLog]) ->
         raise BrokenModel(f"a warm-up request cannot be answered: {error.message}", error.code.value[0]) from error
 
 
-def _replay(engine: Engine, log: prediction_log_pb2.PredictionLog) -> None:
+def _replay(engine: Engine, entry: prediction_log_pb2.PredictionLog) -> None:
     signatures = engine.signature_defs
-    if log.HasField("predict_log"):
-        request = log.predict_log.request
+    if entry.HasField("predict_log"):
+        request = entry.predict_log.request
         name, signature = signature_to_predict(signatures, request.model_spec.signature_name)
         outputs = chosen_outputs(signature, request.output_filter)
         engine.run(name, decode_inputs(signature, request.inputs, _NO_LIMIT), outputs)
         return
     asked: list[tuple[ExampleSignature, input_pb2.Input]] = []
     for kind, field in ((CLASSIFIERS, "classify_log"), (REGRESSORS, "regress_log")):
-        if log.HasField(field):
-            one = getattr(log, field).request
+        if entry.HasField(field):
+            one = getattr(entry, field).request
             asked.append((kind.find(signatures, one.model_spec.signature_name), one.input))
-    several = log.multi_inference_log.request
+    several = entry.multi_inference_log.request
+    if not asked and not several.tasks:
+        of_kind = entry.WhichOneof("log_type") or "none that is known"
+        log.warning("a warm-up request is not replayed; those of Predict, Classify and others are", kind=of_kind)
     asked += [(kind_of_task(signatures, task)[1], several.input) for task in several.tasks]
     for example_signature, examples in asked:
         engine.run(example_signature.name, {INPUTS: serialized_examples(examples)}, example_signature.outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,10 +64,9 @@ def models_of(config: model_server_config_pb2.ModelServerConfig) -> list[ModelCo
     if config.WhichOneof("config") == "custom_model_config":
         raise InvalidConfig("a custom_model_config is not supported; list the models in model_config_list")
     models = [_model(each) for each in config.model_config_list.config]
-    names = [model.name for model in models]
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidConfig(f"Illegal to list model {name} multiple times in config list")
+    names = Counter(model.name for model in models)
+    if repeated := next((name for name, count in names.items() if count > 1), None):
+        raise InvalidConfig(f"Illegal to list model {repeated} multiple times in config list")
     return models
 
 

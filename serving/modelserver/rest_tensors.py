@@ -218,18 +218,18 @@ def _doubles(value: Any, dtype: int) -> NDArray[np.float64]:
 
 
 def _leading_shape(value: Any) -> tuple[int, ...]:
-    """The shape that a tensor has whose first values these are; others may not keep to it."""
+    """The shape that a tensor has whose first values these are; others may not keep to it. Raises ServingError."""
     shape = []
     while isinstance(value, list):
         shape.append(len(value))
         value = value[0] if value else None
+    if len(shape) > MOST_DIMENSIONS:
+        raise invalid(f"{len(shape)} dimensions are more than the {MOST_DIMENSIONS} that a tensor may have")
     return tuple(shape)
 
 
 def _strings(value: Any) -> NDArray[Any]:
     shape = _leading_shape(value)
-    if len(shape) > MOST_DIMENSIONS:
-        raise invalid(f"{len(shape)} dimensions are more than the {MOST_DIMENSIONS} that a tensor may have")
     leaves = [string(leaf) for leaf in _leaves(value, 0, shape)]
     array = np.empty(len(leaves), object)
     array[:] = leaves

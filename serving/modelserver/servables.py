@@ -16,7 +16,7 @@ from serving.modelserver.loaded import Loaded, Retired
 from serving.modelserver.versions import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
     from tensorflow_serving.apis import model_pb2
 
@@ -56,6 +56,14 @@ class Servables:
         self._changing = threading.Lock()
         self._reloads = 0
         self._reloading = 0
+        self.reloaded = 0
+        """How often a reload succeeded."""
+
+    @property
+    def all_served(self) -> bool:
+        """Whether there are models, and a version of each is served; what a reload waits for does not count."""
+        watchers = [self.watchers.get(model.name) for model in self._models]
+        return bool(watchers) and all(watcher and watcher.latest for watcher in watchers)
 
     @property
     def reloading(self) -> bool:
@@ -79,8 +87,9 @@ class Servables:
         Raises ServingError where one has none, a label names a version that is not served, or another reload came
         after this one; then everything is offered as it was.
         """
-        for model in models:
-            self._require_candidates(model)  # nothing that is served is touched for what cannot come to be
+        folders = [await asyncio.to_thread(_folders, model) for model in models]  # a disk may be slow
+        for model, there in zip(models, folders, strict=True):
+            self._require_candidates(model, there)  # nothing that is served is touched for what cannot come to be
         self._reloads += 1
         own = self._reloads
         names = {model.name for model in models}
@@ -92,7 +101,7 @@ class Servables:
             await self._settled(models, own)
             with self._changing:
                 for model in models:
-                    self._require_labels(model, self.watchers[model.name].loaded)
+                    self._require_labels(model, self.watchers[model.name].wanted)
         except ServingError:
             if own == self._reloads:
                 with self._changing:
@@ -106,6 +115,7 @@ class Servables:
             self._models = models
             self._labels = {model.name: dict(model.labels) for model in models}
             self._waiting_labels = {}
+        self.reloaded += 1
         self._versions_changed()
 
     def stop(self) -> None:
@@ -211,14 +221,13 @@ class Servables:
         missing = [
             f"{name}: {'; '.join(watcher.failures) or 'no version there'}"
             for name, watcher in waited_for.items()
-            if not watcher.loaded
+            if not watcher.wanted
         ]
         if missing:
             raise _none_available(missing)
 
-    def _require_candidates(self, model: ModelConfig) -> None:
-        """Raise ServingError where nothing is there that could be served, or that a label could stand for."""
-        folders = set(_folders(model))
+    def _require_candidates(self, model: ModelConfig, folders: set[int]) -> None:
+        """Raise ServingError where none of `folders` could be served, or be what a label stands for."""
         if not model.policy.candidates(folders):
             raise _none_available([f"{model.name}: no version there"])
         watcher = self.watchers.get(model.name)
@@ -236,10 +245,10 @@ class Servables:
                 )
 
 
-def _folders(model: ModelConfig) -> Iterable[int]:
+def _folders(model: ModelConfig) -> set[int]:
     """The versions that have a folder; raises ServingError where the base path cannot be looked into."""
     try:
-        return version_folders(model.base_path)
+        return set(version_folders(model.base_path))
     except OSError as error:  # it is not there, too long, or may not be read
         raise invalid(
             f"Could not find base path {model.base_path} for servable {model.name} ({error.strerror})"
@@ -247,8 +256,8 @@ def _folders(model: ModelConfig) -> Iterable[int]:
 
 
 def _is_settled(watcher: VersionWatcher, model: ModelConfig) -> bool:
-    """Whether nothing is to be waited for: where a version is served, only those that labels name are."""
-    if watcher.loaded:
+    """Whether nothing is to be waited for: where a wanted version is served, only those that labels name are."""
+    if watcher.wanted:
         return watcher.looked and not watcher.pending & set(model.labels.values())
     return watcher.looked and not any(each.state in {State.START, State.LOADING} for each in watcher.statuses())
 

@@ -66,11 +66,13 @@ class ModelServer:
             labels_for_unavailable_models=settings.allow_version_labels_for_unavailable_models,
         )
         self._runner = _runner(settings, self.metrics)
+        most_requests = None if settings.enable_batching else _concurrency(settings) + settings.queue
         self._inference = Inference(
             self._servables,
             self._runner,
             self.metrics,
             settings.max_bytes,
+            most_decoding=most_requests,
             check_methods=settings.enable_signature_method_name_check,
         )
         self._health = health.HealthServicer()
@@ -82,7 +84,7 @@ class ModelServer:
             max_bytes=settings.max_bytes,
             timeout_s=settings.rest_api_timeout_in_ms / 1000,
             grace_s=settings.grace_s,
-            most_requests=None if settings.enable_batching else _concurrency(settings) + settings.queue,
+            most_requests=most_requests,
             metrics_path=path,
         )
         self._tasks: set[asyncio.Task[None]] = set()
@@ -189,8 +191,7 @@ class ModelServer:
         """Let metrics and the health service know what is served now."""
         watchers = dict(self._servables.watchers)
         self.metrics.offered({name: watcher.latest for name, watcher in watchers.items()})
-        serving = bool(watchers) and all(watcher.latest is not None for watcher in watchers.values())
-        self._keep(self._set_health(serving))
+        self._keep(self._set_health(self._servables.all_served))
 
     async def _set_health(self, serving: bool) -> None:
         states = health_pb2.HealthCheckResponse

@@ -25,7 +25,7 @@ from serving.modelserver.version_policy import VersionPolicy
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from serving.engines.engine import Engine
@@ -34,6 +34,7 @@ log = get_log(__name__)
 
 SETTLED_S = 1.0
 """A folder that nothing has touched for so long is whole."""
+_LEAST_PAUSE_S = 0.05
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 
@@ -78,6 +79,8 @@ class _Failure:
     attempts: int
     again_at: float
     """Time on the monotonic clock; infinite: when its files have changed."""
+    status: VersionStatus
+    """What is said of it when it is not tried any more."""
 
 
 class VersionWatcher:
@@ -107,6 +110,8 @@ class VersionWatcher:
         self.policy = policy or VersionPolicy()
         self.loaded: dict[int, Loaded] = {}
         """The versions that are served, the highest first; a new dictionary at each change."""
+        self._folder_of: dict[int, Path] = {}
+        """Where each of these, and of those before, was loaded from."""
         self._asked, self._answered = 1, 0
         self._load = load
         self._log = log.bind(model=model) if model else log
@@ -137,6 +142,11 @@ class VersionWatcher:
         """Versions that may yet come to be served, as they are: their files are new, or a load is tried again."""
         loading = {each.version for each in self.statuses() if each.state is State.LOADING}
         return self._growing | loading
+
+    @property
+    def wanted(self) -> set[int]:
+        """Those of the served versions that are of the base path and the policy of now."""
+        return {one for one in self.policy.candidates(self.loaded) if self._folder_of[one].parent == self.base_path}
 
     @property
     def latest(self) -> Loaded | None:
@@ -191,10 +201,12 @@ class VersionWatcher:
         served: list[int] = []
         for position, version in enumerate(candidates):
             if self._stop.is_set() or len(served) == self.policy.most:
-                self._leave(candidates[position:])
+                candidates = candidates[:position]
                 break
-            if version in self.loaded or (self._is_ready(version, folders[version]) and self._try(version, folders)):
+            there = version in self.loaded and self._folder_of[version] == folders[version]
+            if there or (self._is_ready(version, folders[version]) and self._try(version, folders)):
                 served.append(version)
+        self._leave(self._statuses.keys() - set(candidates))
         if not self._stop.is_set() and (served or not candidates):
             self._unload(set(self.loaded) - set(served))
         if not candidates and not self._idle:
@@ -208,11 +220,14 @@ class VersionWatcher:
             )
         self._missing = missing
 
-    def _leave(self, versions: list[int]) -> None:
-        """Wait no longer until these are whole: newer ones are served."""
+    def _leave(self, versions: Iterable[int]) -> None:
+        """Wait no longer until these are whole, or may be tried again: newer ones are served, or others wanted."""
         for version in versions:
-            if version in self._statuses and self._statuses[version].state is State.START:
+            failed, state = self._failed.get(version), self._statuses[version].state
+            if state in {State.START, State.LOADING}:
                 self._vanished(version)
+                if failed:
+                    self._statuses[version] = failed.status
 
     def _watch(self) -> None:
         while not self._stop.is_set():
@@ -221,16 +236,22 @@ class VersionWatcher:
             try:
                 self.poll()
                 self._unreadable = ""
-            except OSError as error:
-                if str(error) != self._unreadable:
-                    self._log.warning("cannot read the model base path, trying again", error=str(error))
-                self._unreadable = str(error)
+            except Exception as error:  # a disk that is away, or memory: whatever it is, it may pass
+                said = f"{type(error).__name__}: {error}"
+                if said != self._unreadable:
+                    unexpected = not isinstance(error, OSError)
+                    self._log.warning("cannot read the model base path, trying again", error=said, exc_info=unexpected)
+                self._unreadable = said
             self._answered = asked
+            self._wake.wait(self._pause_s())
+
+    def _pause_s(self) -> float | None:
+        """Seconds until the next look; None: it looks no more until it is told to."""
+        if self._poll_s <= 0:
             waiting = any(each.state in {State.START, State.LOADING} for each in self.statuses())
-            if self._poll_s <= 0 and not waiting:
-                self._wake.wait()
-            else:
-                self._wake.wait(self._poll_s if self._poll_s > 0 else SETTLED_S)
+            return SETTLED_S if waiting or self._unreadable else None
+        due = [failed.again_at - time.monotonic() for failed in self._failed.values()]
+        return max(_LEAST_PAUSE_S, min([self._poll_s, *due, *[SETTLED_S for _ in self._growing]]))
 
     def _folders(self) -> dict[int, Path]:
         try:
@@ -276,12 +297,15 @@ class VersionWatcher:
         except Exception as error:  # whatever a broken model raises, the server goes on
             self._give_up(version, error)
             return False
-        loaded = Loaded(version, engine, time.monotonic() - started)
+        loaded, before = Loaded(version, engine, time.monotonic() - started), self.loaded.get(version)
+        self._folder_of[version] = folders[version]
         self.loaded = dict(sorted({**self.loaded, version: loaded}.items(), reverse=True))
         self._failed.pop(version, None)
         self._set(version, State.AVAILABLE)
         self._log.info("version available", version=version, load_s=round(loaded.load_s, 2))
         self._on_change()
+        if before:  # the version of that number in another base path
+            before.retire(lambda: None)
         return True
 
     def _give_up(self, version: int, error: Exception) -> None:
@@ -291,12 +315,14 @@ class VersionWatcher:
         attempts = before.attempts + 1 if before and same else 1
         again = self._passing(error) and attempts <= self._retries.most
         at = time.monotonic() + self._retries.interval_s if again else float("inf")
-        self._failed[version] = _Failure(self._seen[version], attempts, at)
+        # TensorFlow's errors have a code, and so have those of `serving.failures`.
+        code = getattr(error, "error_code", grpc.StatusCode.UNKNOWN.value[0])
+        status = VersionStatus(version, State.END, message, code)
+        self._failed[version] = _Failure(self._seen[version], attempts, at, status)
         if again:
             self._log.warning("version could not be loaded, trying again", version=version, error=message[:500])
         else:
-            # TensorFlow's errors have a code, and so have those of `serving.failures`.
-            self._set(version, State.END, message, getattr(error, "error_code", grpc.StatusCode.UNKNOWN.value[0]))
+            self._statuses[version] = status
             self._log.warning("version is broken and is not served", version=version, error=message[:500])
 
     def _unload(self, versions: set[int]) -> None:

@@ -212,9 +212,15 @@ def test_predict_refuses(server: Server, path: str, body: Any, status: int, word
 
 
 @pytest.mark.parametrize(
-    ("raw", "words"), [(b"", "document is empty"), (b"{", "JSON Parse error"), (b"[1]", "Is not object")]
+    ("raw", "words"),
+    [
+        (b"", "document is empty"),
+        (b"{", "JSON Parse error"),
+        (b"[1]", "Is not object"),
+        *((b'{"instances": ' + depth * b"[" + b"1" + depth * b"]" + b"}", "") for depth in (100, 900, 962)),
+    ],
 )
-def test_a_body_that_is_no_object_is_refused(server: Server, raw: bytes, words: str) -> None:
+def test_a_body_that_is_no_object_or_nested_too_deep_is_refused(server: Server, raw: bytes, words: str) -> None:
     got, answer = server.http(f"{HALF}:predict", raw=raw)
     assert got == 400
     assert words in answer["error"]

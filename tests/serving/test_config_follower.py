@@ -33,12 +33,14 @@ class Models:
         self.offers: list[str] = []
         self.problem: ServingError | None = None
         self.reloading = False
+        self.reloaded = 0
         self.looks = 0
 
     async def reload(self, models: Sequence[ModelConfig]) -> None:
         self.offers.append(models[0].name)
         if self.problem:
             raise self.problem
+        self.reloaded += 1
 
 
 def named(name: str) -> str:
@@ -125,6 +127,25 @@ def test_a_reload_over_grpc_is_not_cut_short_by_what_failed_before_it(tmp_path: 
         assert len(models.offers) == tried
         says(file, named("c"))  # a change is followed all the same
         await until(lambda: "c" in models.offers)
+
+    followed(tmp_path, steps)
+
+
+def test_what_failed_is_not_tried_again_once_a_reload_over_grpc_has_succeeded_until_the_file_changes(
+    tmp_path: Path,
+) -> None:
+    async def steps(file: Path, models: Models) -> None:
+        models.problem = unavailable("no version there")
+        says(file, named("b"))
+        await until(lambda: models.offers.count("b") > 1)
+        models.reloaded += 1
+        await some_looks(models)
+        tried = len(models.offers)
+        for _ in range(3):
+            await some_looks(models)
+        assert len(models.offers) == tried
+        says(file, named("c"))
+        await until(lambda: models.offers.count("c") > 1)
 
     followed(tmp_path, steps)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -12,6 +12,9 @@ from serving.modelserver.errors import ServingError
 from serving.modelserver.inference_pool import InferencePool
 from serving.modelserver.loaded import Loaded
 from tests.serving.engines import Doubler
+
+if TYPE_CHECKING:
+    import pytest
 
 X = np.ones((1, 1), np.float32)
 
@@ -50,3 +53,18 @@ def test_a_request_given_up_while_it_waits_is_not_run_and_its_place_is_free() ->
     assert len(engine.ran) == 1
     answers = ask_at_once(engine, 2, pool)
     assert [answer["y"].tolist() for answer in answers] == [[[2.0]]] * 2
+
+
+def test_where_no_thread_can_be_had_the_place_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, pool = Doubler(), InferencePool(concurrency=1, queue=0)
+
+    def none_there(*_: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool._executor, "submit", none_there)
+        for _ in range(3):
+            (answer,) = ask_at_once(engine, 1, pool)
+            assert "can't start" in str(answer)
+    (answer,) = ask_at_once(engine, 1, pool)
+    assert answer["y"].tolist() == [[2.0]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import resource
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.modelserver.loaded import Loaded
+from tests.serving.engines import Doubler
 
 
 def graphs_there_are() -> list[tf.Graph]:
@@ -32,6 +34,29 @@ def test_what_tensorflow_holds_is_freed_when_a_version_is_retired(exported: Path
         engine.run("serving_default", {"spectrogram": np.zeros((1, 128, 301, 3), np.uint8)}, ["scores"])
     loaded.retire(lambda: done.append([graph() for graph in graphs]))
     assert done == [[None] * len(graphs)]  # while `loaded` is still known, as it is to whoever unloads it
+
+
+def test_an_engine_that_cannot_be_closed_is_unloaded_all_the_same() -> None:
+    class Stuck(Doubler):
+        def close(self) -> None:
+            raise MemoryError
+
+    done: list[bool] = []
+    Loaded(1, Stuck(), 0.0).retire(lambda: done.append(True))
+    assert done == [True]
+
+
+def test_where_no_thread_can_be_had_the_last_request_closes_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_there(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    engine = Doubler()
+    loaded = Loaded(1, engine, 0.0)
+    with loaded.lease():
+        loaded.retire(lambda: None)
+        monkeypatch.setattr(threading.Thread, "start", none_there)
+        assert not engine.closed
+    assert engine.closed
 
 
 class _Scattered:

@@ -4,12 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
+from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.failures import CannotLoadNow
-from serving.modelserver.loading import Loader
+from serving.modelserver.loading import Loader, warm_up
 from serving.modelserver.metrics import ServingMetrics
 from serving.modelserver.model_config import InvalidConfig
 from serving.settings import ServerSettings
+from tests.serving.engines import Doubler
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -41,3 +44,11 @@ def test_tags_that_openvino_would_not_heed_are_refused_with_what_heeds_them() ->
         made(engine="openvino", saved_model_tags="serve,gpu")
     made(engine="openvino")
     made(saved_model_tags="serve,gpu")
+
+
+def test_warm_up_requests_of_a_kind_that_is_not_replayed_are_told() -> None:
+    of_a_session = prediction_log_pb2.PredictionLog()
+    of_a_session.session_run_log.SetInParent()
+    with capture_logs() as lines:
+        warm_up(Doubler(), [of_a_session, prediction_log_pb2.PredictionLog()])
+    assert [line["kind"] for line in lines] == ["session_run_log", "none that is known"]

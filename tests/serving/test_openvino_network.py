@@ -173,6 +173,21 @@ def test_it_is_tried_again_until_it_can_be_compiled() -> None:
     assert factory.compiled == 4
 
 
+def test_where_no_thread_can_be_had_the_next_who_asks_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_there(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    one, factory = network(Model({"wait": "Resource temporarily unavailable"}), Model({"wait": NO_MEMORY}), Model())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_there)
+        assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.UNAVAILABLE
+    assert factory.compiled == 1
+    assert code_of(lambda: patiently(lambda: one.compute(IMAGES))) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert len(patiently(lambda: one.compute(IMAGES))[0]) == 5
+    assert factory.compiled == 3
+
+
 def test_one_that_is_closed_is_not_compiled_any_more() -> None:
     one, factory = network(Model({"wait": NO_MEMORY}), Model(), pause_s=60)
     code_of(lambda: one.compute(IMAGES))

@@ -215,6 +215,70 @@ def test_after_so_many_tries_a_version_is_given_up_until_its_files_change(full_d
     assert full_disk.poll() == [1]
 
 
+@pytest.mark.parametrize("policy", [NEWEST, VersionPolicy(specific=(2,))])
+def test_a_version_that_would_be_tried_again_is_given_up_once_it_is_not_wanted(
+    full_disk: Watched, policy: VersionPolicy
+) -> None:
+    full_disk.poll()
+    assert full_disk.states() == {1: State.LOADING}
+    write(full_disk.watcher.base_path, 2)
+    full_disk.watcher.policy = policy
+    assert full_disk.poll() == [2]
+    (_, left) = full_disk.watcher.statuses()
+    assert (left.version, left.state, left.error) == (1, State.END, "OSError: the disk is away")
+
+
+def test_rare_looks_hold_up_neither_what_was_just_written_nor_what_is_tried_again(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    watched = Watched(tmp_path, ALL, poll_s=3600.0, retries=Retries(9, 0.1))
+    watched.failures[1] = OSError("the disk is away")
+    watched.watcher.start()
+    wait_for(lambda: watched.states().get(1) is State.LOADING, 20, "the first try")
+    watched.failures.clear()
+    wait_for(lambda: list(watched.watcher.loaded) == [1], 20, "the next one")
+    assert watched.watcher._pause_s() == 3600.0
+    watched.watcher.stop()
+
+
+def test_whatever_is_wrong_with_a_look_there_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 1)
+    watched = Watched(tmp_path, ALL, poll_s=0.05)
+    looks: list[int] = []
+    folders = watched.watcher._folders
+
+    def short_of_memory() -> Any:
+        looks.append(1)
+        if len(looks) < 4:
+            raise MemoryError
+        return folders()
+
+    monkeypatch.setattr(watched.watcher, "_folders", short_of_memory)
+    with capture_logs() as lines:
+        watched.watcher.start()
+        wait_for(lambda: list(watched.watcher.loaded) == [1], 20, "memory to be there again")
+        watched.watcher.stop()
+    assert [line["error"] for line in lines if line["log_level"] == "warning"] == ["MemoryError: "]
+
+
+def test_a_version_of_the_same_number_in_another_base_path_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, 1)
+    watched = Watched(tmp_path / "a", NEWEST)
+    watched.poll()
+    before = watched.engines[1]
+    watched.failures[1] = ValueError("broken")
+    watched.watcher.follow(tmp_path / "b", NEWEST)
+    assert watched.poll() == [1]  # what was served goes on
+    assert (watched.watcher.wanted, before.closed) == (set(), False)
+    watched.failures.clear()
+    (tmp_path / "b" / "1" / "saved_model.pb").write_bytes(b"mended")
+    assert watched.poll() == [1]
+    assert watched.engines[1].path == tmp_path / "b" / "1"
+    assert (watched.watcher.wanted, before.closed) == ({1}, True)
+    assert watched.states() == {1: State.AVAILABLE}
+
+
 def test_without_a_wait_the_folders_are_looked_at_once(tmp_path: Path) -> None:
     write(tmp_path, 1)
     watched = Watched(tmp_path, NEWEST, poll_s=0)

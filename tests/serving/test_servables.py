@@ -126,6 +126,61 @@ def test_versions_of_another_base_path_say_nothing_of_what_a_label_may_name(
     assert list(servables.watchers["m"].loaded) == [3]
 
 
+def test_a_reload_of_which_nothing_can_be_loaded_is_refused_and_what_was_served_stays(tmp_path: Path) -> None:
+    def load_but_two(folder: Path) -> Doubler:
+        if folder.name == "2":
+            raise ValueError("broken")
+        return Doubler(folder)
+
+    def watch_but_two(model: ModelConfig, changed: Callable[[], None]) -> VersionWatcher:
+        return VersionWatcher(model.base_path, load_but_two, policy=model.policy, poll_s=0.05, on_change=changed)
+
+    servables = Servables(watch_but_two)
+    for name, versions in (("m", (1, 2)), ("other", (2,)), ("same", (1,))):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, *versions)
+    model = ModelConfig("m", tmp_path / "m", VersionPolicy(specific=(1,)))
+    servables.offer([model])
+    wait_for(lambda: states(servables, "m") == {1: State.AVAILABLE}, 20, "one to be served")
+    before = servables.watchers["m"].loaded[1]
+    for wrong in (
+        ModelConfig("m", tmp_path / "m", VersionPolicy(specific=(2,))),
+        ModelConfig("m", tmp_path / "other", VersionPolicy(newest=None)),
+    ):
+        with pytest.raises(ServingError, match=r"did not become available: {m: ValueError: broken}"):
+            asyncio.run(asyncio.wait_for(servables.reload([wrong]), 20))
+        assert servables.watchers["m"].loaded == {1: before}
+        assert servables.watchers["m"].policy == model.policy
+    asyncio.run(servables.reload([ModelConfig("m", tmp_path / "same")]))
+    assert servables.watchers["m"].loaded[1] is not before
+    assert servables.reloaded == 1
+    servables.stop()
+
+
+def test_models_that_a_reload_waits_for_do_not_say_that_those_of_before_are_not_served(
+    tmp_path: Path, servables: Servables
+) -> None:
+    for name in ("m", "new"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "m", 1)
+    model = served(tmp_path / "m", servables, 1)
+    (tmp_path / "new" / "1").mkdir()
+
+    async def reload_while_one_is_copied() -> list[bool]:
+        reload = asyncio.ensure_future(servables.reload([model, ModelConfig("new", tmp_path / "new")]))
+        seen = []
+        for _ in range(10):
+            await asyncio.sleep(0.05)
+            seen.append(servables.all_served)
+        assert "new" in servables.watchers
+        (tmp_path / "new" / "1" / "saved_model.pb").write_bytes(b"a graph")
+        await asyncio.wait_for(reload, 20)
+        return [*seen, servables.all_served]
+
+    assert asyncio.run(reload_while_one_is_copied()) == [True] * 11
+    assert list(servables.watchers["new"].loaded) == [1]
+
+
 def test_a_reload_does_not_wait_for_a_folder_that_was_abandoned(tmp_path: Path, servables: Servables) -> None:
     write(tmp_path, 1)
     (tmp_path / "9").mkdir()
