@@ -148,7 +148,7 @@ class CompiledNetwork:
         while not self._closed.wait(self._pauses_s[min(attempt, len(self._pauses_s) - 1)]):
             try:
                 compiled = _Compiled(self._compile())
-            except RuntimeError as error:
+            except Exception as error:  # MemoryError too: whatever it is, it may pass
                 attempt += 1
                 log.warning("OpenVINO cannot compile its network anew: it is tried again", error=str(error))
                 continue

@@ -61,6 +61,11 @@ class ConfigFollower:
             except InvalidConfig as error:
                 self._unreadable = _told(str(error), self._unreadable)
                 continue
+            except (MemoryError, RuntimeError) as error:  # no memory, or no thread: it may pass
+                self._unreadable = _told(
+                    f"cannot read {self._file} now ({type(error).__name__}: {error})", self._unreadable
+                )
+                continue
             self._unreadable = ""
             self._looks_left -= 1
             if self._servables.reloaded != self._reloaded:
@@ -77,11 +82,13 @@ class ConfigFollower:
         try:
             await self._servables.reload(models)
         except ServingError as error:
-            if error.code is not grpc.StatusCode.ABORTED:  # which is no fault: what came after it stands
+            if (
+                error.code is not grpc.StatusCode.ABORTED
+            ):  # which is no fault: what came after it stands, if it succeeds
                 self._refused = _told(error.message, self._refused)
-                if self._offered is models:
-                    self._looks_left = min(2**self._failures, MOST_LOOKS)
-                    self._failures += 1
+            if self._offered is models:
+                self._looks_left = min(2**self._failures, MOST_LOOKS)
+                self._failures += 1
             return
         self._failures, self._refused = 0, ""
         log.info("models offered as the file says", models=[model.name for model in models])

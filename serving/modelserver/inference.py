@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +20,7 @@ from serving.modelserver.examples import (
     require_method,
     serialized_examples,
 )
+from serving.modelserver.inference_pool import ready_threads
 from serving.modelserver.signatures import (
     DEFAULT_SIGNATURE,
     chosen_outputs,
@@ -95,7 +95,9 @@ class Inference:
         self._most_decoding = most_decoding
         self._decoding = 0
         self._check_methods = check_methods
-        self._codec = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="codec")
+        threads = os.cpu_count() or 1
+        self._codec = ready_threads(threads, "codec")
+        self._readers = asyncio.Semaphore(threads)
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -109,13 +111,16 @@ class Inference:
 
     async def _decoded(self, work: Callable[[], T], *, heavy: bool) -> T:
         """As `do`, of what came in; UNAVAILABLE at once where as many as may wait do."""
-        if heavy and self._most_decoding is not None and self._decoding >= self._most_decoding:
+        if not heavy:
+            return work()
+        if self._most_decoding is not None and self._decoding >= self._most_decoding:
             raise unavailable(f"{self._most_decoding} requests are being read already; try again later")
-        self._decoding += heavy
+        self._decoding += 1
         try:
-            return await self.do(work, heavy=heavy)
+            async with self._readers:  # who waits here and gives up leaves nothing behind, as in the threads' queue
+                return await self.do(work, heavy=True)
         finally:
-            self._decoding -= heavy
+            self._decoding -= 1
 
     async def predict(self, request: predict_pb2.PredictRequest | InPlaceRequest) -> predict_pb2.PredictResponse:
         """Outputs of one batch, in typed fields."""

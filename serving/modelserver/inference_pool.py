@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from serving.modelserver.loaded import Loaded
 
 
+def ready_threads(count: int, name: str) -> ThreadPoolExecutor:
+    """So many threads, all of them started: later, when memory is short, there may be none to be had."""
+    pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+    all_there = threading.Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(all_there.wait)
+    all_there.wait()
+    return pool
+
+
 class Runner(Protocol):
     """Runs loaded versions, in threads of its own."""
 
@@ -36,7 +46,7 @@ class InferencePool:
     """Runs each request by itself: a bounded pool with a bounded queue (a `Runner`)."""
 
     def __init__(self, concurrency: int, queue: int) -> None:
-        self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="inference")
+        self._executor = ready_threads(concurrency, "inference")
         self._places = threading.BoundedSemaphore(concurrency + queue)
         self._capacity = concurrency + queue
 
@@ -49,11 +59,7 @@ class InferencePool:
         """
         if not self._places.acquire(blocking=False):
             raise unavailable(f"{self._capacity} requests are running or waiting already; try again later")
-        try:
-            future = self._executor.submit(run_model, loaded, signature, inputs, outputs)
-        except BaseException:  # there is no thread to be had
-            self._places.release()
-            raise
+        future = self._executor.submit(run_model, loaded, signature, inputs, outputs)
         future.add_done_callback(lambda _: self._places.release())
         return await asyncio.wrap_future(future)
 

@@ -51,7 +51,7 @@ class Loaded:
             if free:  # mostly from a request's thread or the event loop, which closing must not hold up
                 try:
                     threading.Thread(target=free, name="unload").start()
-                except RuntimeError:  # there is no thread to be had, and what is closed may help
+                except RuntimeError:  # there is no thread to be had: held up for a moment is better than never closed
                     free()
 
     def retire(self, closed: Callable[[], None]) -> None:

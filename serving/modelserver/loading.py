@@ -123,7 +123,7 @@ def _replay(engine: Engine, entry: prediction_log_pb2.PredictionLog) -> None:
             one = getattr(entry, field).request
             asked.append((kind.find(signatures, one.model_spec.signature_name), one.input))
     several = entry.multi_inference_log.request
-    if not asked and not several.tasks:
+    if not asked and not entry.HasField("multi_inference_log"):
         of_kind = entry.WhichOneof("log_type") or "none that is known"
         log.warning("a warm-up request is not replayed; those of Predict, Classify and others are", kind=of_kind)
     asked += [(kind_of_task(signatures, task)[1], several.input) for task in several.tasks]

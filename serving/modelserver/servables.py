@@ -54,7 +54,8 @@ class Servables:
         self._labels: dict[str, dict[str, int]] = {}
         self._waiting_labels: dict[str, dict[str, int]] = {}
         self._changing = threading.Lock()
-        self._reloads = 0
+        self._asked, self._reloads = 0, 0
+        """Reloads that came, and the one of these that was begun last."""
         self._reloading = 0
         self.reloaded = 0
         """How often a reload succeeded."""
@@ -87,22 +88,25 @@ class Servables:
         Raises ServingError where one has none, a label names a version that is not served, or another reload came
         after this one; then everything is offered as it was.
         """
-        folders = [await asyncio.to_thread(_folders, model) for model in models]  # a disk may be slow
-        for model, there in zip(models, folders, strict=True):
-            self._require_candidates(model, there)  # nothing that is served is touched for what cannot come to be
-        self._reloads += 1
-        own = self._reloads
-        names = {model.name for model in models}
-        others = [model for model in self._models if model.name not in names]
-        with self._changing:
-            self._follow([*models, *others])
+        self._asked += 1
+        own = self._asked
         self._reloading += 1
         try:
+            folders = [await asyncio.to_thread(_folders, model) for model in models]  # a disk may be slow
+            for model, there in zip(models, folders, strict=True):
+                self._require_candidates(model, there)  # nothing that is served is touched for what cannot come to be
+            if own < self._reloads:
+                raise _superseded()
+            self._reloads = own
+            names = {model.name for model in models}
+            others = [model for model in self._models if model.name not in names]
+            with self._changing:
+                self._follow([*models, *others])
             await self._settled(models, own)
             with self._changing:
                 for model in models:
                     self._require_labels(model, self.watchers[model.name].wanted)
-        except ServingError:
+        except Exception:
             if own == self._reloads:
                 with self._changing:
                     self._follow(self._models)
@@ -217,7 +221,7 @@ class Servables:
                 told = unsettled
             await asyncio.sleep(_LOOK_S)
         else:
-            raise ServingError(grpc.StatusCode.ABORTED, "another configuration came after this one")
+            raise _superseded()
         missing = [
             f"{name}: {'; '.join(watcher.failures) or 'no version there'}"
             for name, watcher in waited_for.items()
@@ -259,7 +263,11 @@ def _is_settled(watcher: VersionWatcher, model: ModelConfig) -> bool:
     """Whether nothing is to be waited for: where a wanted version is served, only those that labels name are."""
     if watcher.wanted:
         return watcher.looked and not watcher.pending & set(model.labels.values())
-    return watcher.looked and not any(each.state in {State.START, State.LOADING} for each in watcher.statuses())
+    return watcher.looked and not watcher.pending and State.START not in {each.state for each in watcher.statuses()}
+
+
+def _superseded() -> ServingError:
+    return ServingError(grpc.StatusCode.ABORTED, "another configuration came after this one")
 
 
 def _none_available(missing: Sequence[str]) -> ServingError:

@@ -35,6 +35,7 @@ log = get_log(__name__)
 SETTLED_S = 1.0
 """A folder that nothing has touched for so long is whole."""
 _LEAST_PAUSE_S = 0.05
+"""Between two looks."""
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 
@@ -106,8 +107,7 @@ class VersionWatcher:
         model: its name, for the log. poll_s: seconds between two looks; 0 or less: once, until all that was found then
         is loaded. passing: whether the reason of a failure may pass.
         """
-        self.base_path = base_path
-        self.policy = policy or VersionPolicy()
+        self._target = base_path, policy or VersionPolicy()
         self.loaded: dict[int, Loaded] = {}
         """The versions that are served, the highest first; a new dictionary at each change."""
         self._folder_of: dict[int, Path] = {}
@@ -125,12 +125,24 @@ class VersionWatcher:
         self._failed: dict[int, _Failure] = {}
         self._too_high: set[int] = set()
         self._growing: set[int] = set()
-        """Found in the last look, with files that may still be changing."""
+        """Found in the last look, with files that may still be changing, or requests that are still to be answered."""
+        self._looked_at = 0.0
+        """When the last look began, on the monotonic clock."""
         self._unreadable = ""
         self._idle = False
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"versions-{base_path.name}", daemon=True)
+
+    @property
+    def base_path(self) -> Path:
+        """Where it looks."""
+        return self._target[0]
+
+    @property
+    def policy(self) -> VersionPolicy:
+        """Which versions it serves."""
+        return self._target[1]
 
     @property
     def looked(self) -> bool:
@@ -146,7 +158,8 @@ class VersionWatcher:
     @property
     def wanted(self) -> set[int]:
         """Those of the served versions that are of the base path and the policy of now."""
-        return {one for one in self.policy.candidates(self.loaded) if self._folder_of[one].parent == self.base_path}
+        base_path, policy = self._target
+        return {one for one in policy.candidates(self.loaded) if self._folder_of[one].parent == base_path}
 
     @property
     def latest(self) -> Loaded | None:
@@ -159,7 +172,7 @@ class VersionWatcher:
 
     def follow(self, base_path: Path, policy: VersionPolicy) -> None:
         """Look there, by this policy, from now on."""
-        self.base_path, self.policy = base_path, policy
+        self._target = base_path, policy
         self._asked += 1
         self._wake.set()
 
@@ -186,31 +199,35 @@ class VersionWatcher:
 
     @property
     def failures(self) -> list[str]:
-        """Why versions that are there could not be loaded, the newest first."""
+        """Why versions that are there could not be loaded, the newest first; or why none could be looked at."""
         there = self._failed.keys()
-        return [each.error for each in self.statuses() if each.error and each.version in there]
+        broken = [each.error for each in self.statuses() if each.error and each.version in there]
+        return broken or [*filter(None, [self._unreadable])]
 
     def poll(self) -> None:
         """Look once at the base path and bring `loaded` up to what stands there."""
-        folders = self._folders()
+        base_path, policy = self._target  # both at once: another thread may tell it of others
+        self._looked_at = time.monotonic()
+        folders = self._folders(base_path)
         self._growing = set()
         for gone in self._statuses.keys() - folders.keys() - self.loaded.keys():
             self._vanished(gone)
-        candidates = self.policy.candidates(folders)
-        self._tell_missing(set(self.policy.specific) - folders.keys())
+        candidates = policy.candidates(folders)
+        self._tell_missing(set(policy.specific) - folders.keys())
         served: list[int] = []
         for position, version in enumerate(candidates):
-            if self._stop.is_set() or len(served) == self.policy.most:
+            if self._stop.is_set() or len(served) == policy.most:
                 candidates = candidates[:position]
                 break
-            there = version in self.loaded and self._folder_of[version] == folders[version]
-            if there or (self._is_ready(version, folders[version]) and self._try(version, folders)):
+            if self._is_served(version, folders[version]) or (
+                self._is_ready(version, folders[version]) and self._try(version, folders)
+            ):
                 served.append(version)
         self._leave(self._statuses.keys() - set(candidates))
         if not self._stop.is_set() and (served or not candidates):
             self._unload(set(self.loaded) - set(served))
         if not candidates and not self._idle:
-            self._log.warning("no version to serve, waiting for a numeric folder", base_path=str(self.base_path))
+            self._log.warning("no version to serve, waiting for a numeric folder", base_path=str(base_path))
         self._idle = not candidates
 
     def _tell_missing(self, missing: set[int]) -> None:
@@ -250,12 +267,13 @@ class VersionWatcher:
         if self._poll_s <= 0:
             waiting = any(each.state in {State.START, State.LOADING} for each in self.statuses())
             return SETTLED_S if waiting or self._unreadable else None
-        due = [failed.again_at - time.monotonic() for failed in self._failed.values()]
+        again = [failed.again_at for failed in self._failed.values()]
+        due = [at - time.monotonic() for at in again if at > self._looked_at]  # the others could not be tried
         return max(_LEAST_PAUSE_S, min([self._poll_s, *due, *[SETTLED_S for _ in self._growing]]))
 
-    def _folders(self) -> dict[int, Path]:
+    def _folders(self, base_path: Path) -> dict[int, Path]:
         try:
-            numbered = version_folders(self.base_path)
+            numbered = version_folders(base_path)
         except FileNotFoundError:
             if self.loaded:
                 raise  # a disk that is away for a moment is no wish to serve nothing
@@ -266,10 +284,20 @@ class VersionWatcher:
         self._too_high = too_high
         return {version: path for version, path in numbered.items() if version not in too_high}
 
+    def _is_served(self, version: int, folder: Path) -> bool:
+        """Whether the version was loaded from that folder; what came of another one of its number is forgotten."""
+        if version not in self.loaded or self._folder_of[version] != folder:
+            return False
+        self._failed.pop(version, None)
+        if self._statuses[version].state is not State.AVAILABLE:
+            self._set(version, State.AVAILABLE)
+        return True
+
     def _is_ready(self, version: int, folder: Path) -> bool:
         """Whether the version is whole, and not known to be broken as it is."""
         if version in self._statuses and self._statuses[version].state is State.UNLOADING:
-            return False  # the requests in it are still to be answered
+            self._growing.add(version)
+            return False
         try:
             print_now, touched_s = _fingerprint(folder)
         except OSError:
@@ -337,7 +365,8 @@ class VersionWatcher:
         self._set(loaded.version, State.UNLOADING)
 
         def closed() -> None:
-            self._set(loaded.version, State.END)
+            failed = self._failed.get(loaded.version)  # that of another base path
+            self._statuses[loaded.version] = failed.status if failed else VersionStatus(loaded.version, State.END)
             self._log.info("version unloaded", version=loaded.version)
 
         loaded.retire(closed)

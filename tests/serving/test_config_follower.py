@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
+    import pytest
+
     from serving.modelserver.model_config import ModelConfig
 
 POLL_S = 0.01
@@ -153,12 +155,43 @@ def test_what_failed_is_not_tried_again_once_a_reload_over_grpc_has_succeeded_un
 def test_what_another_configuration_came_after_is_neither_a_problem_nor_tried_again(tmp_path: Path) -> None:
     async def steps(file: Path, models: Models) -> None:
         models.problem = SUPERSEDED
+        models.reloading = True  # by the one that came after it
         says(file, named("b"))
         await until(lambda: "b" in models.offers)
+        models.reloading, models.reloaded = False, models.reloaded + 1
         await some_looks(models)
 
     models, problems = followed(tmp_path, steps)
     assert (models.offers, problems) == (["a", "b"], [])
+
+
+def test_what_another_configuration_came_after_that_failed_is_offered_again(tmp_path: Path) -> None:
+    async def steps(file: Path, models: Models) -> None:
+        models.problem, models.reloading = SUPERSEDED, True
+        says(file, named("b"))
+        await until(lambda: "b" in models.offers)
+        models.problem, models.reloading = None, False
+        await until(lambda: models.offers.count("b") == 2)
+        await some_looks(models)
+
+    models, problems = followed(tmp_path, steps)
+    assert (models.offers, problems) == (["a", "b", "b"], [])
+
+
+def test_where_no_thread_can_be_had_the_file_is_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def steps(file: Path, models: Models) -> None:
+        async def none_there(*_: Any) -> Any:
+            models.looks += 1
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "to_thread", none_there)
+            await some_looks(models)
+        says(file, named("b"))
+        await until(lambda: "b" in models.offers)
+
+    _, problems = followed(tmp_path, steps)
+    assert [problem.partition(" now ")[2] for problem in problems] == ["(RuntimeError: can't start new thread)"]
 
 
 def test_nonsense_that_comes_back_is_told_again(tmp_path: Path) -> None:

@@ -219,6 +219,15 @@ def test_health_and_metrics_are_of_the_models_that_are_offered(tmp_path: Path) -
         reloaded(server, model("half", "", str(tmp_path / "half"))).result()
         wait_for(lambda: serving(server), 10, "health to follow")
         assert ("earshot_serving_loaded_version", "empty") not in metrics(server.metrics_url)
+        (tmp_path / "copied" / "1").mkdir(parents=True)  # and nothing in it yet
+        both = [model(name, "", str(tmp_path / name)) for name in ("half", "copied")]
+        waiting = reloaded(server, *both)
+        write_half_plus(tmp_path / "half" / "2", 2.0)
+        wait_for(lambda: metrics(server.metrics_url)["earshot_serving_loaded_version", "half"] == 2, 20, "a change")
+        assert serving(server)
+        assert not waiting.done()
+        write_half_plus(tmp_path / "copied" / "1", 1.0)
+        waiting.result(30)
 
 
 def serving(server: Served) -> bool:

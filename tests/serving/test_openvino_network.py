@@ -188,6 +188,21 @@ def test_where_no_thread_can_be_had_the_next_who_asks_begins_anew(monkeypatch: p
     assert factory.compiled == 3
 
 
+def test_whatever_keeps_it_from_being_compiled_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, factory = network(Model({"wait": NO_MEMORY}), Model())
+    compiled = factory.__call__
+    short = [MemoryError()]
+
+    def once_short() -> Any:
+        if short:
+            raise short.pop()
+        return compiled()
+
+    monkeypatch.setattr(one, "_compile", once_short)
+    code_of(lambda: one.compute(IMAGES))
+    assert len(patiently(lambda: one.compute(IMAGES))[0]) == 5
+
+
 def test_one_that_is_closed_is_not_compiled_any_more() -> None:
     one, factory = network(Model({"wait": NO_MEMORY}), Model(), pause_s=60)
     code_of(lambda: one.compute(IMAGES))

@@ -222,7 +222,7 @@ def test_a_version_that_would_be_tried_again_is_given_up_once_it_is_not_wanted(
     full_disk.poll()
     assert full_disk.states() == {1: State.LOADING}
     write(full_disk.watcher.base_path, 2)
-    full_disk.watcher.policy = policy
+    full_disk.watcher.follow(full_disk.watcher.base_path, policy)
     assert full_disk.poll() == [2]
     (_, left) = full_disk.watcher.statuses()
     assert (left.version, left.state, left.error) == (1, State.END, "OSError: the disk is away")
@@ -246,11 +246,11 @@ def test_whatever_is_wrong_with_a_look_there_is_another_one(tmp_path: Path, monk
     looks: list[int] = []
     folders = watched.watcher._folders
 
-    def short_of_memory() -> Any:
+    def short_of_memory(base_path: Path) -> Any:
         looks.append(1)
         if len(looks) < 4:
             raise MemoryError
-        return folders()
+        return folders(base_path)
 
     monkeypatch.setattr(watched.watcher, "_folders", short_of_memory)
     with capture_logs() as lines:
@@ -271,12 +271,39 @@ def test_a_version_of_the_same_number_in_another_base_path_takes_the_place_of_th
     watched.watcher.follow(tmp_path / "b", NEWEST)
     assert watched.poll() == [1]  # what was served goes on
     assert (watched.watcher.wanted, before.closed) == (set(), False)
+    assert watched.watcher.failures == ["ValueError: broken"]
+    watched.watcher.follow(tmp_path / "a", NEWEST)
+    assert watched.poll() == [1]
+    assert (watched.states(), watched.watcher.failures) == ({1: State.AVAILABLE}, [])
+    watched.watcher.follow(tmp_path / "b", NEWEST)
     watched.failures.clear()
     (tmp_path / "b" / "1" / "saved_model.pb").write_bytes(b"mended")
     assert watched.poll() == [1]
     assert watched.engines[1].path == tmp_path / "b" / "1"
     assert (watched.watcher.wanted, before.closed) == ({1}, True)
     assert watched.states() == {1: State.AVAILABLE}
+
+
+def test_what_is_wrong_with_a_version_is_said_when_that_of_its_number_elsewhere_is_unloaded(tmp_path: Path) -> None:
+    for name, versions in (("a", (2,)), ("b", (1, 2))):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, *versions)
+    watched = Watched(tmp_path / "a", NEWEST)
+    assert watched.poll() == [2]
+    watched.failures[2] = ValueError("broken")
+    watched.watcher.follow(tmp_path / "b", NEWEST)
+    assert watched.poll() == [1]
+    assert watched.states() == {2: State.END, 1: State.AVAILABLE}
+    assert watched.watcher.failures == ["ValueError: broken"]
+
+
+def test_a_retry_that_cannot_be_made_is_not_looked_for_all_the_time(full_disk: Watched) -> None:
+    full_disk.poll()
+    away = full_disk.watcher.base_path.with_name("away")
+    (full_disk.watcher.base_path / "1" / "saved_model.pb").rename(away)
+    full_disk.poll()
+    assert full_disk.watcher._pause_s() == 1.0
+    away.rename(full_disk.watcher.base_path / "1" / "saved_model.pb")
 
 
 def test_without_a_wait_the_folders_are_looked_at_once(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from structlog.testing import capture_logs
 
 from serving.failures import CannotLoadNow
+from serving.layout import version_folders
 from serving.modelserver.errors import ServingError
 from serving.modelserver.model_config import ModelConfig
 from serving.modelserver.servables import Servables
@@ -151,10 +154,59 @@ def test_a_reload_of_which_nothing_can_be_loaded_is_refused_and_what_was_served_
             asyncio.run(asyncio.wait_for(servables.reload([wrong]), 20))
         assert servables.watchers["m"].loaded == {1: before}
         assert servables.watchers["m"].policy == model.policy
+        wait_for(lambda: states(servables, "m")[1] is State.AVAILABLE, 20, "it to be said")
     asyncio.run(servables.reload([ModelConfig("m", tmp_path / "same")]))
     assert servables.watchers["m"].loaded[1] is not before
     assert servables.reloaded == 1
     servables.stop()
+
+
+def test_of_two_reloads_the_one_that_came_later_stands_however_slow_the_disk_of_the_other(
+    tmp_path: Path, servables: Servables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("slow", "quick"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, 1)
+    go = threading.Event()
+
+    def looked_into(base_path: Path) -> dict[int, Path]:
+        if base_path.name == "slow":
+            assert go.wait(20)
+        return version_folders(base_path)
+
+    monkeypatch.setattr("serving.modelserver.servables.version_folders", looked_into)
+
+    async def both() -> list[Any]:
+        first = asyncio.ensure_future(servables.reload([ModelConfig("slow", tmp_path / "slow")]))
+        await asyncio.sleep(0.05)
+        assert servables.reloading
+        await servables.reload([ModelConfig("quick", tmp_path / "quick")])
+        go.set()
+        return list(await asyncio.gather(first, return_exceptions=True))
+
+    (refused,) = asyncio.run(both())
+    assert refused.code is grpc.StatusCode.ABORTED
+    assert list(servables.watchers) == ["quick"]
+    assert not servables.reloading
+
+
+def test_back_to_a_version_in_which_a_request_still_runs(tmp_path: Path, servables: Servables) -> None:
+    (tmp_path / "m").mkdir()
+    write(tmp_path / "m", 1, 3)
+    one, three = (ModelConfig("m", tmp_path / "m", VersionPolicy(specific=(version,))) for version in (1, 3))
+    servables.offer([one])
+    wait_for(lambda: states(servables, "m") == {1: State.AVAILABLE}, 20, "one to be served")
+
+    async def back() -> None:
+        with servables.watchers["m"].loaded[1].lease():
+            await servables.reload([three])
+            rollback = asyncio.ensure_future(servables.reload([one]))
+            await asyncio.sleep(0.3)
+            assert not rollback.done()
+        await asyncio.wait_for(rollback, 20)
+
+    asyncio.run(back())
+    wait_for(lambda: list(servables.watchers["m"].loaded) == [1], 20, "the other one to be unloaded")
 
 
 def test_models_that_a_reload_waits_for_do_not_say_that_those_of_before_are_not_served(
