@@ -67,5 +67,5 @@ def lessened(letter: Record) -> Record | None:
     failure = len(names) - 1 - names[::-1].index(f"{ERROR_PREFIX}exception")  # its first header, after the record's own
     if failure == 0 and not letter.key:
         return None
-    size = len(letter.key) + sum(len(name.encode()) + len(text) for name, text in letter.headers[:failure])
+    size = len(letter.key) + sum(len(name.encode()) + len(text or b"") for name, text in letter.headers[:failure])
     return Record(b"", b"", [*letter.headers[failure:], (HEADERS_DROPPED_HEADER, str(size).encode())])

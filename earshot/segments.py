@@ -6,6 +6,7 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-proto
 from __future__ import annotations
 
 import math
+import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, cast, get_args
@@ -29,6 +30,10 @@ Headers = list[tuple[str, bytes]]
 
 LONGEST_ID = 256
 """Characters that a device or segment id may have: both are in the label, which must fit its topic."""
+
+
+FIRST_YEAR, LAST_YEAR = 1970, 9999
+"""Of a time that is one in every time zone; a program that has none may write year 1."""
 
 
 class InvalidSegment(ValueError):
@@ -94,6 +99,8 @@ class Segment:
             raise InvalidSegment(f"value has {len(value or b'')} bytes, a segment has {SEGMENT_BYTES}")
         if not key:
             raise InvalidSegment("key is missing, it is the device id")
+        if any(unicodedata.category(one) == "Cc" for one in key.decode(errors="replace")):
+            raise InvalidSegment(f"key {key!r} has a control character, it is the device id")
         if len(key) > LONGEST_ID or len(_get(fields, "ce_id")) > LONGEST_ID:
             raise InvalidSegment(f"key or header ce_id is longer than {LONGEST_ID}")
         trigger = _get(fields, "earshot_trigger")
@@ -146,4 +153,6 @@ def _time(text: str) -> datetime:
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise InvalidSegment(f"header ce_time is {text!r}, without a time zone")
+    if not FIRST_YEAR <= time.year < LAST_YEAR:
+        raise InvalidSegment(f"header ce_time is {text!r}, a time that no clock shows")
     return time.astimezone(UTC)

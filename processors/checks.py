@@ -62,10 +62,11 @@ async def _connect(bootstrap_servers: str, *, wait_s: float) -> AIOKafkaAdminCli
 def check_port(host: str, port: int) -> None:
     """Raise NotReady unless a server can listen on `host` and `port`."""
     try:
-        with socket.create_server((host, port)):
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.create_server((host, port), family=family):
             pass
     except OSError as error:
         raise NotReady(
             f"cannot serve metrics on {host}:{port} ({error.strerror or error}); "
-            "choose another port with EARSHOT_PROCESSOR_WEB_PORT (--web-port)"
+            "choose others with EARSHOT_PROCESSOR_WEB_PORT (--web-port) and EARSHOT_PROCESSOR_WEB_HOST (--web-host)"
         ) from error

@@ -98,6 +98,8 @@ class Predictor:
         self._timeout_s = timeout_s
         self._retry_budget_s = retry_budget_s
         self._away_since: float | None = None
+        self._failed_at = 0.0
+        """When a request failed last, while it is away."""
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._predict = self._channel.unary_unary(
             messages.PREDICT_METHOD,
@@ -188,7 +190,10 @@ class Predictor:
     async def _pause(self, error: grpc.aio.AioRpcError, attempt: int) -> None:
         """Sleep before the next attempt; raises ModelAway where the budget is spent."""
         now = time.monotonic()
-        if self._away_since is None:
+        # While nothing was asked it may have been back: then this is another outage.
+        unasked_s = now - self._failed_at - 2 * (self._timeout_s + _LONGEST_PAUSE_S)
+        self._failed_at = now
+        if self._away_since is None or unasked_s > 0:
             self._away_since = now
             log.warning("model server is away", address=self._address, answer=_explain(error))
         left_s = self._away_since + self._retry_budget_s - now

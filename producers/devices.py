@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 log = get_log(__name__)
+
+_CARD = re.compile(r" \(hw:\d+,\d+\)$")
+"""ALSA's numbers at the end of a name, which may be others when a device is plugged in again."""
 
 
 class MicrophoneError(RuntimeError):
@@ -110,6 +114,15 @@ def find_device(devices: Sequence[Device], wanted: str) -> Device:
     problem = f"{len(fitting)} microphones fit {wanted!r}" if fitting else f"no microphone fits {wanted!r}"
     listing = "\n".join(f"  {device}" for device in fitting or devices)
     raise NoMicrophone(f"{problem}; name one of these by its index or a longer part of its name:\n{listing}")
+
+
+def found_again_by(device: Device, devices: Sequence[Device]) -> str:
+    """What `find_device` finds `device` by when others have come or gone: its name, or its index where two fit that."""
+    for name in (_CARD.sub("", device.name), device.name):
+        fitting = [one for one in devices if name.lower() in one.name.lower()]
+        if fitting == [device]:
+            return name
+    return str(device.index)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from earshot.audio import SILENCE_DBFS
 from earshot.segments import Trigger
 
 Overflown = Literal["portaudio", "queue"]
@@ -13,6 +14,7 @@ Dropped = Literal["queue_full", "refused", "stopped"]
 
 FRAMES = Counter("earshot_agent_frames_total", "Frames of 30 ms that were heard.")
 LEVEL = Gauge("earshot_agent_input_level_dbfs", "Level of the frame heard last, dBFS.")
+LEVEL.set(SILENCE_DBFS)
 OVERFLOWS = Counter(
     "earshot_agent_overflows_total",
     "Times that sound was lost before it was heard: in PortAudio, or in the agent's own queue.",

@@ -15,7 +15,15 @@ import numpy as np
 from earshot.audio import FULL_SCALE, SAMPLE_RATE_HZ
 from earshot.logs import get_log
 from producers import metrics
-from producers.devices import MicrophoneError, MicrophoneLost, NoMicrophone, find_device, port_audio, quiet_stderr
+from producers.devices import (
+    MicrophoneError,
+    MicrophoneLost,
+    NoMicrophone,
+    find_device,
+    found_again_by,
+    port_audio,
+    quiet_stderr,
+)
 from producers.devices import recording_devices as devices_of
 from producers.frames import Framer
 from producers.resampler import Resampler
@@ -59,12 +67,15 @@ class MicrophoneSource:
     live = True
 
     def __init__(self, settings: AgentSettings) -> None:
-        self._wanted = settings.device
         self._wait_s = settings.microphone_wait_s
         self._stopped = False
         self.lost_samples = 0
         with port_audio() as audio:
-            self.device = find_device(devices_of(audio), self._wanted)
+            devices = devices_of(audio)
+        self.device = find_device(devices, settings.device)
+        named = settings.device and not settings.device.isdecimal()
+        # Without it, the default or the index would be another microphone's.
+        self._wanted = settings.device if named else found_again_by(self.device, devices)
 
     def stop(self) -> None:
         """End the stream within a tenth of a second."""

@@ -7,7 +7,8 @@ What is lost, and when:
 
 - the broker is away for longer than the queue lasts: segments cut while the queue is full (`queue_segments`; older ones
   are kept, so an outage has one hole, at its end);
-- the broker refuses a segment for good, as where it is larger than the topic allows, or the topic was deleted;
+- the broker refuses a segment for good, as where it is larger than the topic allows, or the topic was deleted: with all
+  that is queued, as kafka-python's idempotent producer then sends nothing any more, and another has to be made;
 - the process is killed, or ends before the queue could be sent within `flush_s`: what the queue held.
 """
 
@@ -63,6 +64,10 @@ class TopicForbidden(PublisherError):
     """The broker does not let this agent see the topic; that it may not write to it shows at its first segment."""
 
 
+class Refused(PublisherError):
+    """The broker refused a segment for good, and nothing can be sent any more."""
+
+
 class Publisher:
     """Sends the segments of one device; close it, or use it as a context manager.
 
@@ -109,7 +114,16 @@ class Publisher:
         self.close()
 
     def send(self, segment: Segment) -> bool:
-        """Queue `segment`; False where it had to be dropped. Does not wait for the broker."""
+        """Queue `segment`; False where it had to be dropped. Does not wait for the broker.
+
+        Raises Refused where the broker has refused one before.
+        """
+        refusal = self._producer._transaction_manager  # noqa: SLF001 - kafka-python has no public way
+        if refusal.has_fatal_error():
+            raise Refused(
+                f"the broker refused a segment for good, and Kafka's producer sends no more ({refusal.last_error}); "
+                "look at the topic's settings and rights, and start again, as a service does by itself"
+            )
         with self._lock:
             if self.queued == 0:
                 self._progress_s = time.monotonic()
@@ -140,11 +154,10 @@ class Publisher:
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until all that is queued is acknowledged; False where it is not within `timeout_s` (`flush_s`)."""
-        try:
-            self._producer.flush(self._flush_s if timeout_s is None else timeout_s)
-        except KafkaTimeoutError:
-            return False
-        return True
+        until_s = time.monotonic() + (self._flush_s if timeout_s is None else timeout_s)
+        while self.queued and time.monotonic() < until_s:  # kafka-python's own would wait so long for each batch
+            time.sleep(POLL_S)
+        return not self.queued
 
     def close(self) -> None:
         """Let go of the broker, at once: what `flush` has not sent is lost."""

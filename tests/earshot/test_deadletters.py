@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from earshot.deadletters import LONGEST_TEXT, dead_letter, lessened
@@ -88,3 +90,10 @@ def test_a_letter_too_large_for_its_topic_loses_its_value_first_and_the_failure_
     headers = [*told, ("earshot_value_dropped", b"5"), ("earshot_headers_dropped", str(size).encode())]
     assert least == (b"", b"", headers)
     assert lessened(least) is None
+
+
+def test_a_header_without_a_value_weighs_what_its_name_does() -> None:
+    nothing: Any = None  # Kafka lets a header have none
+    least = lessened(letter(b"", b"", [("trace", nothing)]))
+    assert least is not None
+    assert least.headers[-1] == ("earshot_headers_dropped", b"5")

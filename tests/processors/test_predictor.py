@@ -104,6 +104,23 @@ def test_after_the_retry_budget_requests_are_tried_once_each_until_the_server_is
         server.stop()
 
 
+def test_after_a_quiet_night_a_server_that_is_away_is_asked_again_for_as_long_as_ever(
+    model_server: ModelServer,
+) -> None:
+    async def question(predictor: Predictor) -> None:
+        model_server.model.failures.extend([grpc.StatusCode.UNAVAILABLE] * 1000)
+        with pytest.raises(ModelAway):
+            await predictor.predict([image(1)])
+        model_server.model.failures.clear()
+        model_server.model.failures.append(grpc.StatusCode.UNAVAILABLE)
+        assert predictor._away_since
+        predictor._away_since -= 36_000
+        predictor._failed_at -= 36_000
+        assert len(await predictor.predict([image(1)])) == 1
+
+    ask(model_server, question, retry_budget_s=0.5)
+
+
 def test_a_refused_image_does_not_take_its_neighbours_with_it(model_server: ModelServer) -> None:
     model_server.model.refuses = lambda sent: bool(sent.mean() == 13)
     images = [image(1), image(13), image(2)]

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
 from earshot.logs import configure_logs
-from producers.devices import Device, NoMicrophone, find_device, quiet_stderr
+from producers.devices import Device, NoMicrophone, find_device, found_again_by, quiet_stderr
 
 BUILT_IN = Device(0, "HDA Intel PCH: ALC257 Analog (hw:0,0)", 48_000, 2, default=False)
 USB = Device(3, "USB PnP Sound Device: Audio (hw:1,0)", 44_100, 1, default=False)
@@ -57,3 +58,19 @@ def test_what_sound_libraries_print_is_kept_off_stderr_while_they_are_asked(capf
         os.write(2, b"ALSA lib: unable to open slave\n")
     os.write(2, b"heard again\n")
     assert capfd.readouterr().err == "heard again\n"
+
+
+def test_a_microphone_is_found_again_by_its_name_whatever_number_it_has_then() -> None:
+    usb = Device(3, "USB Mic: Audio (hw:1,0)", 48_000, 1, default=True)
+    again = replace(usb, index=1, name="USB Mic: Audio (hw:2,0)", default=False)
+    others = [
+        Device(0, "Built-in: Analog (hw:0,0)", 44_100, 2, default=False),
+        Device(1, "Loopback", 48_000, 2, default=True),
+    ]
+    name = found_again_by(usb, [*others, usb])
+    assert find_device([*others, again], name) == again
+    with pytest.raises(NoMicrophone):
+        find_device(others, name)
+    twin = replace(usb, index=4, name="USB Mic: Audio (hw:3,0)")
+    assert found_again_by(usb, [usb, twin]) == usb.name
+    assert found_again_by(usb, [usb, replace(usb, index=4)]) == "3"

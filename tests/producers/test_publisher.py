@@ -18,10 +18,10 @@ from kafka.errors import TopicAuthorizationFailedError
 
 from earshot.admin import create_topics
 from earshot.segments import Segment
-from earshot.topics import SEGMENTS
+from earshot.topics import SEGMENTS, Topic
 from local.broker import Broker
 from producers import publisher as publisher_module
-from producers.publisher import BrokerUnreachable, Publisher, TopicForbidden, TopicMissing
+from producers.publisher import BrokerUnreachable, Publisher, Refused, TopicForbidden, TopicMissing
 from producers.settings import AgentSettings
 from tests.producers.sounds import noise
 from tests.waiting import wait_for
@@ -128,6 +128,21 @@ def test_an_outage_is_ridden_out_and_every_queued_segment_arrives_once(tmp_path:
         ]
     finally:
         broker.stop()
+
+
+@pytest.mark.integration
+def test_a_segment_that_the_broker_refuses_for_good_ends_the_sending_with_what_to_do(broker: Broker) -> None:
+    topic = f"small-{uuid.uuid4()}"
+    create_topics(broker.bootstrap_servers, topics=(Topic(topic, {"max.message.bytes": "1000"}),))
+    settings = agent_settings(broker.bootstrap_servers)
+    one, other = segments(settings.device_id, 2)
+    with Publisher(settings, topic=topic) as publisher:
+        assert publisher.send(one)
+        assert publisher.flush(20)
+        assert (publisher.sent, publisher.dropped) == (0, 1)
+        with pytest.raises(Refused, match="start again"):
+            publisher.send(other)
+    assert no_threads_of(settings)
 
 
 @pytest.mark.integration
