@@ -7,7 +7,6 @@ sound goes on at its end, the next one begins with the very next sample. No samp
 from __future__ import annotations
 
 import itertools
-import math
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -54,7 +53,7 @@ class Segmenter:
         self._position = 0  # samples of the stream so far
         self._active_until = 0  # position at which the gate last heard something
         self._trigger: Trigger | None = None  # None while no segment is open
-        self._cut_until: int | None = None  # position at which the last segment ended
+        self._ended: datetime | None = None  # when the last segment did
 
     @property
     def heard_until(self) -> datetime:
@@ -62,17 +61,20 @@ class Segmenter:
         return self._time(self._position)
 
     def correct(self, by: timedelta) -> bool:
-        """Move the time of all that follows, unless that could make two segments overlap; whether it was done.
+        """Move the time of all that follows, back only as far as no two segments overlap for it; whether it moved.
 
-        So the time of a sound that goes on is never torn: it is put right once the sound is over.
+        So the time of a sound that goes on is never torn: it is put right once the sound is over. A clock that was set
+        back is followed all the same.
         """
         if self._trigger is not None:
             return False
-        quiet_s = math.inf if self._cut_until is None else (self._position - self._cut_until) / SAMPLE_RATE_HZ
-        if -LARGEST_SLIP_S < by.total_seconds() < 0 and quiet_s < self._pre_roll / SAMPLE_RATE_HZ + LARGEST_SLIP_S:
-            return False
+        if by.total_seconds() <= -LARGEST_SLIP_S:
+            self._ended = None  # times begin anew
+        elif self._ended is not None:
+            next_start = self._time(self._position - min(self._held.size, self._pre_roll))  # at the earliest
+            by = max(by, self._ended - next_start)
         self._started += by
-        return True
+        return by != timedelta()
 
     def push(self, frame: NDArray[np.int16], activity: Activity) -> Segment | None:
         """Take the next `frame` (int16 [n]) and what the gate makes of it; the segment that it completes, if any."""
@@ -119,7 +121,7 @@ class Segmenter:
 
     def _segment(self, samples: NDArray[np.int16], start: int, trigger: Trigger) -> Segment:
         pcm = fit_segment(samples)
-        self._cut_until = start + samples.size
+        self._ended = self._time(start + samples.size)
         return Segment(
             segment_id=str(uuid.uuid4()),
             device_id=self._device_id,

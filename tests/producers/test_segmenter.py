@@ -212,6 +212,18 @@ def test_a_sound_that_goes_on_keeps_its_time_until_it_is_over() -> None:
     assert starts == [STARTED + number * timedelta(seconds=3) for number in range(4)]
 
 
+def test_where_sounds_come_close_upon_one_another_a_drift_is_followed_as_far_as_there_is_room() -> None:
+    segmenter = Segmenter("mic", STARTED)
+    cut(counted(SEGMENT_SAMPLES), [True] * 10, segmenter)
+    quiet(segmenter, 0.72)  # of which 0.5 s may be in the next segment
+    assert segmenter.correct(timedelta(seconds=-0.3))
+    assert segmenter.heard_until == STARTED + timedelta(seconds=3.5)
+    assert not segmenter.correct(timedelta(seconds=-0.1))
+    assert segmenter.correct(timedelta(seconds=-1.5))  # a clock that was set
+    assert segmenter.correct(timedelta(seconds=-0.1))
+    assert segmenter.heard_until == STARTED + timedelta(seconds=1.9)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 120), st.floats(-0.9, 0.9)), max_size=12))
 @settings(deadline=None)
 def test_however_time_is_corrected_by_drift_no_two_segments_overlap(steps: list[tuple[bool, int, float]]) -> None:
