@@ -37,7 +37,13 @@ def main(
         typer.Option(help="Data sets, as for `earshot retrain`; their clips are heard too, as often as one folder."),
     ] = "",
     hold_out: Annotated[str, typer.Option(help="Folds of --data that are not heard, and so can judge, as 1,2.")] = "",
-    weights: Annotated[str, typer.Option(help="Inception V3 to start from, as for `earshot retrain`.")] = "imagenet",
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="Inception V3 to start from, as for `earshot retrain`; several that were taught on from the same "
+            "weights, separated by commas, are averaged."
+        ),
+    ] = "imagenet",
     last: Annotated[
         str, typer.Option(help="Block of Inception V3 that is the last one to be taught; empty: as before, or mixed7.")
     ] = "",
@@ -72,7 +78,7 @@ def main(
         from training.teaching.pieces import cut_pieces
         from training.teaching.taught import Taught, write_views
         from training.teaching.teacher import Teacher, TeacherError
-        from training.weights import WeightsError, load_weights, save_weights
+        from training.weights import WeightsError, averaged, load_weights, save_weights
     if not re.fullmatch(SHRINK, shrink):
         raise fail(f"--shrink takes two numbers of 1 to 8, as 1,3, and not {shrink}")
     pace = Pace(
@@ -81,7 +87,7 @@ def main(
     folder = (cache or cache_folder()) / "distilling"
     try:
         require_writable(out)
-        start = load_weights(weights)
+        start = averaged([load_weights(name) for name in weights.split(",")])
         before = start.architecture or Architecture(("mixed7",), 1, shrink=(1, 3))
         size = shrink_of(shrink, before.shrink)
         architecture = Architecture((last or before.taps[-1],), 1, start.input_range, size, before.inceptions)

@@ -86,6 +86,37 @@ def load_weights(name: str) -> Weights:
     return _keras(name) if name == IMAGENET or path.suffix == ".h5" else _file(path)
 
 
+def averaged(several: Sequence[Weights]) -> Weights:
+    """The mean of weights that were all taught on from the same ones (model soups, Wortsman et al. 2022).
+
+    One is its own mean. Raises WeightsError where they are of several networks, or two are the same.
+    """
+    first, *others = several
+    if not others:
+        return first
+    for number, one in enumerate(several):
+        if one.architecture is None or one.architecture != first.architecture:
+            raise WeightsError(
+                f"{one.name} was not taught for sound in the network of {first.name}; what is averaged was taught on "
+                "from the same weights, with the same --last and --shrink"
+            )
+        if one.digest in {other.digest for other in several[:number]}:
+            raise WeightsError(f"{one.name} has the same weights as another, and adds nothing; name it once")
+    blocks = tuple(_mean_block(own) for own in zip(*(one.blocks for one in several), strict=True))
+    readouts = [one.readout.layers[0] for one in several if one.readout]
+    alike = len(readouts) == len(several) and len({bias.shape for _, bias in readouts}) == 1
+    kernels, biases = zip(*readouts, strict=True) if alike else ((), ())
+    return _weights(
+        ",".join(one.name for one in several),
+        blocks,
+        first.input_range,
+        architecture=first.architecture,
+        readout=Head(((_mean(kernels), _mean(biases)),)) if alike else None,
+        heard=_heard_by(several),
+        notes=_notes_of(several),
+    )
+
+
 def calibrating_weights(names: Sequence[str], weights: Weights) -> list[Weights]:
     """Weights by their `names`, which were taught like `weights`; raises WeightsError."""
     loaded = [load_weights(name) for name in names]
@@ -170,7 +201,6 @@ def _beside(names: Sequence[str]) -> Weights:
     architectures = [one.architecture for one in several if one.architecture]
     readouts = [one.readout for one in several if one.readout]
     alike = len(readouts) == len(several) and len({one.classes for one in readouts}) == 1
-    heard = [one.heard for one in several if one.heard is not None]
     return Weights(
         tuple(block for one in several for block in one.blocks),
         several[0].input_range,
@@ -178,9 +208,31 @@ def _beside(names: Sequence[str]) -> Weights:
         hashlib.sha256(" ".join(one.digest for one in several).encode()).hexdigest(),
         replace(architectures[0], inceptions=sum(one.inceptions for one in architectures)),
         mean_head(readouts) if alike else None,  # two teachers say other things
-        frozenset().union(*heard) if len(heard) == len(several) else None,
-        tuple(dict.fromkeys(note for one in several for note in one.notes)),
+        _heard_by(several),
+        _notes_of(several),
     )
+
+
+def _heard_by(several: Sequence[Weights]) -> frozenset[str] | None:
+    heard = [one.heard for one in several if one.heard is not None]
+    return frozenset().union(*heard) if len(heard) == len(several) else None
+
+
+def _notes_of(several: Sequence[Weights]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(note for one in several for note in one.notes))
+
+
+def _mean_block(blocks: Sequence[ConvBlock]) -> ConvBlock:
+    return ConvBlock(
+        _mean([one.kernel for one in blocks]),
+        _mean([one.beta for one in blocks]),
+        _mean([one.mean for one in blocks]),
+        _mean([one.variance for one in blocks]),
+    )
+
+
+def _mean(values: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return np.asarray(np.mean(values, axis=0), dtype=np.float32)
 
 
 def _starter() -> Weights:

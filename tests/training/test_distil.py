@@ -242,6 +242,13 @@ def test_the_command_writes_weights_that_say_what_the_teacher_says(
     assert [path.name for path in (cache / "distilling").iterdir()] == ["of-another-run.images"]
     other = [replace(block, beta=block.beta + np.float32(1e-3)) for block in again.blocks]
     save_weights(other, taught.architecture, again.readout, tmp_path / "other.npz", [])
+    mean = tmp_path / "mean.npz"
+    averaged = ["--weights", f"{out},{tmp_path / 'other.npz'}", "--out", str(mean)]
+    once = ["--views", "200", "--epochs", "1", "--learning-rate", "1e-9"]
+    ended = CliRunner().invoke(app, [sounds, *options, *averaged, *once])
+    assert ended.exit_code == 0, ended.output
+    for block, one, another in zip(load_weights(str(mean)).blocks, again.blocks, other, strict=True):
+        np.testing.assert_allclose(block.beta, (one.beta + another.beta) / 2, atol=1e-4)
     options[options.index("--weights") + 1] = f"{out}+{tmp_path / 'other.npz'}"
     ended = CliRunner().invoke(app, [sounds, *options, "--views", "200", "--epochs", "1", "--learning-rate", "1e-9"])
     assert ended.exit_code == 0, ended.output

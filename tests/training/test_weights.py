@@ -14,7 +14,7 @@ from serving.compact import load_compact
 from serving.network import BLOCKS, Architecture, Head, blocks_needed, creation_order
 from serving.starter import STARTER, STARTER_TRAINING
 from tests.training.conftest import write_taught
-from training.weights import WeightsError, calibrating_weights, load_weights, save_weights
+from training.weights import WeightsError, averaged, calibrating_weights, load_weights, save_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -204,6 +204,44 @@ def test_what_the_teachers_of_networks_side_by_side_would_say_is_known_where_it_
     save_weights(blocks, weights.architecture, Head(((kernel, np.zeros(3, np.float32)),)), tmp_path / "taught.npz", [])
     beside = load_weights(f"starter+{tmp_path / 'taught.npz'}")
     assert (beside.name, beside.readout, beside.heard) == ("starter+taught.npz", None, weights.heard)
+
+
+def test_weights_that_were_taught_on_from_the_same_ones_are_averaged(weights_file: Path, tmp_path: Path) -> None:
+    cases: list[tuple[str, int, list[str] | None, float, int]] = [
+        ("a", 1, ["x"], 1.0, 3),
+        ("b", 1, ["y"], 3.0, 3),
+        ("silent", 1, None, 5.0, 3),
+        ("of_another_teacher", 1, [], 2.0, 4),
+        ("other", 2, ["x"], 1.0, 3),
+    ]
+    for name, bands, heard, says, outputs in cases:
+        architecture = Architecture(("mixed0",), bands)
+        write_taught(weights_file, tmp_path / f"{name}.npz", heard, architecture, says, outputs, notes=["A licence."])
+    a, b, silent, of_another_teacher, other = (load_weights(str(tmp_path / f"{name}.npz")) for name, *_ in cases)
+    mean = averaged([a, b])
+    assert (mean.name, mean.heard, mean.notes) == ("a.npz,b.npz", frozenset({"x", "y"}), ("A licence.",))
+    assert (mean.architecture, mean.input_range) == (a.architecture, a.input_range)
+    for one, *both in zip(mean.blocks, a.blocks, b.blocks, strict=True):
+        for name in ("kernel", "beta", "mean", "variance"):
+            values = getattr(one, name)
+            assert values.dtype == np.float32
+            np.testing.assert_allclose(values, (getattr(both[0], name) + getattr(both[1], name)) / 2, rtol=1e-6)
+    assert mean.readout
+    assert a.readout
+    assert b.readout
+    for number in (0, 1):
+        layer, first, second = (one.readout.layers[0][number] for one in (mean, a, b) if one.readout)
+        np.testing.assert_allclose(layer, (first + second) / 2)
+    assert len({mean.digest, a.digest, b.digest}) == 3
+    assert averaged([a]) is a
+    assert averaged([a, silent]).heard is None
+    assert averaged([a, of_another_teacher]).readout is None
+    with pytest.raises(WeightsError, match=r"other\.npz was not taught for sound in the network of a\.npz"):
+        averaged([a, other])
+    with pytest.raises(WeightsError, match=f"{weights_file.name} was not taught for sound"):
+        averaged([load_weights(str(weights_file)), a])
+    with pytest.raises(WeightsError, match=r"a\.npz has the same weights as another"):
+        averaged([a, b, a])
 
 
 def test_the_name_of_one_file_may_have_the_sign_that_joins_several(weights_file: Path, tmp_path: Path) -> None:
