@@ -32,8 +32,8 @@ LONGEST_ID = 256
 """Characters that a device or segment id may have: both are in the label, which must fit its topic."""
 
 
-FIRST_YEAR, LAST_YEAR = 1970, 9999
-"""Of a time that is one in every time zone; a program that has none may write year 1."""
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""Between these a time is one in every time zone; a program that has none may write year 1."""
 
 
 class InvalidSegment(ValueError):
@@ -99,8 +99,9 @@ class Segment:
             raise InvalidSegment(f"value has {len(value or b'')} bytes, a segment has {SEGMENT_BYTES}")
         if not key:
             raise InvalidSegment("key is missing, it is the device id")
-        if any(unicodedata.category(one) == "Cc" for one in key.decode(errors="replace")):
-            raise InvalidSegment(f"key {key!r} has a control character, it is the device id")
+        for name, text in (("key", key.decode(errors="replace")), ("header ce_id", _get(fields, "ce_id"))):
+            if any(unicodedata.category(one) == "Cc" for one in text):
+                raise InvalidSegment(f"{name} {text!r} has a control character")
         if len(key) > LONGEST_ID or len(_get(fields, "ce_id")) > LONGEST_ID:
             raise InvalidSegment(f"key or header ce_id is longer than {LONGEST_ID}")
         trigger = _get(fields, "earshot_trigger")
@@ -153,6 +154,6 @@ def _time(text: str) -> datetime:
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise InvalidSegment(f"header ce_time is {text!r}, without a time zone")
-    if not FIRST_YEAR <= time.year < LAST_YEAR:
+    if not _EARLIEST <= time < _LATEST:
         raise InvalidSegment(f"header ce_time is {text!r}, a time that no clock shows")
     return time.astimezone(UTC)

@@ -2,8 +2,8 @@
 
 A server that is away, starting or overloaded is asked again, until it has been away for the retry budget; after that
 each request is tried once and fails at once, so that a long outage does not hold segments until their topic drops them:
-as dead letters they are kept longer. A request that the server refuses, or whose answer is of no use, is split, so that
-one bad segment does not take its neighbours with it.
+as dead letters they are kept longer. Where nothing was asked for over a minute it begins anew. A request that the
+server refuses, or whose answer is of no use, is split, so that one bad segment does not take its neighbours with it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -119,9 +119,9 @@ def find_device(devices: Sequence[Device], wanted: str) -> Device:
 def found_again_by(device: Device, devices: Sequence[Device]) -> str:
     """What `find_device` finds `device` by when others have come or gone: its name, or its index where two fit that."""
     for name in (_CARD.sub("", device.name), device.name):
-        fitting = [one for one in devices if name.lower() in one.name.lower()]
-        if fitting == [device]:
-            return name
+        with suppress(NoMicrophone):
+            if find_device(devices, name) == device:
+                return name
     return str(device.index)
 
 

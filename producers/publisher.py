@@ -120,6 +120,7 @@ class Publisher:
         """
         refusal = self._producer._transaction_manager  # noqa: SLF001 - kafka-python has no public way
         if refusal.has_fatal_error():
+            self._dropped("refused", refusal.last_error)
             raise Refused(
                 f"the broker refused a segment for good, and Kafka's producer sends no more ({refusal.last_error}); "
                 "look at the topic's settings and rights, and start again, as a service does by itself"

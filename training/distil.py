@@ -78,7 +78,7 @@ def main(
         from training.teaching.pieces import cut_pieces
         from training.teaching.taught import Taught, write_views
         from training.teaching.teacher import Teacher, TeacherError
-        from training.weights import WeightsError, averaged, load_weights, save_weights
+        from training.weights import WeightsError, load_averaged, save_weights
     if not re.fullmatch(SHRINK, shrink):
         raise fail(f"--shrink takes two numbers of 1 to 8, as 1,3, and not {shrink}")
     pace = Pace(
@@ -87,7 +87,7 @@ def main(
     folder = (cache or cache_folder()) / "distilling"
     try:
         require_writable(out)
-        start = averaged([load_weights(name) for name in weights.split(",")])
+        start = load_averaged(weights)
         before = start.architecture or Architecture(("mixed7",), 1, shrink=(1, 3))
         size = shrink_of(shrink, before.shrink)
         architecture = Architecture((last or before.taps[-1],), 1, start.input_range, size, before.inceptions)

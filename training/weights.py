@@ -73,7 +73,7 @@ def load_weights(name: str) -> Weights:
     moving_variance}` for K from 1 to 94, each as `:q` (uint8) and `:ms` (minimum, step), whose images are 0 to 1.
     Raises WeightsError.
     """
-    names = _side_by_side(name)
+    names = _joined(name, _BESIDE)
     if len(names) > 1:
         return _beside(names)
     path = Path(name)
@@ -84,6 +84,11 @@ def load_weights(name: str) -> Weights:
     if name == STARTER_MODEL:
         return _starter()
     return _keras(name) if name == IMAGENET or path.suffix == ".h5" else _file(path)
+
+
+def load_averaged(names: str) -> Weights:
+    """The mean of weights by their names, as `load_weights` takes each, joined by commas; raises WeightsError."""
+    return averaged([load_weights(name) for name in _joined(names, ",")])
 
 
 def averaged(several: Sequence[Weights]) -> Weights:
@@ -169,12 +174,12 @@ def _weights(name: str, blocks: tuple[ConvBlock, ...], input_range: tuple[float,
     return Weights(blocks, input_range, Path(name).name, digest_of(blocks, repr(input_range).encode()), **more)
 
 
-def _side_by_side(name: str) -> list[str]:
-    """The names that `name` joins; that of a file, or of a folder, may have the sign in it."""
+def _joined(name: str, sign: str) -> list[str]:
+    """The names that `name` joins by `sign`; that of a file, or of a folder, may have the sign in it."""
     names: list[str] = []
     rest: str | None = None
-    for part in name.split(_BESIDE):
-        rest = part if rest is None else f"{rest}{_BESIDE}{part}"
+    for part in name.split(sign):
+        rest = part if rest is None else f"{rest}{sign}{part}"
         if rest in {IMAGENET, STARTER_MODEL} or Path(rest).is_file():
             names.append(rest)
             rest = None

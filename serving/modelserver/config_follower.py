@@ -79,14 +79,15 @@ class ConfigFollower:
                 self._beside(self._offer(models))
 
     async def _offer(self, models: Sequence[ModelConfig]) -> None:
+        before = self._servables.reloaded
         try:
             await self._servables.reload(models)
-        except ServingError as error:
-            if (
-                error.code is not grpc.StatusCode.ABORTED
-            ):  # which is no fault: what came after it stands, if it succeeds
-                self._refused = _told(error.message, self._refused)
-            if self._offered is models:
+        except (ServingError, MemoryError, RuntimeError) as error:
+            # That another came after it is no fault, and what came stands if it succeeded.
+            aborted = isinstance(error, ServingError) and error.code is grpc.StatusCode.ABORTED
+            if not aborted:
+                self._refused = _told(str(error), self._refused)
+            if self._offered is models and not (aborted and self._servables.reloaded != before):
                 self._looks_left = min(2**self._failures, MOST_LOOKS)
                 self._failures += 1
             return

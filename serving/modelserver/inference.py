@@ -98,6 +98,7 @@ class Inference:
         threads = os.cpu_count() or 1
         self._codec = ready_threads(threads, "codec")
         self._readers = asyncio.Semaphore(threads)
+        self._loop = asyncio.get_running_loop()
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -117,8 +118,10 @@ class Inference:
             raise unavailable(f"{self._most_decoding} requests are being read already; try again later")
         self._decoding += 1
         try:
-            async with self._readers:  # who waits here and gives up leaves nothing behind, as in the threads' queue
-                return await self.do(work, heavy=True)
+            await self._readers.acquire()  # who waits here and gives up leaves nothing behind, as in the threads' queue
+            reading = self._codec.submit(work)
+            reading.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._readers.release))
+            return await asyncio.wrap_future(reading)
         finally:
             self._decoding -= 1
 

@@ -22,9 +22,14 @@ def ready_threads(count: int, name: str) -> ThreadPoolExecutor:
     """So many threads, all of them started: later, when memory is short, there may be none to be had."""
     pool = ThreadPoolExecutor(count, thread_name_prefix=name)
     all_there = threading.Barrier(count + 1)
-    for _ in range(count):
-        pool.submit(all_there.wait)
-    all_there.wait()
+    try:
+        for _ in range(count):
+            pool.submit(all_there.wait)
+        all_there.wait()
+    except BaseException:
+        all_there.abort()  # those that are there would wait for ever, and the process for them
+        pool.shutdown(cancel_futures=True)
+        raise
     return pool
 
 

@@ -263,7 +263,8 @@ def _is_settled(watcher: VersionWatcher, model: ModelConfig) -> bool:
     """Whether nothing is to be waited for: where a wanted version is served, only those that labels name are."""
     if watcher.wanted:
         return watcher.looked and not watcher.pending & set(model.labels.values())
-    return watcher.looked and not watcher.pending and State.START not in {each.state for each in watcher.statuses()}
+    coming = watcher.pending or State.START in {each.state for each in watcher.statuses()}
+    return watcher.looked and bool(watcher.unreadable or not coming)
 
 
 def _superseded() -> ServingError:

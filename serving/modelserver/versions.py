@@ -10,6 +10,7 @@ is away.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from dataclasses import dataclass
@@ -128,7 +129,8 @@ class VersionWatcher:
         """Found in the last look, with files that may still be changing, or requests that are still to be answered."""
         self._looked_at = 0.0
         """When the last look began, on the monotonic clock."""
-        self._unreadable = ""
+        self.unreadable = ""
+        """Why the last look failed, if it did."""
         self._idle = False
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -202,14 +204,14 @@ class VersionWatcher:
         """Why versions that are there could not be loaded, the newest first; or why none could be looked at."""
         there = self._failed.keys()
         broken = [each.error for each in self.statuses() if each.error and each.version in there]
-        return broken or [*filter(None, [self._unreadable])]
+        return broken or [*filter(None, [self.unreadable])]
 
     def poll(self) -> None:
         """Look once at the base path and bring `loaded` up to what stands there."""
         base_path, policy = self._target  # both at once: another thread may tell it of others
         self._looked_at = time.monotonic()
+        growing: set[int] = set()
         folders = self._folders(base_path)
-        self._growing = set()
         for gone in self._statuses.keys() - folders.keys() - self.loaded.keys():
             self._vanished(gone)
         candidates = policy.candidates(folders)
@@ -220,10 +222,11 @@ class VersionWatcher:
                 candidates = candidates[:position]
                 break
             if self._is_served(version, folders[version]) or (
-                self._is_ready(version, folders[version]) and self._try(version, folders)
+                self._is_ready(version, folders[version], growing) and self._try(version, folders)
             ):
                 served.append(version)
         self._leave(self._statuses.keys() - set(candidates))
+        self._growing = growing  # all at once: whoever waits for them looks at any moment
         if not self._stop.is_set() and (served or not candidates):
             self._unload(set(self.loaded) - set(served))
         if not candidates and not self._idle:
@@ -252,22 +255,22 @@ class VersionWatcher:
             asked = self._asked
             try:
                 self.poll()
-                self._unreadable = ""
+                self.unreadable = ""
             except Exception as error:  # a disk that is away, or memory: whatever it is, it may pass
                 said = f"{type(error).__name__}: {error}"
-                if said != self._unreadable:
+                if said != self.unreadable:
                     unexpected = not isinstance(error, OSError)
                     self._log.warning("cannot read the model base path, trying again", error=said, exc_info=unexpected)
-                self._unreadable = said
+                self.unreadable, self._growing = said, set()
             self._answered = asked
             self._wake.wait(self._pause_s())
 
     def _pause_s(self) -> float | None:
         """Seconds until the next look; None: it looks no more until it is told to."""
+        again = [failed.again_at for failed in self._failed.values()]
         if self._poll_s <= 0:
             waiting = any(each.state in {State.START, State.LOADING} for each in self.statuses())
-            return SETTLED_S if waiting or self._unreadable else None
-        again = [failed.again_at for failed in self._failed.values()]
+            return SETTLED_S if waiting or self._growing or min(again, default=math.inf) < math.inf else None
         due = [at - time.monotonic() for at in again if at > self._looked_at]  # the others could not be tried
         return max(_LEAST_PAUSE_S, min([self._poll_s, *due, *[SETTLED_S for _ in self._growing]]))
 
@@ -289,14 +292,15 @@ class VersionWatcher:
         if version not in self.loaded or self._folder_of[version] != folder:
             return False
         self._failed.pop(version, None)
-        if self._statuses[version].state is not State.AVAILABLE:
+        status = self._statuses.get(version)  # which another base path may have left behind, or taken away
+        if status is None or status.state is not State.AVAILABLE:
             self._set(version, State.AVAILABLE)
         return True
 
-    def _is_ready(self, version: int, folder: Path) -> bool:
-        """Whether the version is whole, and not known to be broken as it is."""
+    def _is_ready(self, version: int, folder: Path, growing: set[int]) -> bool:
+        """Whether the version is whole, and not known to be broken as it is; `growing` gets it if it may be so soon."""
         if version in self._statuses and self._statuses[version].state is State.UNLOADING:
-            self._growing.add(version)
+            growing.add(version)
             return False
         try:
             print_now, touched_s = _fingerprint(folder)
@@ -308,7 +312,7 @@ class VersionWatcher:
         unchanged = self._seen.get(version) == print_now or time.time() - touched_s > SETTLED_S
         self._seen[version] = print_now
         if not unchanged:
-            self._growing.add(version)
+            growing.add(version)
         whole = unchanged and any(name.startswith(SAVED_MODEL_FILE) for name, _, _ in print_now)
         if not whole and version not in self._statuses:
             self._log.info("version found, waiting until it is whole", version=version)
@@ -342,7 +346,7 @@ class VersionWatcher:
         same = before is not None and before.fingerprint == self._seen[version]
         attempts = before.attempts + 1 if before and same else 1
         again = self._passing(error) and attempts <= self._retries.most
-        at = time.monotonic() + self._retries.interval_s if again else float("inf")
+        at = time.monotonic() + self._retries.interval_s if again else math.inf
         # TensorFlow's errors have a code, and so have those of `serving.failures`.
         code = getattr(error, "error_code", grpc.StatusCode.UNKNOWN.value[0])
         status = VersionStatus(version, State.END, message, code)
@@ -366,7 +370,10 @@ class VersionWatcher:
 
         def closed() -> None:
             failed = self._failed.get(loaded.version)  # that of another base path
-            self._statuses[loaded.version] = failed.status if failed else VersionStatus(loaded.version, State.END)
+            if failed and failed.again_at < math.inf:
+                self._set(loaded.version, State.LOADING)
+            else:
+                self._statuses[loaded.version] = failed.status if failed else VersionStatus(loaded.version, State.END)
             self._log.info("version unloaded", version=loaded.version)
 
         loaded.retire(closed)

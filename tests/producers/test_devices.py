@@ -74,3 +74,4 @@ def test_a_microphone_is_found_again_by_its_name_whatever_number_it_has_then() -
     twin = replace(usb, index=4, name="USB Mic: Audio (hw:3,0)")
     assert found_again_by(usb, [usb, twin]) == usb.name
     assert found_again_by(usb, [usb, replace(usb, index=4)]) == "3"
+    assert found_again_by(DEFAULT, [Device(5, "sysdefault", 48_000, 2, default=False), *DEVICES]) == "default"

@@ -142,6 +142,7 @@ def test_a_segment_that_the_broker_refuses_for_good_ends_the_sending_with_what_t
         assert (publisher.sent, publisher.dropped) == (0, 1)
         with pytest.raises(Refused, match="start again"):
             publisher.send(other)
+        assert (publisher.queued, publisher.dropped) == (0, 2)
     assert no_threads_of(settings)
 
 

@@ -178,6 +178,30 @@ def test_what_another_configuration_came_after_that_failed_is_offered_again(tmp_
     assert (models.offers, problems) == (["a", "b", "b"], [])
 
 
+def test_what_a_reload_that_succeeded_came_after_is_not_offered_again_however_late_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(file: Path, models: Models) -> None:
+        told = asyncio.Event()
+
+        async def late(offered: Sequence[ModelConfig]) -> None:
+            models.offers.append(offered[0].name)
+            await told.wait()
+            raise SUPERSEDED
+
+        monkeypatch.setattr(models, "reload", late)
+        says(file, named("b"))
+        await until(lambda: "b" in models.offers)
+        models.reloaded += 1
+        await some_looks(models)
+        told.set()
+        await some_looks(models)
+        await some_looks(models)
+
+    models, _ = followed(tmp_path, steps)
+    assert models.offers == ["a", "b"]
+
+
 def test_where_no_thread_can_be_had_the_file_is_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def steps(file: Path, models: Models) -> None:
         async def none_there(*_: Any) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -34,6 +36,27 @@ def test_no_more_requests_wait_to_be_read_than_may_wait_for_the_model() -> None:
         go.set()
         assert await asyncio.gather(*slow) == [True, True]
         assert await inference._decoded(lambda: True, heavy=True)
+        inference.close()
+
+    asyncio.run(main())
+
+
+def test_a_thread_that_still_reads_for_who_gave_up_is_not_taken_for_free() -> None:
+    go, threads, reading = threading.Event(), os.cpu_count() or 1, list[int]()
+
+    def slow() -> bool:
+        reading.append(1)
+        return go.wait(30)
+
+    async def main() -> None:
+        inference = Inference(Servables(no_models), InferencePool(1, 1), ServingMetrics(), 1 << 20)
+        for _ in range(threads + 5):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(inference._decoded(slow, heavy=True), 0.05)
+        assert len(reading) == threads
+        assert inference._codec._work_queue.qsize() == 0
+        go.set()
+        assert await inference._decoded(lambda: "read", heavy=True) == "read"
         inference.close()
 
     asyncio.run(main())

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import numpy as np
+import pytest
 
 from serving.modelserver.errors import ServingError
 from serving.modelserver.inference_pool import InferencePool
 from serving.modelserver.loaded import Loaded
 from tests.serving.engines import Doubler
-
-if TYPE_CHECKING:
-    import pytest
 
 X = np.ones((1, 1), np.float32)
 
@@ -65,3 +63,20 @@ def test_no_thread_is_started_once_requests_come(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(threading.Thread, "start", none_there)
     answers = ask_at_once(Doubler(), 3, pool)
     assert [answer["y"].tolist() for answer in answers] == [[[2.0]]] * 3
+
+
+def test_where_not_all_threads_can_be_had_none_is_left_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, list[threading.Thread]()
+
+    def two_there(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", two_there)
+    with pytest.raises(RuntimeError, match="can't start"):
+        InferencePool(concurrency=3, queue=0)
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -190,7 +191,12 @@ def test_of_two_reloads_the_one_that_came_later_stands_however_slow_the_disk_of_
     assert not servables.reloading
 
 
-def test_back_to_a_version_in_which_a_request_still_runs(tmp_path: Path, servables: Servables) -> None:
+@pytest.mark.parametrize("poll_s", [0.05, 0.0])
+def test_back_to_a_version_in_which_a_request_still_runs(tmp_path: Path, poll_s: float) -> None:
+    def watch_so(model: ModelConfig, changed: Callable[[], None]) -> VersionWatcher:
+        return VersionWatcher(model.base_path, load, policy=model.policy, poll_s=poll_s, on_change=changed)
+
+    servables = Servables(watch_so)
     (tmp_path / "m").mkdir()
     write(tmp_path / "m", 1, 3)
     one, three = (ModelConfig("m", tmp_path / "m", VersionPolicy(specific=(version,))) for version in (1, 3))
@@ -207,6 +213,43 @@ def test_back_to_a_version_in_which_a_request_still_runs(tmp_path: Path, servabl
 
     asyncio.run(back())
     wait_for(lambda: list(servables.watchers["m"].loaded) == [1], 20, "the other one to be unloaded")
+    servables.stop()
+
+
+def test_a_base_path_that_vanishes_while_a_reload_waits_for_it_ends_the_wait(
+    tmp_path: Path, servables: Servables
+) -> None:
+    for name in ("m", "other"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "m", 1)
+    served(tmp_path / "m", servables, 1)
+    (tmp_path / "other" / "1").mkdir()  # and nothing in it yet
+
+    async def vanishes() -> None:
+        reload = asyncio.ensure_future(servables.reload([ModelConfig("m", tmp_path / "other")]))
+        await asyncio.sleep(0.3)
+        shutil.rmtree(tmp_path / "other")
+        with pytest.raises(ServingError, match="FileNotFoundError"):
+            await asyncio.wait_for(reload, 20)
+
+    asyncio.run(vanishes())
+    wait_for(lambda: states(servables, "m") == {1: State.AVAILABLE}, 20, "all to be as it was")
+
+
+def test_of_what_is_served_it_is_said_whatever_was_tried_elsewhere(tmp_path: Path, servables: Servables) -> None:
+    for name in ("m", "other"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "m", 1)
+    write(tmp_path / "other", 3)
+    served(tmp_path / "m", servables, 1)
+    watcher, elsewhere = servables.watchers["m"], tmp_path / "other"
+    (elsewhere / "1").mkdir()
+    watcher.follow(elsewhere, VersionPolicy(specific=(1,)))
+    wait_for(lambda: states(servables, "m")[1] is State.START, 20, "the empty folder to be seen")
+    watcher.follow(elsewhere, VersionPolicy(specific=(9,)))
+    wait_for(lambda: watcher.looked, 20, "another look")
+    watcher.follow(tmp_path / "m", VersionPolicy())
+    wait_for(lambda: states(servables, "m") == {1: State.AVAILABLE}, 20, "it to be said")
 
 
 def test_models_that_a_reload_waits_for_do_not_say_that_those_of_before_are_not_served(

@@ -14,7 +14,7 @@ from serving.compact import load_compact
 from serving.network import BLOCKS, Architecture, Head, blocks_needed, creation_order
 from serving.starter import STARTER, STARTER_TRAINING
 from tests.training.conftest import write_taught
-from training.weights import WeightsError, averaged, calibrating_weights, load_weights, save_weights
+from training.weights import WeightsError, averaged, calibrating_weights, load_averaged, load_weights, save_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,6 +234,9 @@ def test_weights_that_were_taught_on_from_the_same_ones_are_averaged(weights_fil
         np.testing.assert_allclose(layer, (first + second) / 2)
     assert len({mean.digest, a.digest, b.digest}) == 3
     assert averaged([a]) is a
+    shutil.copy(tmp_path / "a.npz", tmp_path / "a,b.npz")
+    assert load_averaged(str(tmp_path / "a,b.npz")).digest == a.digest
+    assert load_averaged(f"{tmp_path}/a,b.npz,{tmp_path}/b.npz").digest == mean.digest
     assert averaged([a, silent]).heard is None
     assert averaged([a, of_another_teacher]).readout is None
     with pytest.raises(WeightsError, match=r"other\.npz was not taught for sound in the network of a\.npz"):
