@@ -41,7 +41,7 @@ OUTAGE_S = 10.0
 SEND_BLOCKS_S = 2.0
 """Longest time that `send` waits, and only where the topic has vanished from the broker."""
 POLL_S = 0.05
-"""How often `wait_for_room` looks."""
+"""How often `wait_for_room` and `flush` look."""
 CLOSE_S = 5.0
 """Longest wait for the producer's threads to end."""
 BATCH_BYTES = 512 * 1024

@@ -22,7 +22,7 @@ from serving.layout import (
     MOST_VERSION,
     PROMOTION_FILE,
     SAVED_MODEL_FILE,
-    version_folders,
+    servable_folders,
 )
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class CannotPublish(CatalogueError):
 
 def next_version(base_path: Path) -> Path:
     """The folder for the version after the highest that is there."""
-    return base_path / str(1 + max(_numbers(base_path), default=0))
+    return base_path / str(1 + max(servable_folders(base_path), default=0))
 
 
 def versions(base_path: Path) -> list[Version]:
@@ -69,7 +69,9 @@ def versions(base_path: Path) -> list[Version]:
         raise NoBasePath(
             f"{base_path} is a version itself; name the folder that it is in, {base_path.absolute().parent}"
         )
-    return [Version.read(number, folder) for number, folder in sorted(_numbers(base_path).items(), reverse=True)]
+    return [
+        Version.read(number, folder) for number, folder in sorted(servable_folders(base_path).items(), reverse=True)
+    ]
 
 
 def find_version(base_path: Path, number: int | None = None) -> Version:
@@ -124,7 +126,7 @@ class Draft:
             text = card.read_text(encoding="utf-8") if card.exists() else "# Model card\n"
             card.write_text(f"{text.rstrip()}\n\n## Version {self.target.name}\n\n{section}\n", encoding="utf-8")
             self.folder.chmod(0o755)  # a server under another user reads it too
-        if frozenset(_numbers(self.target.parent)) - self._there or self.target.exists():
+        if frozenset(servable_folders(self.target.parent)) - self._there or self.target.exists():
             raise self._appeared()
         try:
             self.folder.rename(self.target)
@@ -147,7 +149,7 @@ def draft(source: Path, base_path: Path) -> Iterator[Draft]:
     It is gone where the block ends without publishing it. Raises NotWhole or CannotPublish.
     """
     require_whole(source)
-    target, there = next_version(base_path), frozenset(_numbers(base_path))
+    target, there = next_version(base_path), frozenset(servable_folders(base_path))
     if int(target.name) > MOST_VERSION:
         raise CannotPublish(f"{base_path} has the highest number that there is, so nothing can come after it")
     with _writing(base_path):
@@ -184,11 +186,6 @@ def roll_back(base_path: Path, to: int | None = None, reason: str = "") -> Path:
     section = f"Version {chosen.number} again, in place of version {newest.number}, since {at:%Y-%m-%d %H:%M} UTC"
     with draft(chosen.folder, base_path) as copy:
         return copy.publish(event, f"{section}: {reason}" if reason else f"{section}.")
-
-
-def _numbers(base_path: Path) -> dict[int, Path]:
-    """The folders of versions that a server could take, by number."""
-    return {number: path for number, path in version_folders(base_path).items() if number <= MOST_VERSION}
 
 
 @contextmanager

@@ -40,9 +40,14 @@ def version_folders(base_path: Path) -> dict[int, Path]:
     }
 
 
+def servable_folders(base_path: Path) -> dict[int, Path]:
+    """Those of `version_folders` that a server could take, by number."""
+    return {number: path for number, path in version_folders(base_path).items() if number <= MOST_VERSION}
+
+
 def version_in(path: Path) -> Path:
     """The folder of a version that `path` means: the newest of those in it; itself where it is one, or holds none."""
     if (path / SAVED_MODEL_FILE).is_file() or not path.is_dir():
         return path
-    versions = {number: folder for number, folder in version_folders(path).items() if number <= MOST_VERSION}
+    versions = servable_folders(path)
     return versions[max(versions)] if versions else path

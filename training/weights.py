@@ -108,15 +108,14 @@ def averaged(several: Sequence[Weights]) -> Weights:
         if one.digest in {other.digest for other in several[:number]}:
             raise WeightsError(f"{one.name} has the same weights as another, and adds nothing; name it once")
     blocks = tuple(_mean_block(own) for own in zip(*(one.blocks for one in several), strict=True))
-    readouts = [one.readout.layers[0] for one in several if one.readout]
-    alike = len(readouts) == len(several) and len({bias.shape for _, bias in readouts}) == 1
-    kernels, biases = zip(*readouts, strict=True) if alike else ((), ())
+    readouts = _readouts_of(several)
+    layers = [_mean(values) for values in zip(*(one.layers[0] for one in readouts), strict=True)]
     return _weights(
         ",".join(one.name for one in several),
         blocks,
         first.input_range,
         architecture=first.architecture,
-        readout=Head(((_mean(kernels), _mean(biases)),)) if alike else None,
+        readout=Head(((layers[0], layers[1]),)) if readouts else None,
         heard=_heard_by(several),
         notes=_notes_of(several),
     )
@@ -204,18 +203,23 @@ def _beside(names: Sequence[str]) -> Weights:
             raise WeightsError(f"{name} has the same weights as another beside it, and adds nothing; name it once")
         several.append(one)
     architectures = [one.architecture for one in several if one.architecture]
-    readouts = [one.readout for one in several if one.readout]
-    alike = len(readouts) == len(several) and len({one.classes for one in readouts}) == 1
+    readouts = _readouts_of(several)
     return Weights(
         tuple(block for one in several for block in one.blocks),
         several[0].input_range,
         _BESIDE.join(one.name for one in several),
         hashlib.sha256(" ".join(one.digest for one in several).encode()).hexdigest(),
         replace(architectures[0], inceptions=sum(one.inceptions for one in architectures)),
-        mean_head(readouts) if alike else None,  # two teachers say other things
+        mean_head(readouts) if readouts else None,
         _heard_by(several),
         _notes_of(several),
     )
+
+
+def _readouts_of(several: Sequence[Weights]) -> list[Head]:
+    """What each says as its teacher; none where one does not know it, or two teachers say other things."""
+    readouts = [one.readout for one in several if one.readout]
+    return readouts if len(readouts) == len(several) and len({one.classes for one in readouts}) == 1 else []
 
 
 def _heard_by(several: Sequence[Weights]) -> frozenset[str] | None:

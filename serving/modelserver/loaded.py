@@ -12,9 +12,9 @@ from earshot.logs import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from serving.engines.engine import Engine
-
 
 log = get_log(__name__)
 
@@ -26,9 +26,10 @@ class Retired(Exception):
 class Loaded:
     """A version that is served. Who runs its engine holds a lease, so that it is closed behind the last of them."""
 
-    def __init__(self, version: int, engine: Engine, load_s: float) -> None:
-        """load_s: seconds from opening its files to AVAILABLE, warm-up included."""
+    def __init__(self, version: int, engine: Engine, load_s: float, folder: Path | None = None) -> None:
+        """load_s: seconds from opening its files to AVAILABLE, warm-up included. folder: where these are."""
         self.version = version
+        self.folder = folder
         self.engine = engine
         self.load_s = load_s
         self._leases = 0

@@ -13,7 +13,7 @@ from earshot.logs import get_log
 from serving.layout import version_folders
 from serving.modelserver.errors import ServingError, failed_precondition, invalid, not_found, unavailable
 from serving.modelserver.loaded import Loaded, Retired
-from serving.modelserver.versions import State
+from serving.modelserver.version_status import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tensorflow_serving.apis import model_pb2
 
     from serving.modelserver.model_config import ModelConfig
-    from serving.modelserver.versions import VersionStatus, VersionWatcher
+    from serving.modelserver.version_status import VersionStatus
+    from serving.modelserver.versions import VersionWatcher
 
 log = get_log(__name__)
 

@@ -14,22 +14,23 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 import grpc
 
 from earshot.logs import get_log
 from serving.layout import MOST_VERSION, SAVED_MODEL_FILE, version_folders
+from serving.modelserver.fingerprints import fingerprint
 from serving.modelserver.loaded import Loaded
 from serving.modelserver.version_policy import VersionPolicy
+from serving.modelserver.version_status import State, VersionStatus
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from serving.engines.engine import Engine
+    from serving.modelserver.fingerprints import Fingerprint
 
 log = get_log(__name__)
 
@@ -37,32 +38,6 @@ SETTLED_S = 1.0
 """A folder that nothing has touched for so long is whole."""
 _LEAST_PAUSE_S = 0.05
 """Between two looks."""
-
-Fingerprint = tuple[tuple[str, int, int], ...]
-
-
-class State(Enum):
-    """Where a version stands, in TensorFlow Serving's terms."""
-
-    START = "START"
-    """Found, and not whole yet."""
-    LOADING = "LOADING"
-    AVAILABLE = "AVAILABLE"
-    UNLOADING = "UNLOADING"
-    END = "END"
-    """Unloaded, or could not be loaded: then there is an error."""
-
-
-@dataclass(frozen=True, slots=True)
-class VersionStatus:
-    """What became of one version."""
-
-    version: int
-    state: State
-    error: str = ""
-    """Why it could not be loaded."""
-    code: int = 0
-    """Of that error, by gRPC's numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +86,6 @@ class VersionWatcher:
         self._target = base_path, policy or VersionPolicy()
         self.loaded: dict[int, Loaded] = {}
         """The versions that are served, the highest first; a new dictionary at each change."""
-        self._folder_of: dict[int, Path] = {}
-        """Where each of these, and of those before, was loaded from."""
         self._asked, self._answered = 1, 0
         self._load = load
         self._log = log.bind(model=model) if model else log
@@ -161,7 +134,8 @@ class VersionWatcher:
     def wanted(self) -> set[int]:
         """Those of the served versions that are of the base path and the policy of now."""
         base_path, policy = self._target
-        return {one for one in policy.candidates(self.loaded) if self._folder_of[one].parent == base_path}
+        here = {number for number, each in self.loaded.items() if each.folder and each.folder.parent == base_path}
+        return set(policy.candidates(here))
 
     @property
     def latest(self) -> Loaded | None:
@@ -270,7 +244,8 @@ class VersionWatcher:
         again = [failed.again_at for failed in self._failed.values()]
         if self._poll_s <= 0:
             waiting = any(each.state in {State.START, State.LOADING} for each in self.statuses())
-            return SETTLED_S if waiting or self._growing or min(again, default=math.inf) < math.inf else None
+            waiting = waiting or bool(self._growing) or min(again, default=math.inf) < math.inf
+            return SETTLED_S if waiting or self.unreadable else None
         due = [at - time.monotonic() for at in again if at > self._looked_at]  # the others could not be tried
         return max(_LEAST_PAUSE_S, min([self._poll_s, *due, *[SETTLED_S for _ in self._growing]]))
 
@@ -289,7 +264,7 @@ class VersionWatcher:
 
     def _is_served(self, version: int, folder: Path) -> bool:
         """Whether the version was loaded from that folder; what came of another one of its number is forgotten."""
-        if version not in self.loaded or self._folder_of[version] != folder:
+        if version not in self.loaded or self.loaded[version].folder != folder:
             return False
         self._failed.pop(version, None)
         status = self._statuses.get(version)  # which another base path may have left behind, or taken away
@@ -303,7 +278,7 @@ class VersionWatcher:
             growing.add(version)
             return False
         try:
-            print_now, touched_s = _fingerprint(folder)
+            print_now, touched_s = fingerprint(folder)
         except OSError:
             return False  # it vanished, or is being moved
         failed = self._failed.get(version)
@@ -329,8 +304,8 @@ class VersionWatcher:
         except Exception as error:  # whatever a broken model raises, the server goes on
             self._give_up(version, error)
             return False
-        loaded, before = Loaded(version, engine, time.monotonic() - started), self.loaded.get(version)
-        self._folder_of[version] = folders[version]
+        loaded = Loaded(version, engine, time.monotonic() - started, folders[version])
+        before = self.loaded.get(version)
         self.loaded = dict(sorted({**self.loaded, version: loaded}.items(), reverse=True))
         self._failed.pop(version, None)
         self._set(version, State.AVAILABLE)
@@ -387,19 +362,3 @@ class VersionWatcher:
         self._failed.pop(version, None)
         if self._statuses[version].state in {State.START, State.LOADING}:
             del self._statuses[version]
-
-
-def _fingerprint(folder: Path) -> tuple[Fingerprint, float]:
-    """Path, size and time of every file, and when anything in there last changed (seconds since the epoch)."""
-    entries = [(path, _stat(path)) for path in sorted(folder.rglob("*"))]
-    # Copying tools set the time of modification back to the original's, but no tool can set the time of change.
-    touched_s = max((status.st_ctime for _, status in entries), default=folder.stat().st_ctime)
-    return tuple((str(path.relative_to(folder)), each.st_size, each.st_ctime_ns) for path, each in entries), touched_s
-
-
-def _stat(path: Path) -> os.stat_result:
-    """Of what a link leads to; of the link itself where that is nothing, as with an editor's lock."""
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        return path.lstat()

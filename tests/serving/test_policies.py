@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from serving.modelserver.loaded import Loaded, Retired
 from serving.modelserver.version_policy import VersionPolicy
-from serving.modelserver.versions import Retries, State, VersionWatcher
+from serving.modelserver.version_status import State
+from serving.modelserver.versions import Retries, VersionWatcher
 from tests.serving.engines import Doubler
 from tests.waiting import wait_for
 
@@ -240,9 +241,12 @@ def test_rare_looks_hold_up_neither_what_was_just_written_nor_what_is_tried_agai
     watched.watcher.stop()
 
 
-def test_whatever_is_wrong_with_a_look_there_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("poll_s", [0.05, 0.0])
+def test_whatever_is_wrong_with_a_look_there_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poll_s: float
+) -> None:
     write(tmp_path, 1)
-    watched = Watched(tmp_path, ALL, poll_s=0.05)
+    watched = Watched(tmp_path, ALL, poll_s=poll_s)
     looks: list[int] = []
     folders = watched.watcher._folders
 

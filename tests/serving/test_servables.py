@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -18,7 +19,8 @@ from serving.modelserver.errors import ServingError
 from serving.modelserver.model_config import ModelConfig
 from serving.modelserver.servables import Servables
 from serving.modelserver.version_policy import VersionPolicy
-from serving.modelserver.versions import Retries, State, VersionWatcher
+from serving.modelserver.version_status import State
+from serving.modelserver.versions import Retries, VersionWatcher
 from tests.serving.engines import Doubler
 from tests.serving.test_policies import write
 from tests.waiting import wait_for
@@ -34,11 +36,24 @@ def load(folder: Path) -> Doubler:
     return Doubler(folder)
 
 
-def watch(model: ModelConfig, changed: Callable[[], None]) -> VersionWatcher:
+def watch(
+    model: ModelConfig,
+    changed: Callable[[], None],
+    load: Callable[[Path], Doubler] = load,
+    poll_s: float = 0.05,
+    passing: Callable[[Exception], bool] = bool,
+) -> VersionWatcher:
     retries = Retries(5, 3600.0)
     return VersionWatcher(
-        model.base_path, load, policy=model.policy, poll_s=0.05, retries=retries, passing=bool, on_change=changed
+        model.base_path, load, policy=model.policy, poll_s=poll_s, retries=retries, passing=passing, on_change=changed
     )
+
+
+def base_paths(folder: Path, **versions: tuple[int, ...]) -> None:
+    """A base path of each name in `folder`, with these versions."""
+    for name, own in versions.items():
+        (folder / name).mkdir()
+        write(folder / name, *own)
 
 
 @pytest.fixture
@@ -93,10 +108,7 @@ def served(base_path: Path, servables: Servables, *versions: int) -> ModelConfig
 def test_a_reload_of_what_cannot_come_to_be_touches_nothing_that_is_served(
     tmp_path: Path, servables: Servables
 ) -> None:
-    for name in ("m", "more"):
-        (tmp_path / name).mkdir()
-        write(tmp_path / name, 1)
-    write(tmp_path / "m", 3)
+    base_paths(tmp_path, m=(1, 3), more=(1,))
     model = served(tmp_path / "m", servables, 3, 1)
     before = dict(servables.watchers["m"].loaded)
     newest_alone = ModelConfig("m", tmp_path / "m", VersionPolicy(newest=1), {"stable": 1})
@@ -122,9 +134,7 @@ def test_a_reload_of_what_cannot_come_to_be_touches_nothing_that_is_served(
 def test_versions_of_another_base_path_say_nothing_of_what_a_label_may_name(
     tmp_path: Path, servables: Servables
 ) -> None:
-    for name, versions in (("m", (5,)), ("other", (1, 3))):
-        (tmp_path / name).mkdir()
-        write(tmp_path / name, *versions)
+    base_paths(tmp_path, m=(5,), other=(1, 3))
     served(tmp_path / "m", servables, 5)
     asyncio.run(servables.reload([ModelConfig("m", tmp_path / "other", VersionPolicy(), {"stable": 3})]))
     assert list(servables.watchers["m"].loaded) == [3]
@@ -136,13 +146,8 @@ def test_a_reload_of_which_nothing_can_be_loaded_is_refused_and_what_was_served_
             raise ValueError("broken")
         return Doubler(folder)
 
-    def watch_but_two(model: ModelConfig, changed: Callable[[], None]) -> VersionWatcher:
-        return VersionWatcher(model.base_path, load_but_two, policy=model.policy, poll_s=0.05, on_change=changed)
-
-    servables = Servables(watch_but_two)
-    for name, versions in (("m", (1, 2)), ("other", (2,)), ("same", (1,))):
-        (tmp_path / name).mkdir()
-        write(tmp_path / name, *versions)
+    servables = Servables(partial(watch, load=load_but_two, passing=lambda _: False))
+    base_paths(tmp_path, m=(1, 2), other=(2,), same=(1,))
     model = ModelConfig("m", tmp_path / "m", VersionPolicy(specific=(1,)))
     servables.offer([model])
     wait_for(lambda: states(servables, "m") == {1: State.AVAILABLE}, 20, "one to be served")
@@ -165,9 +170,7 @@ def test_a_reload_of_which_nothing_can_be_loaded_is_refused_and_what_was_served_
 def test_of_two_reloads_the_one_that_came_later_stands_however_slow_the_disk_of_the_other(
     tmp_path: Path, servables: Servables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("slow", "quick"):
-        (tmp_path / name).mkdir()
-        write(tmp_path / name, 1)
+    base_paths(tmp_path, slow=(1,), quick=(1,))
     go = threading.Event()
 
     def looked_into(base_path: Path) -> dict[int, Path]:
@@ -193,12 +196,8 @@ def test_of_two_reloads_the_one_that_came_later_stands_however_slow_the_disk_of_
 
 @pytest.mark.parametrize("poll_s", [0.05, 0.0])
 def test_back_to_a_version_in_which_a_request_still_runs(tmp_path: Path, poll_s: float) -> None:
-    def watch_so(model: ModelConfig, changed: Callable[[], None]) -> VersionWatcher:
-        return VersionWatcher(model.base_path, load, policy=model.policy, poll_s=poll_s, on_change=changed)
-
-    servables = Servables(watch_so)
-    (tmp_path / "m").mkdir()
-    write(tmp_path / "m", 1, 3)
+    servables = Servables(partial(watch, poll_s=poll_s))
+    base_paths(tmp_path, m=(1, 3))
     one, three = (ModelConfig("m", tmp_path / "m", VersionPolicy(specific=(version,))) for version in (1, 3))
     servables.offer([one])
     wait_for(lambda: states(servables, "m") == {1: State.AVAILABLE}, 20, "one to be served")
@@ -219,9 +218,7 @@ def test_back_to_a_version_in_which_a_request_still_runs(tmp_path: Path, poll_s:
 def test_a_base_path_that_vanishes_while_a_reload_waits_for_it_ends_the_wait(
     tmp_path: Path, servables: Servables
 ) -> None:
-    for name in ("m", "other"):
-        (tmp_path / name).mkdir()
-    write(tmp_path / "m", 1)
+    base_paths(tmp_path, m=(1,), other=())
     served(tmp_path / "m", servables, 1)
     (tmp_path / "other" / "1").mkdir()  # and nothing in it yet
 
@@ -237,10 +234,7 @@ def test_a_base_path_that_vanishes_while_a_reload_waits_for_it_ends_the_wait(
 
 
 def test_of_what_is_served_it_is_said_whatever_was_tried_elsewhere(tmp_path: Path, servables: Servables) -> None:
-    for name in ("m", "other"):
-        (tmp_path / name).mkdir()
-    write(tmp_path / "m", 1)
-    write(tmp_path / "other", 3)
+    base_paths(tmp_path, m=(1,), other=(3,))
     served(tmp_path / "m", servables, 1)
     watcher, elsewhere = servables.watchers["m"], tmp_path / "other"
     (elsewhere / "1").mkdir()
@@ -255,9 +249,7 @@ def test_of_what_is_served_it_is_said_whatever_was_tried_elsewhere(tmp_path: Pat
 def test_models_that_a_reload_waits_for_do_not_say_that_those_of_before_are_not_served(
     tmp_path: Path, servables: Servables
 ) -> None:
-    for name in ("m", "new"):
-        (tmp_path / name).mkdir()
-    write(tmp_path / "m", 1)
+    base_paths(tmp_path, m=(1,), new=())
     model = served(tmp_path / "m", servables, 1)
     (tmp_path / "new" / "1").mkdir()
 

@@ -16,7 +16,8 @@ from tensorflow_serving.apis import get_model_status_pb2
 
 from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.export import export_saved_model
-from serving.modelserver.versions import SETTLED_S, State, VersionWatcher
+from serving.modelserver.version_status import State
+from serving.modelserver.versions import SETTLED_S, VersionWatcher
 from serving.tfrecord import write_records
 from serving.warmup import write_warmup
 from tests.serving.conftest import CLASS_NAMES, Served, predict_request, serve, small_network
