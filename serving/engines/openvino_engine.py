@@ -13,6 +13,7 @@ import numpy as np
 import openvino as ov
 
 from serving.engines.conversion import Kind, convert
+from serving.engines.first_convolution import read_as_it_came
 from serving.engines.int8 import Int8, quantised
 from serving.engines.openvino_network import CompiledNetwork, short_of_memory
 from serving.failures import CannotLoadNow
@@ -161,6 +162,7 @@ def _compiled(path: Path, precision: Precision, calibration: Calibration | None,
     network = core.read_model(path)
     if precision is Precision.INT8 and calibration is not None:
         network = quantised(network, calibration)
+    read_as_it_came(network)
     return core.compile_model(
         network,
         _DEVICE,

@@ -221,13 +221,13 @@ def test_a_file_of_another_network_or_of_no_sense_is_refused(
         OpenVinoEngine(changed(quantised, tmp_path / "1", **values), Precision.INT8, cache)
 
 
-def test_ranges_that_do_not_fit_make_answers_that_are_refused(
+def test_corrections_that_do_not_fit_make_answers_that_are_refused(
     quantised: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(BOUNDS, Precision.INT8, 0.05)  # whatever a network so small is given, it is nearly as unsure
     calibration = json.loads((quantised / INT8_FILE).read_text())["calibration"]
-    (one,) = calibration["ranges"]
-    version = changed(quantised, tmp_path / "1", calibration={**calibration, "ranges": [{**one, "high": 0.01}]})
+    (own,) = calibration["corrections"]
+    version = changed(quantised, tmp_path / "1", calibration={**calibration, "corrections": [[100.0] * len(own)]})
     with pytest.raises(AnswersDiffer, match="--precision f32"):
         OpenVinoEngine(version, Precision.INT8, cache)
 

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as operations
+
+from serving.engines.first_convolution import read_as_it_came
+from serving.engines.int8 import measure, quantised
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ROWS, FRAMES = 14, 23
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, ROWS, FRAMES, 3)).astype(np.uint8)
+FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def network(
+    averaged: tuple[int, int] = (1, 1),
+    *,
+    strides: tuple[int, int] = (1, 3),
+    turned: bool = True,
+    scaled: tuple[float, float] | None = (2 / 255, -1.0),
+    pads: int = 0,
+    dilation: int = 1,
+    convolutions: int = 1,
+    watched: bool = False,
+) -> ov.Model:
+    """As exported networks are converted.
+
+    watched: something else than a convolution takes what they take.
+    """
+    rng = np.random.default_rng(1)
+    image = operations.parameter([-1, ROWS, FRAMES, 3], ov.Type.u8, name="image")
+    taken = operations.convert(operations.transpose(image, operations.constant([0, 3, 1, 2])), "f32")
+    if max(averaged) > 1:
+        taken = operations.avg_pool(taken, averaged, [0, 0], [0, 0], averaged, True)
+    if turned:
+        last = ROWS // averaged[0] - 1
+        rows = operations.constant(np.arange(last, -1, -1, dtype=np.int32))
+        taken = operations.gather(taken, rows, operations.constant(np.int32(2)))
+    if scaled:
+        taken = operations.multiply(taken, operations.constant(np.full((1, 1, 1, 1), scaled[0], np.float32)))
+        taken = operations.add(taken, operations.constant(np.full((1, 1, 1, 1), scaled[1], np.float32)))
+    outputs: list[Any] = [taken] if watched else []
+    for _ in range(convolutions):
+        first, second = (rng.normal(size=size).astype(np.float32) for size in ((8, 3, 3, 2), (4, 8, 1, 1)))
+        made = operations.convolution(
+            taken, operations.constant(first), strides, 2 * [pads], 2 * [pads], 2 * [dilation]
+        )
+        outputs.append(
+            operations.convolution(operations.relu(made), operations.constant(second), [1, 1], [0, 0], [0, 0], [1, 1])
+        )
+    return ov.Model([operations.reduce_mean(each, operations.constant([3]), False) for each in outputs], [image], "net")
+
+
+def answers(model: ov.Model) -> list[NDArray[np.float32]]:
+    answered = ov.Core().compile_model(model, "CPU", FLOAT32)([IMAGES])
+    return [np.array(answered[number]) for number in range(len(model.outputs))]
+
+
+def kinds(model: ov.Model) -> set[str]:
+    return {node.get_type_name() for node in model.get_ordered_ops()}
+
+
+CASES: list[dict[str, Any]] = [
+    {},
+    {"averaged": (1, 3)},
+    {"averaged": (3, 2)},  # of which the last two rows and the last frame are left over
+    {"averaged": (1, 3), "turned": False},
+    {"averaged": (1, 3), "scaled": None},
+    {"averaged": (1, 3), "scaled": (1 / 255, 0.0), "convolutions": 2},
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_answers_stay_the_same_and_the_image_is_read_as_it_came(case: dict[str, Any]) -> None:
+    model = network(**case)
+    before = answers(model)
+    assert read_as_it_came(model)
+    assert not kinds(model) & {"Transpose", "AvgPool"}
+    for own, wanted in zip(answers(model), before, strict=True):
+        np.testing.assert_allclose(own, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_8_bits_answer_as_near_to_float32_as_before(case: dict[str, Any]) -> None:
+    model = network(**case)
+    wanted = answers(model)
+    in_8_bits = quantised(model, measure(model, IMAGES))
+    before = answers(in_8_bits)
+    assert read_as_it_came(in_8_bits)
+    for own, rounded, exact in zip(answers(in_8_bits), before, wanted, strict=True):
+        np.testing.assert_allclose(own, rounded, atol=0.03 * np.abs(exact).max())
+        assert 0 < np.abs(own - exact).mean() < 1.05 * np.abs(rounded - exact).mean()
+
+
+def test_8_bits_stay_so_where_the_image_is_read() -> None:
+    model = network((1, 3))
+    in_8_bits = quantised(model, measure(model, IMAGES))
+    read_as_it_came(in_8_bits)
+    runs = ov.Core().compile_model(in_8_bits, "CPU", FLOAT32).get_runtime_model()
+    abouts = [node.get_rt_info() for node in runs.get_ordered_ops()]
+    precisions = [
+        about["runtimePrecision"].astype(str) for about in abouts if about["layerType"].astype(str) == "Convolution"
+    ]
+    assert precisions == ["u8", "u8"]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"pads": 1},
+        {"dilation": 2},
+        {"watched": True},
+    ],
+    ids=str,
+)
+def test_what_begins_otherwise_is_left_as_it_is(case: dict[str, Any]) -> None:
+    model = network((1, 3), **case)
+    before = [node.get_friendly_name() for node in model.get_ordered_ops()]
+    assert not read_as_it_came(model)
+    assert [node.get_friendly_name() for node in model.get_ordered_ops()] == before
+
+
+def test_means_of_frames_that_overlap_or_a_number_for_each_channel_are_left_as_they_are() -> None:
+    image = operations.parameter([-1, ROWS, FRAMES, 3], ov.Type.u8)
+    planes = operations.convert(operations.transpose(image, operations.constant([0, 3, 1, 2])), "f32")
+    kernel = operations.constant(np.ones((4, 3, 3, 2), np.float32))
+    overlapping = operations.avg_pool(planes, [1, 2], [0, 0], [0, 0], [1, 3], True)
+    each = operations.multiply(planes, operations.constant(np.arange(3, dtype=np.float32).reshape(1, 3, 1, 1)))
+    for taken in (overlapping, each):
+        convolved = operations.convolution(taken, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
+        assert not read_as_it_came(ov.Model([convolved], [image], "other"))
