@@ -1,10 +1,11 @@
 """Lets a network's first convolution read an image as it came, by a kernel that does what was done to the image before.
 
-An exported network parts an image's channels, averages frames, turns the rows around and scales what is left before
-its first convolution: in OpenVINO that took a quarter of the time of a network in 8 bits. All of it but the turning is
-linear, so it can be in the kernel. A row of frames, each of three channels, is a row of three times as many numbers;
-over these goes a kernel of one channel that is as many times as wide, and has each weight once for every frame that is
-averaged. In 8 bits it reads the image's own numbers, which nothing rounds any more.
+An exported network parts an image's channels, averages mel bands and frames, turns the mel bands around and scales
+what is left before its first convolution. That costs OpenVINO as much as all of a large convolution, and in 8 bits more
+(`python -m benchmarks.first_convolution`), and all but the turning can be in the kernel. A row of frames, each of three
+channels, is a row of three times as many numbers; over these goes a kernel of one channel that is as many times as wide
+and has each weight once for all that are averaged. In 8 bits it reads the image's own numbers, which nothing rounds any
+more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from openvino import opset13 as operations
+
+from serving.engines.int8 import ROUNDED
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -26,18 +29,54 @@ _ROWS = 2
 
 
 def read_as_it_came(model: ov.Model) -> bool:
-    """Change `model` so, in 8 bits or not, if it begins as exported networks do; whether it does.
+    """Change `model` so, in floats or made by `int8.quantised`; False where it begins otherwise than exported networks.
 
-    What it answers stays the same but for rounding.
+    What it answers stays the same but for rounding. A model that begins otherwise is left as it is.
     """
     front = _Front.of(model)
     if front is None:
         return False
     image = front.interleaved()
-    for convolution in front.convolutions:
-        front.widen(convolution, image)
+    for convolution, kernel in front.convolutions:
+        front.widen(convolution, kernel, image)
     model.validate_nodes_and_infer_types()
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernel:
+    """A convolution's."""
+
+    weights: NDArray[Any]
+    """float32 or int8 [channels out, channels in, rows, frames]"""
+    step: NDArray[np.float32] | None
+    """What each is multiplied by where they have 8 bits, [channels out, 1, 1, 1]."""
+
+    @classmethod
+    def of(cls, convolution: Any) -> _Kernel | None:
+        """That of `convolution`, if it is known and as it is in exported networks."""
+        made = convolution.input_value(1).get_node()
+        if made.get_type_name() != "Multiply":
+            weights = _constant(made)
+            return cls(weights, None) if weights is not None and weights.dtype == np.float32 else None
+        converted, step = made.input_value(0).get_node(), _constant(made.input_value(1).get_node())
+        levels = _constant(converted.input_value(0).get_node()) if converted.get_type_name() == "Convert" else None
+        if levels is None or step is None or levels.dtype != np.int8 or step.shape != (len(levels), 1, 1, 1):
+            return None
+        return cls(levels, step)
+
+    def sums(self) -> NDArray[np.float32]:
+        """Of the weights of each channel that comes out: [1, channels out, 1, 1]."""
+        weights = self.weights if self.step is None else self.weights * self.step
+        return np.sum(weights, axis=(1, 2, 3), dtype=np.float32).reshape(1, -1, 1, 1)
+
+    def over_rows(self, averaged: tuple[int, int]) -> NDArray[Any]:
+        """The weights over rows in which channels alternate, each once for all that are averaged.
+
+        They are [channels out, 1, rows, frames * channels in].
+        """
+        repeated = self.weights.repeat(averaged[0], axis=2).repeat(averaged[1], axis=3).transpose(0, 2, 3, 1)
+        return np.ascontiguousarray(repeated.reshape(len(repeated), 1, repeated.shape[1], -1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,136 +92,136 @@ class _Front:
     factor: float
     offset: float
     """What a mean is multiplied by, and what is added then."""
-    convolutions: tuple[Any, ...]
+    convolutions: tuple[tuple[Any, _Kernel], ...]
 
     @classmethod
     def of(cls, model: ov.Model) -> _Front | None:
         """That of `model`; None where it begins in another way."""
-        chain = _Chain(model.get_parameters()[0].output(0))
-        image = chain.end
-        parted = chain.step("Transpose")
-        if parted is None or _constant(parted, 1).tolist() != _PARTED or chain.step("Convert") is None:
+        parameters = model.get_parameters()
+        image = parameters[0].output(0)
+        shape = image.get_partial_shape()
+        if len(parameters) != 1 or shape.rank.get_length() != 4 or any(each.is_dynamic for each in list(shape)[1:]):
             return None
+        chain = _Chain(image)
+        floats = chain.step("Convert")  # before the channels are parted or behind, as the converter likes it
+        parted = chain.step("Transpose")
+        floats = floats or chain.step("Convert")
         pool, turn = chain.step("AvgPool"), chain.step("Gather")
         scale, shift = chain.step("Multiply"), chain.step("Add")
-        chain.step("FakeQuantize")  # the image has 8 bits as it is
+        chain.step("FakeQuantize", ROUNDED)  # the image has 8 bits as it is
         averaged = tuple(pool.get_attributes()["kernel"]) if pool else (1, 1)
-        means = image.get_partial_shape()[1].get_length() // averaged[0]
-        order = _constant(turn, 1) if turn else np.arange(means)
-        numbers = [_constant(node, 1) for node in (scale, shift) if node]
-        convolutions = tuple(taker.get_node() for taker in chain.end.get_target_inputs())
+        rows = _rows(turn, shape[1].get_length() // averaged[0])
+        factor, offset = (_number(node, otherwise) for node, otherwise in ((scale, 1.0), (shift, 0.0)))
+        convolutions = [(node, _Kernel.of(node)) for node in chain.taken_by() if _is_unpadded(node)]
+        known = tuple((node, kernel) for node, kernel in convolutions if kernel)
         if (
-            (pool and not _is_plain(pool, averaged))
-            or (turn and _constant(turn, 2).tolist() != _ROWS)
-            or any(number.size != 1 for number in numbers)
-            or any(not _is_unpadded(each) for each in convolutions)
+            floats is None
+            or floats.get_element_type().get_type_name() != "f32"
+            or parted is None
+            or _order(parted) != _PARTED
+            or (pool and not _is_plain(pool, averaged))
+            or rows is None
+            or factor is None
+            or offset is None
+            or len(known) < len(chain.taken_by())
         ):
             return None
-        rows = (order[:, np.newaxis] * averaged[0] + np.arange(averaged[0])).ravel().astype(np.int32)
-        return cls(
-            image,
-            averaged,
-            rows,
-            float(_constant(scale, 1).item()) if scale else 1.0,
-            float(_constant(shift, 1).item()) if shift else 0.0,
-            convolutions,
-        )
+        each = (rows[:, np.newaxis] * averaged[0] + np.arange(averaged[0])).ravel().astype(np.int32)
+        return cls(image, averaged, each, factor, offset, known)
 
     def interleaved(self) -> Any:
-        """The rows of the image, each of one channel in which those of the image alternate; scaled, in floats."""
+        """The rows that are used, in floats, each of one channel in which those of the image alternate."""
         _, rows, frames, channels = list(self.image.get_partial_shape())
         length = frames.get_length() * channels.get_length()
         one = operations.reshape(
             self.image, operations.constant(np.array([0, 1, rows.get_length(), length], np.int64)), special_zero=True
         )
-        used = operations.gather(one, operations.constant(self.rows), operations.constant(np.int32(2)))
-        factor = np.float32(self.factor / np.prod(self.averaged))
-        # The 8 bits of an image become a convolution's by this form alone, where nothing else scales them.
-        return operations.multiply(operations.convert(used, "f32"), operations.constant(np.full((1, 1, 1, 1), factor)))
+        used = operations.gather(one, operations.constant(self.rows), operations.constant(np.int32(_ROWS)))
+        return operations.convert(used, "f32")
 
-    def widen(self, convolution: Any, image: Any) -> None:
+    def widen(self, convolution: Any, kernel: _Kernel, image: Any) -> None:
         """Put in the place of `convolution` one that reads `image`."""
-        kernel = _Kernel.of(convolution)
+        weights, factor = kernel.over_rows(self.averaged), np.float32(self.factor / np.prod(self.averaged))
+        if kernel.step is None:
+            wide = operations.constant(weights * factor)
+        else:  # by this form alone does OpenVINO know numbers of 8 bits again
+            image = operations.multiply(image, operations.constant(np.full((1, 1, 1, 1), factor)))
+            floats = operations.convert(operations.constant(weights), "f32")
+            wide = operations.multiply(floats, operations.constant(kernel.step))
         down, along = convolution.get_attributes()["strides"]
-        strides = [down * self.averaged[0], along * self.averaged[1] * kernel.channels]
-        made = operations.convolution(image, kernel.interleaved(self.averaged), strides, [0, 0], [0, 0], [1, 1])
+        strides = [down * self.averaged[0], along * self.averaged[1] * kernel.weights.shape[1]]
+        made = operations.convolution(image, wide, strides, [0, 0], [0, 0], [1, 1])
         if self.offset:
             made = operations.add(made, operations.constant(np.float32(self.offset) * kernel.sums()))
         convolution.output(0).replace(made.output(0))
-
-
-@dataclass(frozen=True, slots=True)
-class _Kernel:
-    """A convolution's, in floats or in 8 bits."""
-
-    weights: NDArray[Any]
-    """[channels out, channels in, rows, columns]"""
-    step: NDArray[np.float32] | None
-    """What each is multiplied by, [channels out, 1, 1, 1], where they have 8 bits."""
-
-    @classmethod
-    def of(cls, convolution: Any) -> _Kernel:
-        """That of `convolution`; it has no weights where they are not known."""
-        node = convolution.input_value(1).get_node()
-        if node.get_type_name() != "Multiply":
-            return cls(_constant(convolution, 1), None)
-        return cls(_constant(node.input_value(0).get_node(), 0), _constant(node, 1))
-
-    @property
-    def channels(self) -> int:
-        """Those that come in."""
-        return int(self.weights.shape[1])
-
-    def sums(self) -> NDArray[np.float32]:
-        """Of the weights of each channel that comes out: [1, channels out, 1, 1]."""
-        weights = self.weights if self.step is None else self.weights * self.step
-        return np.sum(weights, axis=(1, 2, 3), dtype=np.float32).reshape(1, -1, 1, 1)
-
-    def interleaved(self, averaged: tuple[int, int]) -> Any:
-        """Over rows in which channels alternate, each weight once for all that are averaged, as an operation.
-
-        It is of [channels out, 1, rows, columns * channels in].
-        """
-        repeated = self.weights.repeat(averaged[0], axis=2).repeat(averaged[1], axis=3).transpose(0, 2, 3, 1)
-        wide = operations.constant(np.ascontiguousarray(repeated.reshape(len(repeated), 1, repeated.shape[1], -1)))
-        if self.step is None:
-            return wide
-        return operations.multiply(operations.convert(wide, "f32"), operations.constant(self.step))
 
 
 class _Chain:
     """Follows what is made of a tensor as long as it is one thing after another."""
 
     def __init__(self, start: ov.Output) -> None:
-        self.end = start
+        self._end = start
 
-    def step(self, kind: str) -> Any | None:
-        """The one operation that takes what the last one gave, and the new end, if it is of this kind."""
-        takers = list(self.end.get_target_inputs())
-        if len(takers) != 1 or takers[0].get_node().get_type_name() != kind or takers[0].get_index():
+    def step(self, kind: str, name: str = "") -> Any | None:
+        """The one operation that takes what the last one gave, if it is of this kind and so named; the next then."""
+        (taker, *others) = self._end.get_target_inputs()
+        node = taker.get_node()
+        if others or taker.get_index() or node.get_type_name() != kind or not node.get_friendly_name().startswith(name):
             return None
-        node = takers[0].get_node()
-        self.end = node.output(0)
+        self._end = node.output(0)
         return node
 
+    def taken_by(self) -> list[Any]:
+        """All operations that take what the last one gave."""
+        return [taker.get_node() for taker in self._end.get_target_inputs()]
 
-def _constant(node: Any, number: int) -> NDArray[Any]:
-    """What an operation takes there, if it is known; nothing otherwise."""
-    source = node.input_value(number).get_node()
-    return np.asarray(source.data) if source.get_type_name() == "Constant" else np.empty(0)
+
+def _constant(node: Any) -> NDArray[Any] | None:
+    """What it says, if it is a constant."""
+    return np.asarray(node.data) if node.get_type_name() == "Constant" else None
+
+
+def _order(transpose: Any) -> list[int]:
+    """That of the axes, if it is known."""
+    order = _constant(transpose.input_value(1).get_node())
+    return [] if order is None else list(order)
+
+
+def _number(node: Any | None, otherwise: float) -> float | None:
+    """What an operation does with what it takes, if that is one number; `otherwise` where there is no operation."""
+    if node is None:
+        return otherwise
+    number = _constant(node.input_value(1).get_node())
+    return float(number.item()) if number is not None and number.size == 1 else None
+
+
+def _rows(turn: Any | None, rows: int) -> NDArray[Any] | None:
+    """Which of so many rows an operation takes, in order, if it takes rows alone; all where there is no operation."""
+    if turn is None:
+        return np.arange(rows)
+    order, axis = (_constant(turn.input_value(number).get_node()) for number in (1, 2))
+    if (
+        order is None
+        or axis is None
+        or order.ndim != 1
+        or axis.tolist() != _ROWS
+        or turn.get_attributes()["batch_dims"]
+    ):
+        return None
+    return order if len(order) and order.min() >= 0 and order.max() < rows else None
 
 
 def _is_plain(pool: Any, averaged: tuple[int, ...]) -> bool:
     """Whether it takes means side by side, of nothing that is not there."""
     values = pool.get_attributes()
     padded = any((*values["pads_begin"], *values["pads_end"]))
-    return tuple(values["strides"]) == averaged and not padded and values["rounding_type"] == "floor"
+    spread = set(values.get("dilations", ())) - {1}
+    return tuple(values["strides"]) == averaged and not padded and not spread and values["rounding_type"] == "floor"
 
 
 def _is_unpadded(node: Any) -> bool:
-    """Whether it is a convolution with a known kernel and none but an image's own numbers in it."""
+    """Whether it is a convolution of an image's own numbers, side by side."""
     if node.get_type_name() != "Convolution":
         return False
     values = node.get_attributes()
-    padded = any((*values["pads_begin"], *values["pads_end"]))
-    return _Kernel.of(node).weights.ndim == 4 and not padded and set(values["dilations"]) == {1}
+    return not any((*values["pads_begin"], *values["pads_end"])) and set(values["dilations"]) == {1}

@@ -31,6 +31,8 @@ LEAST_AGREEMENT = 0.95
 how often they were right differed by 0.1 points: what they name differently are clips whose best two scores are next to
 equal."""
 
+ROUNDED = "8 bits of "
+"""What the names of the operations begin with that `quantised` puts behind activations."""
 _LEVELS = 256
 _KERNEL_MOST = 127
 _TINY = 1e-12
@@ -197,7 +199,9 @@ def quantised(model: ov.Model, calibration: Calibration) -> ov.Model:
     for activation, group in activations:
         ends = (min(own.low for own in together[group]), max(own.high for own in together[group]))
         low, high = (operations.constant(np.float32(end)) for end in ends)
-        _replace(activation, operations.fake_quantize(activation, low, high, low, high, _LEVELS))
+        rounded = operations.fake_quantize(activation, low, high, low, high, _LEVELS)
+        rounded.set_friendly_name(f"{ROUNDED}{activation.get_node().get_friendly_name()}")
+        _replace(activation, rounded)
     for convolution, correction in zip(convolutions, calibration.corrections, strict=True):
         levels, step = _rounded(_kernel(convolution))
         floats = operations.convert(operations.constant(levels), "f32")

@@ -158,12 +158,16 @@ class OpenVinoEngine:
 
 def _compiled(path: Path, precision: Precision, calibration: Calibration | None, threads: int) -> ov.CompiledModel:
     """The converted network at `path`, compiled for a precision."""
-    core = ov.Core()
-    network = core.read_model(path)
+    network = ov.Core().read_model(path)
     if precision is Precision.INT8 and calibration is not None:
         network = quantised(network, calibration)
     read_as_it_came(network)
-    return core.compile_model(
+    return compile_network(network, precision, threads)
+
+
+def compile_network(network: ov.Model, precision: Precision, threads: int = 0) -> ov.CompiledModel:
+    """`network`, quantised if it is to be, compiled for batches; threads: of OpenVINO, 0 is one for each core."""
+    return ov.Core().compile_model(
         network,
         _DEVICE,
         {

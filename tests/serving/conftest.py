@@ -52,6 +52,7 @@ def small_network(seed: int = 0, classes: int = len(CLASS_NAMES)) -> Any:
             keras.layers.Rescaling(1 / 255),
             keras.layers.Conv2D(4, 9, strides=9, activation="relu"),
             keras.layers.BatchNormalization(),
+            keras.layers.Conv2D(4, 3, activation="relu"),
             keras.layers.Flatten(),
             keras.layers.Dense(classes, activation="softmax"),
         ]

@@ -1,16 +1,26 @@
 from __future__ import annotations
 
+import os
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
 import numpy as np
 import openvino as ov
 import pytest
 from openvino import opset13 as operations
 
+from serving.engines.conversion import convert
 from serving.engines.first_convolution import read_as_it_came
 from serving.engines.int8 import measure, quantised
+from serving.export import export_saved_model
+from serving.network import Architecture, ConvBlock, Head, build_network, creation_order, cut_inception
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 ROWS, FRAMES = 14, 23
@@ -126,12 +136,84 @@ def test_what_begins_otherwise_is_left_as_it_is(case: dict[str, Any]) -> None:
     assert [node.get_friendly_name() for node in model.get_ordered_ops()] == before
 
 
-def test_means_of_frames_that_overlap_or_a_number_for_each_channel_are_left_as_they_are() -> None:
+def unusual(what: str) -> ov.Model:
+    """A network that begins nearly as exported ones do."""
     image = operations.parameter([-1, ROWS, FRAMES, 3], ov.Type.u8)
-    planes = operations.convert(operations.transpose(image, operations.constant([0, 3, 1, 2])), "f32")
-    kernel = operations.constant(np.ones((4, 3, 3, 2), np.float32))
-    overlapping = operations.avg_pool(planes, [1, 2], [0, 0], [0, 0], [1, 3], True)
-    each = operations.multiply(planes, operations.constant(np.arange(3, dtype=np.float32).reshape(1, 3, 1, 1)))
-    for taken in (overlapping, each):
-        convolved = operations.convolution(taken, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
-        assert not read_as_it_came(ov.Model([convolved], [image], "other"))
+    kind = "f16" if what == "float16" else "f32"
+    taken = operations.convert(operations.transpose(image, operations.constant([0, 3, 1, 2])), kind)
+    kernel: Any = operations.constant(np.ones((4, 3, 3, 2), np.float16 if what == "float16" else np.float32))
+    if what == "overlapping":
+        taken = operations.avg_pool(taken, [1, 2], [0, 0], [0, 0], [1, 3], True)
+    if what == "a number for each channel":
+        taken = operations.multiply(taken, operations.constant(np.arange(3, dtype=np.float32).reshape(1, 3, 1, 1)))
+    if what == "rows counted from the end":
+        rows = operations.constant(np.array([-1, -2, -3], np.int32))
+        taken = operations.gather(taken, rows, operations.constant(np.int32(2)))
+    if what == "frames in another order":
+        frames = operations.constant(np.arange(FRAMES - 1, -1, -1, dtype=np.int32))
+        taken = operations.gather(taken, frames, operations.constant(np.int32(3)))
+    if what == "other steps":
+        taken = operations.fake_quantize(taken, *(operations.constant(np.float32(end)) for end in (0, 9, 0, 9)), 16)
+    if what == "a step for each channel that comes in":
+        levels = operations.convert(operations.constant(np.ones((4, 3, 3, 2), np.int8)), "f32")
+        kernel = operations.multiply(levels, operations.constant(np.ones((1, 3, 1, 1), np.float32)))
+    convolved = operations.convolution(taken, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
+    return ov.Model([convolved], [image], "unusual")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "overlapping",
+        "a number for each channel",
+        "rows counted from the end",
+        "frames in another order",
+        "other steps",
+        "a step for each channel that comes in",
+        "float16",
+    ],
+)
+def test_what_is_done_otherwise_is_left_as_it_is(what: str) -> None:
+    assert not read_as_it_came(unusual(what))
+
+
+def test_the_image_may_be_parted_before_or_after_it_is_converted() -> None:
+    image = operations.parameter([-1, ROWS, FRAMES, 3], ov.Type.u8)
+    planes = operations.transpose(operations.convert(image, "f32"), operations.constant([0, 3, 1, 2]))
+    kernel = operations.constant(np.random.default_rng(0).normal(size=(4, 3, 3, 2)).astype(np.float32))
+    model = ov.Model([operations.convolution(planes, kernel, [1, 1], [0, 0], [0, 0], [1, 1])], [image], "converted")
+    (before,) = answers(model)
+    assert read_as_it_came(model)
+    np.testing.assert_allclose(answers(model)[0], before, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        Architecture(("mixed0",), bands=1),
+        Architecture(("mixed0",), input_range=(-1.0, 1.0)),
+        Architecture(("mixed0",), bands=1, shrink=(1, 3)),
+        Architecture(("mixed0",), bands=1, shrink=(3, 2), input_range=(-1.0, 1.0), inceptions=2),
+    ],
+    ids=str,
+)
+def test_networks_that_earshot_exports_begin_so(architecture: Architecture, tmp_path: Path) -> None:
+    inception = keras.Model.from_config(deepcopy(cut_inception(("mixed0",))))
+    convolutions, norms = (
+        creation_order([each for each in inception.layers if isinstance(each, kind)])
+        for kind in (keras.layers.Conv2D, keras.layers.BatchNormalization)
+    )
+    blocks = [
+        ConvBlock(one.get_weights()[0], *norm.get_weights()) for one, norm in zip(convolutions, norms, strict=True)
+    ]
+    kernel = np.random.default_rng(0).normal(0, 0.01, (sum(architecture.widths), 3)).astype(np.float32)
+    head = Head(((kernel, np.zeros(3, np.float32)),))
+    network = build_network(architecture, blocks * architecture.inceptions, head)
+    converted = convert(export_saved_model(network, ["a", "b", "c"], tmp_path / "1"), tmp_path / "cache")
+    model = ov.Core().read_model(converted.network)
+    in_8_bits = quantised(model, measure(model, converted.images))
+    assert [read_as_it_came(model), read_as_it_came(in_8_bits)] == [True, True]
+    (wanted,) = converted.answers.values()
+    for one, off in ((model, 1e-4), (in_8_bits, 0.05)):
+        (answered,) = ov.Core().compile_model(one, "CPU", FLOAT32)([converted.images]).values()
+        np.testing.assert_allclose(answered, wanted, atol=off)

@@ -221,13 +221,24 @@ def test_a_file_of_another_network_or_of_no_sense_is_refused(
         OpenVinoEngine(changed(quantised, tmp_path / "1", **values), Precision.INT8, cache)
 
 
-def test_corrections_that_do_not_fit_make_answers_that_are_refused(
-    quantised: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_8_bits_are_computed_in_8_bits(quantised: Path, cache: Path) -> None:
+    engine = OpenVinoEngine(quantised, Precision.INT8, cache)
+    compiled = engine._network._current
+    assert compiled
+    about = [node.get_rt_info() for node in compiled.model.get_runtime_model().get_ordered_ops()]
+    convolutions = [each for each in about if each["layerType"].astype(str) == "Convolution"]
+    assert [each["runtimePrecision"].astype(str) for each in convolutions] == ["u8", "u8"]
+
+
+@pytest.mark.parametrize("what", ["ranges", "corrections"])
+def test_a_calibration_that_does_not_fit_makes_answers_that_are_refused(
+    quantised: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setitem(BOUNDS, Precision.INT8, 0.05)  # whatever a network so small is given, it is nearly as unsure
+    monkeypatch.setitem(BOUNDS, Precision.INT8, 0.02)  # whatever a network so small is given, it is nearly as unsure
     calibration = json.loads((quantised / INT8_FILE).read_text())["calibration"]
-    (own,) = calibration["corrections"]
-    version = changed(quantised, tmp_path / "1", calibration={**calibration, "corrections": [[100.0] * len(own)]})
+    first, second = calibration[what]
+    wrong = {**second, "high": 0.01} if what == "ranges" else [-100.0] * len(second)
+    version = changed(quantised, tmp_path / "1", calibration={**calibration, what: [first, wrong]})
     with pytest.raises(AnswersDiffer, match="--precision f32"):
         OpenVinoEngine(version, Precision.INT8, cache)
 
