@@ -189,7 +189,7 @@ def feature_network(
             rows, columns = small.shape[1:3]
             raise NetworkError(f"images of {rows} x {columns} are too small for {architecture.taps[-1]}") from error
         tapped = tapped if isinstance(tapped, list) else [tapped]
-        pooled += [_pool(keras.ops.flip(block, axis=1), architecture.bands) for block in tapped]
+        pooled += [_pool(block, architecture.bands) for block in tapped]
     return keras.Model(image, keras.ops.concatenate(pooled, axis=-1), name="features")
 
 
@@ -293,7 +293,7 @@ def _layers(network: Any) -> tuple[list[Any], list[Any]]:
 
 
 def _pool(block: Any, bands: int) -> Any:
-    """`POOLS` of each of `bands` parts of the rows of `block` ([batch, rows, columns, channels]), joined."""
+    """`POOLS` of each of `bands` parts of the rows of `block` ([batch, rows, columns, channels]), the last rows first."""
     import keras
 
     rows = block.shape[1]
@@ -302,5 +302,6 @@ def _pool(block: Any, bands: int) -> Any:
     edges = [round(part * rows / bands) for part in range(bands + 1)]
     pooled = []
     for low, high in itertools.pairwise(edges):
-        pooled += [getattr(keras.ops, pool)(block[:, low:high], axis=(1, 2)) for pool in POOLS]
+        part = block[:, rows - high : rows - low]  # the image was turned: low frequencies are below
+        pooled += [getattr(keras.ops, pool)(part, axis=(1, 2)) for pool in POOLS]
     return keras.ops.concatenate(pooled, axis=-1)
