@@ -293,7 +293,10 @@ def _layers(network: Any) -> tuple[list[Any], list[Any]]:
 
 
 def _pool(block: Any, bands: int) -> Any:
-    """`POOLS` of each of `bands` parts of the rows of `block` ([batch, rows, columns, channels]), the last rows first."""
+    """`POOLS` of each of `bands` parts of the rows of `block`, the last rows first, joined.
+
+    block: [batch, rows, columns, channels]
+    """
     import keras
 
     rows = block.shape[1]

@@ -85,9 +85,15 @@ class OpenVinoEngine:
             calibration = Int8.read(version_dir).calibration
         self._converted = convert(version_dir, cache, stop)
         self.signature_defs = read_signatures(version_dir)
-        path = self._converted.network
+
+        def compiled() -> ov.CompiledModel:
+            path = self._converted.network
+            if not path.is_file():  # the cache has forgotten it since
+                path = convert(version_dir, cache, stop).network
+            return _compiled(path, precision, calibration, threads)
+
         try:
-            self._network = CompiledNetwork(lambda: _compiled(path, precision, calibration, threads))
+            self._network = CompiledNetwork(compiled)
             self._pool = ThreadPoolExecutor(self._network.streams, "spectrograms")
             try:
                 self._require_near(precision)

@@ -261,3 +261,16 @@ def test_answers_far_from_the_saved_models_are_refused(
     monkeypatch.setitem(BOUNDS, Precision.F32, 1e-12)
     with pytest.raises(AnswersDiffer, match="--engine tensorflow"):
         OpenVinoEngine(exported, Precision.F32, cache)
+
+
+def test_a_network_that_failed_is_compiled_anew_where_the_cache_has_forgotten_it(
+    quantised: Path, own: TensorFlowEngine, tmp_path: Path
+) -> None:
+    engine = OpenVinoEngine(quantised, Precision.F32, tmp_path / "cache")
+    shutil.rmtree(engine._converted.network.parent)
+    compiled = engine._network._current
+    assert compiled
+    engine._network._give_up(compiled, "a failure")
+    inputs = asked("serving_default", 2)
+    scores = patiently(lambda: engine.run("serving_default", inputs, ["scores"])["scores"], timeout_s=120)
+    np.testing.assert_allclose(scores, own.run("serving_default", inputs, ["scores"])["scores"], atol=1e-4)
