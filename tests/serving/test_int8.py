@@ -83,7 +83,7 @@ def test_8_bits_answer_nearly_as_float32_and_leave_the_model_as_it_was() -> None
 
 def test_one_loud_image_does_not_make_the_steps_coarse_for_all() -> None:
     quiet = (IMAGES // 16).astype(np.uint8)
-    several = (quiet, [*quiet, *quiet, *quiet, IMAGES[0]], IMAGES[:1])
+    several = (quiet, [*(10 * [*quiet]), IMAGES[0]], IMAGES[:1])
     highest = [measure(branching_network(), images).ranges[0].high for images in several]
     assert highest[0] < highest[1] < 0.5 * highest[2]
 
