@@ -13,6 +13,7 @@ import statistics
 import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import openvino as ov
@@ -25,12 +26,17 @@ from serving.engines.openvino_engine import Precision, compile_network, computes
 from serving.engines.openvino_network import CompiledNetwork
 from serving.starter import ensure_starter
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-def both(version_dir: Path, precision: Precision) -> dict[str, CompiledNetwork]:
+    from serving.engines.conversion import Converted
+
+
+def both(version_dir: Path, converted: Converted, precision: Precision) -> dict[str, CompiledNetwork]:
     """The version's network as it is converted, and as it is served."""
     compiled = {}
     for name in ("as converted", "as it came"):
-        network = ov.Core().read_model(convert(version_dir).network)
+        network = ov.Core().read_model(converted.network)
         if precision is Precision.INT8:
             network = quantised(network, Int8.read(version_dir).calibration)
         if name == "as it came" and not read_as_it_came(network):
@@ -39,10 +45,9 @@ def both(version_dir: Path, precision: Precision) -> dict[str, CompiledNetwork]:
     return compiled
 
 
-def seconds(networks: dict[str, CompiledNetwork], batch: int, rounds: int) -> dict[str, list[float]]:
+def seconds(networks: dict[str, CompiledNetwork], images: NDArray[np.uint8], rounds: int) -> dict[str, list[float]]:
     """Seconds for a batch of images, in each round."""
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch, 128, 301, 3)).astype(np.uint8)
     times: dict[str, list[float]] = {name: [] for name in networks}
     for turn in range(rounds + 1):
         for name in rng.permutation(list(networks)).tolist():
@@ -61,18 +66,21 @@ def main() -> None:
     parser.add_argument("--batches", default="1,16", help="images at once")
     options = parser.parse_args()
     version_dir = find_version(options.model_base_path or ensure_starter()).folder
+    converted = convert(version_dir)
     print(f"{options.rounds} rounds, medians")
     print(f"{'precision':<10} {'batch':>5} {'as converted':>13} {'as it came':>11} {'ratio':>6}   (images/s)")
     for precision in Precision:
         if precision is Precision.BF16 and not computes_bf16():
             continue
         try:
-            networks = both(version_dir, precision)
+            networks = both(version_dir, converted, precision)
         except NotQuantised as error:
             print(f"{precision:<10} {error}")
             continue
         for batch in map(int, options.batches.split(",")):
-            before, after = seconds(networks, batch, options.rounds).values()
+            shape = (batch, *converted.images.shape[1:])
+            images = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+            before, after = seconds(networks, images, options.rounds).values()
             ratio = statistics.median(old / new for old, new in zip(before, after, strict=True))
             speeds = [f"{batch / statistics.median(own):.1f}" for own in (before, after)]
             print(f"{precision:<10} {batch:>5} {speeds[0]:>13} {speeds[1]:>11} {ratio:>6.2f}")

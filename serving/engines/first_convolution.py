@@ -29,9 +29,10 @@ _ROWS = 2
 
 
 def read_as_it_came(model: ov.Model) -> bool:
-    """Change `model` so, in floats or made by `int8.quantised`; False where it begins otherwise than exported networks.
+    """Put what `model` does to an image before its first convolutions into their kernels; whether that could be done.
 
-    What it answers stays the same but for rounding. A model that begins otherwise is left as it is.
+    It may be in floats or made by `int8.quantised`. What it answers stays the same but for rounding. A model that
+    begins otherwise than exported networks do is left as it is.
     """
     front = _Front.of(model)
     if front is None:
@@ -45,7 +46,7 @@ def read_as_it_came(model: ov.Model) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Kernel:
-    """A convolution's."""
+    """The kernel of a convolution."""
 
     weights: NDArray[Any]
     """float32 or int8 [channels out, channels in, rows, frames]"""
@@ -58,12 +59,14 @@ class _Kernel:
         made = convolution.input_value(1).get_node()
         if made.get_type_name() != "Multiply":
             weights = _constant(made)
-            return cls(weights, None) if weights is not None and weights.dtype == np.float32 else None
+            if weights is None or weights.dtype != np.float32 or weights.ndim != 4:
+                return None
+            return cls(weights, None)
         converted, step = made.input_value(0).get_node(), _constant(made.input_value(1).get_node())
         levels = _constant(converted.input_value(0).get_node()) if converted.get_type_name() == "Convert" else None
-        if levels is None or step is None or levels.dtype != np.int8 or step.shape != (len(levels), 1, 1, 1):
+        if levels is None or step is None or levels.dtype != np.int8:
             return None
-        return cls(levels, step)
+        return cls(levels, step) if levels.ndim == 4 and step.shape == (len(levels), 1, 1, 1) else None
 
     def sums(self) -> NDArray[np.float32]:
         """Of the weights of each channel that comes out: [1, channels out, 1, 1]."""
@@ -97,11 +100,11 @@ class _Front:
     @classmethod
     def of(cls, model: ov.Model) -> _Front | None:
         """That of `model`; None where it begins in another way."""
-        parameters = model.get_parameters()
-        image = parameters[0].output(0)
-        shape = image.get_partial_shape()
-        if len(parameters) != 1 or shape.rank.get_length() != 4 or any(each.is_dynamic for each in list(shape)[1:]):
+        images = [parameter.output(0) for parameter in model.get_parameters()]
+        if len(images) != 1 or not _is_image(images[0]):
             return None
+        (image,) = images
+        shape = image.get_partial_shape()
         chain = _Chain(image)
         floats = chain.step("Convert")  # before the channels are parted or behind, as the converter likes it
         parted = chain.step("Transpose")
@@ -164,9 +167,11 @@ class _Chain:
 
     def step(self, kind: str, name: str = "") -> Any | None:
         """The one operation that takes what the last one gave, if it is of this kind and so named; the next then."""
-        (taker, *others) = self._end.get_target_inputs()
-        node = taker.get_node()
-        if others or taker.get_index() or node.get_type_name() != kind or not node.get_friendly_name().startswith(name):
+        takers = list(self._end.get_target_inputs())
+        if len(takers) != 1 or takers[0].get_index():
+            return None
+        node = takers[0].get_node()
+        if node.get_type_name() != kind or not node.get_friendly_name().startswith(name):
             return None
         self._end = node.output(0)
         return node
@@ -174,6 +179,13 @@ class _Chain:
     def taken_by(self) -> list[Any]:
         """All operations that take what the last one gave."""
         return [taker.get_node() for taker in self._end.get_target_inputs()]
+
+
+def _is_image(taken: ov.Output) -> bool:
+    """Whether it is of uint8 [batch, rows, frames, channels], known but for the batch."""
+    shape = taken.get_partial_shape()
+    known = shape.rank.is_static and shape.rank.get_length() == 4 and all(each.is_static for each in list(shape)[1:])
+    return bool(known) and taken.get_element_type().get_type_name() == "u8"
 
 
 def _constant(node: Any) -> NDArray[Any] | None:
@@ -205,7 +217,7 @@ def _rows(turn: Any | None, rows: int) -> NDArray[Any] | None:
         or axis is None
         or order.ndim != 1
         or axis.tolist() != _ROWS
-        or turn.get_attributes()["batch_dims"]
+        or turn.get_attributes().get("batch_dims")
     ):
         return None
     return order if len(order) and order.min() >= 0 and order.max() < rows else None

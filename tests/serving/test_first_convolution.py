@@ -177,6 +177,20 @@ def test_what_is_done_otherwise_is_left_as_it_is(what: str) -> None:
     assert not read_as_it_came(unusual(what))
 
 
+def test_what_is_no_image_is_left_as_it_is() -> None:
+    lone = operations.parameter([-1, ROWS, FRAMES, 3], ov.Type.u8)
+    of_any_rank = operations.parameter(ov.PartialShape.dynamic(), ov.Type.u8)
+    of_floats = operations.parameter([-1, ROWS, FRAMES, 3], ov.Type.f32)
+    nothing = operations.constant(np.zeros(3, np.float32))
+    for network in (
+        ov.Model([lone], [lone], "nothing is done"),
+        ov.Model([operations.convert(of_any_rank, "f32")], [of_any_rank], "rank"),
+        ov.Model([operations.convert(of_floats, "f32")], [of_floats], "floats"),
+        ov.Model([nothing], [], "no image"),
+    ):
+        assert not read_as_it_came(network)
+
+
 def test_the_image_may_be_parted_before_or_after_it_is_converted() -> None:
     image = operations.parameter([-1, ROWS, FRAMES, 3], ov.Type.u8)
     planes = operations.transpose(operations.convert(image, "f32"), operations.constant([0, 3, 1, 2]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -61,17 +62,18 @@ def test_layers_are_ordered_by_the_number_that_keras_gave_them() -> None:
     assert [layer.name for layer in creation_order(layers)] == ["conv2d", "conv2d_1", "conv2d_2", "conv2d_10"]
 
 
+@pytest.mark.parametrize("bands", [2, 3])
 def test_features_are_those_of_keras_by_tap_then_band_from_low_then_mean_and_max_then_channel(
-    keras_own: Any, blocks: list[ConvBlock]
+    keras_own: Any, blocks: list[ConvBlock], bands: int
 ) -> None:
-    architecture = Architecture(("mixed0", "mixed1"), bands=3, input_range=(-1.0, 1.0))
+    architecture = Architecture(("mixed0", "mixed1"), bands=bands, input_range=(-1.0, 1.0))
     low_at_the_bottom = images()[:, ::-1] / 127.5 - 1
     taps = keras.Model(keras_own.input, [keras_own.get_layer(tap).output for tap in architecture.taps])
     expected = []
     for tapped in taps(low_at_the_bottom, training=False):
         rows = tapped.numpy()[:, ::-1]  # the lowest frequency first, as in a spectrogram
-        edges = [round(part * rows.shape[1] / 3) for part in range(4)]
-        for low, high in ((edges[0], edges[1]), (edges[1], edges[2]), (edges[2], edges[3])):
+        edges = [round(part * rows.shape[1] / bands) for part in range(bands + 1)]
+        for low, high in itertools.pairwise(edges):
             expected += [rows[:, low:high].mean(axis=(1, 2)), rows[:, low:high].max(axis=(1, 2))]
 
     features = feature_network(architecture, blocks)(images(), training=False).numpy()
