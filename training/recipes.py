@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from earshot.folders import cache_folder
 from training.finetuning.augment import PLAIN, Augmentation
@@ -12,6 +12,8 @@ from training.heads.head import STEPS
 from training.weights import calibrating_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from training.data.clips import Clip
     from training.recipe import Recipe
     from training.settings import RetrainSettings
@@ -19,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def recipe_of(
-    settings: RetrainSettings, clips: list[Clip], weights: Weights, augmentation: Augmentation | None = None
+    settings: RetrainSettings, clips: list[Clip], weights: Weights, changes: Mapping[str, Any] | None = None
 ) -> Recipe:
     """The way of training that was asked for, with all that it needs of the clips.
 
-    augmentation: of fine-tuning; None is what the settings ask for.
+    changes: to the schedule of fine-tuning that the settings ask for, by its fields' names.
     """
     architecture = settings.architecture(weights.input_range, weights.architecture)
     cache = settings.cache or cache_folder()
@@ -52,11 +54,11 @@ def recipe_of(
         patience=settings.patience,
         balance=settings.balance,
         bfloat16=settings.bfloat16,
-        augmentation=augmentation or replace(Augmentation() if settings.augment else PLAIN, noise=settings.noise),
+        augmentation=replace(Augmentation() if settings.augment else PLAIN, noise=settings.noise),
     )
     return TuningRecipe(
         frozen,
-        schedule,
+        replace(schedule, **(changes or {})),
         folder=cache / "finetuning",
         precision=settings.precision,
         steps=settings.how_many_training_steps,

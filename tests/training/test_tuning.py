@@ -241,6 +241,16 @@ def test_without_augmentation_clips_are_heard_as_they_are_but_with_other_sounds_
         assert recipe._schedule.augmentation == expected
 
 
+def test_changes_to_the_schedule_go_before_what_the_settings_ask_for(
+    data: Path, weights_file: Path, tmp_path: Path
+) -> None:
+    asked = {"method": "finetune", "taps": "mixed0", "bands": 1, "epochs": 7, "cache": tmp_path}
+    clips, weights = find_clips(data), load_weights(str(weights_file))
+    recipe = recipe_of(RetrainSettings.model_validate(asked), clips, weights, {"label_smoothing": 0.0})
+    assert isinstance(recipe, TuningRecipe)
+    assert (recipe._schedule.epochs, recipe._schedule.label_smoothing) == (7, 0.0)
+
+
 def test_no_network_is_trained_whose_answers_would_be_too_few_to_calibrate_by(
     frozen: FrozenRecipe, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
