@@ -96,10 +96,14 @@ def main() -> None:
     )
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="as for `earshot retrain`")
     options = parser.parse_args()
-    asked = {name: vars(options)[name] for name in ("epochs", "learning_rate", "shrink", "bfloat16") if name in options}
-    uncalibrated = "uncalibrated" in options
-    if (asked or uncalibrated) and options.method == "bottlenecks":
-        parser.error(f"{', '.join([*asked, *['uncalibrated'] * uncalibrated])}: of --method finetune")
+    asked = {
+        name: vars(options)[name]
+        for name in ("epochs", "learning_rate", "shrink", "bfloat16", "uncalibrated")
+        if name in options
+    }
+    if asked and options.method == "bottlenecks":
+        parser.error(f"{', '.join(asked)}: of --method finetune")
+    uncalibrated = asked.pop("uncalibrated", False)
     variants = FROZEN if options.method == "bottlenecks" else TUNED
     if unknown := sorted(set(options.variants or ()) - set(variants)):
         parser.error(f"there is no variant {', '.join(unknown)}; there are: {'; '.join(variants)}")

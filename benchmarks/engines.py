@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,13 +30,13 @@ from serving.engines.conversion import convert
 from serving.engines.int8 import Int8, measure
 from serving.engines.openvino_engine import Precision
 from serving.export import export_saved_model
-from serving.network import Architecture, ConvBlock, Head, build_network, creation_order
+from serving.network import Architecture, Head, blocks_in, build_network
 from serving.starter import ensure_starter
 from training.data.datasets import chosen_folds, find_clips
 from training.data.hearing import each_heard, hear
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -74,14 +75,9 @@ def whole_inception(base: Path) -> Path:
 
     keras.utils.set_random_seed(0)
     whole = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(None, None, 3))
-    kinds = (keras.layers.Conv2D, keras.layers.BatchNormalization)
-    pairs = zip(
-        *(creation_order([layer for layer in whole.layers if isinstance(layer, kind)]) for kind in kinds), strict=True
-    )
-    blocks = [ConvBlock(convolution.get_weights()[0], *norm.get_weights()) for convolution, norm in pairs]
     rng = np.random.default_rng(0)
     head = Head(((rng.normal(0, 0.01, (4096, 10)).astype(np.float32), np.zeros(10, np.float32)),))
-    network = build_network(Architecture(taps=("mixed10",), bands=1), blocks, head)
+    network = build_network(Architecture(taps=("mixed10",), bands=1), blocks_in(whole), head)
     version_dir = export_saved_model(network, [f"class {number}" for number in range(10)], base / "1")
     converted = convert(version_dir)
     calibration = measure(ov.Core().read_model(converted.network), converted.images)
@@ -98,15 +94,20 @@ def scores(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def seconds_of(able: Mapping[Name, Engine], batch: int, rounds: int) -> dict[Name, list[float]]:
-    """Seconds that each engine takes for a batch of images, in each round; their order is another each time."""
+    """Seconds that each engine takes for a batch of images, in each round."""
+    images = np.random.default_rng(0).integers(0, 256, (batch, *SHAPE)).astype(np.uint8)
+    return seconds_in_turn({name: partial(scores, engine, images) for name, engine in able.items()}, rounds)
+
+
+def seconds_in_turn(runs: Mapping[Name, Callable[[], object]], rounds: int) -> dict[Name, list[float]]:
+    """Seconds that each takes in each round; their order is another each time."""
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch, *SHAPE)).astype(np.uint8)
-    names = list(able)
+    names = list(runs)
     times: dict[Name, list[float]] = {name: [] for name in names}
     for turn in range(rounds + 1):
         for number in rng.permutation(len(names)):
             started = time.perf_counter()
-            scores(able[names[number]], images)
+            runs[names[number]]()
             if turn:  # the first is for the engines to settle on a batch size
                 times[names[number]].append(time.perf_counter() - started)
     return times

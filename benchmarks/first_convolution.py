@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openvino as ov
 
+from benchmarks.engines import seconds_in_turn
 from serving.catalogue import find_version
 from serving.engines.conversion import convert
 from serving.engines.first_convolution import read_as_it_came
@@ -27,8 +27,6 @@ from serving.engines.openvino_network import CompiledNetwork
 from serving.starter import ensure_starter
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from serving.engines.conversion import Converted
 
 
@@ -43,19 +41,6 @@ def both(version_dir: Path, converted: Converted, precision: Precision) -> dict[
             raise SystemExit("this network begins in another way, so nothing is changed about it")
         compiled[name] = CompiledNetwork(partial(compile_network, network, precision))
     return compiled
-
-
-def seconds(networks: dict[str, CompiledNetwork], images: NDArray[np.uint8], rounds: int) -> dict[str, list[float]]:
-    """Seconds for a batch of images, in each round."""
-    rng = np.random.default_rng(0)
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    for turn in range(rounds + 1):
-        for name in rng.permutation(list(networks)).tolist():
-            started = time.perf_counter()
-            networks[name].compute(images)
-            if turn:  # the first is for OpenVINO to settle on a batch size
-                times[name].append(time.perf_counter() - started)
-    return times
 
 
 def main() -> None:
@@ -80,7 +65,8 @@ def main() -> None:
         for batch in map(int, options.batches.split(",")):
             shape = (batch, *converted.images.shape[1:])
             images = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
-            before, after = seconds(networks, images, options.rounds).values()
+            runs = {name: partial(network.compute, images) for name, network in networks.items()}
+            before, after = seconds_in_turn(runs, options.rounds).values()
             ratio = statistics.median(old / new for old, new in zip(before, after, strict=True))
             speeds = [f"{batch / statistics.median(own):.1f}" for own in (before, after)]
             print(f"{precision:<10} {batch:>5} {speeds[0]:>13} {speeds[1]:>11} {ratio:>6.2f}")

@@ -274,11 +274,15 @@ def inception_layers(network: Any) -> list[Any]:
 
 def blocks_of(network: Any) -> tuple[ConvBlock, ...]:
     """The blocks of a `feature_network` or `build_network` as they are now, trained further, say."""
-    return tuple(
+    return tuple(block for inception in inception_layers(network) for block in blocks_in(inception))
+
+
+def blocks_in(inception: Any) -> list[ConvBlock]:
+    """The blocks of one Inception V3, or of any Keras model of such blocks, in the order of creation."""
+    return [
         ConvBlock(convolution.get_weights()[0], *norm.get_weights())
-        for inception in inception_layers(network)
         for convolution, norm in zip(*_layers(inception), strict=True)
-    )
+    ]
 
 
 def _layers(network: Any) -> tuple[list[Any], list[Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 from serving.compact import NOT_WHOLE, block_arrays, blocks_from, load_compact
 from serving.failures import InvalidModelFile
 from serving.inspection import read_json
-from serving.network import BLOCKS, Architecture, ConvBlock, Head, blocks_needed, creation_order, mean_head
+from serving.network import BLOCKS, Architecture, ConvBlock, Head, blocks_in, blocks_needed, mean_head
 from serving.starter import STARTER, STARTER_TRAINING
 from serving.wholefile import whole_file
 
@@ -267,11 +267,7 @@ def _keras(weights: str) -> Weights:
         raise WeightsError(
             f"Keras could not download the ImageNet weights ({error}); name its file, which ends in _notop.h5, instead"
         ) from error
-    convolutions = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)])
-    norms = creation_order([layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)])
-    pairs = zip(convolutions, norms, strict=True)
-    blocks = tuple(ConvBlock(one.get_weights()[0], *norm.get_weights()) for one, norm in pairs)
-    return _weights(weights, blocks, (-1.0, 1.0))
+    return _weights(weights, tuple(blocks_in(network)), (-1.0, 1.0))
 
 
 def _file(path: Path) -> Weights:

@@ -16,7 +16,7 @@ from serving.engines.conversion import convert
 from serving.engines.first_convolution import read_as_it_came
 from serving.engines.int8 import measure, quantised
 from serving.export import export_saved_model
-from serving.network import Architecture, ConvBlock, Head, build_network, creation_order, cut_inception
+from serving.network import Architecture, Head, blocks_in, build_network, cut_inception
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -212,14 +212,7 @@ def test_the_image_may_be_parted_before_or_after_it_is_converted() -> None:
     ids=str,
 )
 def test_networks_that_earshot_exports_begin_so(architecture: Architecture, tmp_path: Path) -> None:
-    inception = keras.Model.from_config(deepcopy(cut_inception(("mixed0",))))
-    convolutions, norms = (
-        creation_order([each for each in inception.layers if isinstance(each, kind)])
-        for kind in (keras.layers.Conv2D, keras.layers.BatchNormalization)
-    )
-    blocks = [
-        ConvBlock(one.get_weights()[0], *norm.get_weights()) for one, norm in zip(convolutions, norms, strict=True)
-    ]
+    blocks = blocks_in(keras.Model.from_config(deepcopy(cut_inception(("mixed0",)))))
     kernel = np.random.default_rng(0).normal(0, 0.01, (sum(architecture.widths), 3)).astype(np.float32)
     head = Head(((kernel, np.zeros(3, np.float32)),))
     network = build_network(architecture, blocks * architecture.inceptions, head)
