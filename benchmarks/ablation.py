@@ -1,11 +1,12 @@
 """What each part of the recipe is worth: named variants of it on whole unseen folds, over seeds, as a Markdown table.
 
 A fold is answered by a model of all the others. Accuracy is of a clip's first 3 s, calibration error the mean of the
-folds', ± the standard deviation over seeds. `inner` is the accuracy inside the training clips, recordings held out:
+folds', ± the standard deviation over seeds. Where the weights learnt from sounds of all folds but the one judged,
+`{fold}` in WEIGHTS stands for its number. `inner` is the accuracy inside the training clips, recordings held out:
 what a variant may be chosen by, for a test fold chooses nothing. The variants of fine-tuning train the whole network
 each time, which takes hours.
 
-    python -m benchmarks.ablation UrbanSound8K WEIGHTS [--method finetune] [--variants NAME ...] [--seeds 3]
+    python -m benchmarks.ablation UrbanSound8K 'without{fold}.npz' [--method finetune] [--variants NAME ...] [--seeds 3]
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def main() -> None:
     """Print a row as soon as its variant is judged."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
-    parser.add_argument("weights")
+    parser.add_argument("weights", help="a file; {fold} in its name stands for the fold that is judged")
     parser.add_argument("--method", choices=("bottlenecks", "finetune"), default="bottlenecks")
     parser.add_argument("--variants", nargs="+", help="some of those of the method; by default all")
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2])
@@ -107,21 +108,25 @@ def main() -> None:
     variants = FROZEN if options.method == "bottlenecks" else TUNED
     if unknown := sorted(set(options.variants or ()) - set(variants)):
         parser.error(f"there is no variant {', '.join(unknown)}; there are: {'; '.join(variants)}")
-    clips, weights = find_clips(options.data), load_weights(options.weights)
+    clips = find_clips(options.data)
+    weights_for = {fold: load_weights(options.weights.replace("{fold}", str(fold))) for fold in options.folds}
     _print("variant", *(f"fold {fold}" for fold in options.folds), "mean", "calibration error", "inner")
     _print("---", *["---"] * (len(options.folds) + 3))
     for name in options.variants or variants:
         runs = []
         for seed in range(options.seeds):
             given = {"method": options.method, "cache": options.cache, "seed": seed}
-            if options.method == "finetune":
-                recipe = recipe_of(RetrainSettings.model_validate(given | asked), clips, weights, TUNED[name])
-            else:
-                recipe = _frozen(name, given, clips, weights)
-            names = tuple(sorted({clip.label for clip in recipe.clips}))
-            with patch("training.finetuning.tuning.LEAST_CALIBRATING", math.inf) if uncalibrated else nullcontext():
-                runs.append([judged_without(recipe, _of(fold, recipe), names) for fold in options.folds])
-            recipe.done()
+            run = []
+            for fold, weights in weights_for.items():
+                if options.method == "finetune":
+                    recipe = recipe_of(RetrainSettings.model_validate(given | asked), clips, weights, TUNED[name])
+                else:
+                    recipe = _frozen(name, given, clips, weights)
+                names = tuple(sorted({clip.label for clip in recipe.clips}))
+                with patch("training.finetuning.tuning.LEAST_CALIBRATING", math.inf) if uncalibrated else nullcontext():
+                    run.append(judged_without(recipe, _of(fold, recipe), names))
+                recipe.done()
+            runs.append(run)
         _print(name, *_figures(runs))
 
 

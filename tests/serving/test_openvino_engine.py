@@ -90,6 +90,23 @@ def test_each_precision_answers_as_the_saved_model_does_within_its_bound(
     np.testing.assert_array_equal(answers["thresholds"], [THRESHOLDS] * batch)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_images_are_read_wherever_they_lie_and_nothing_is_written_there(engine: Any, batch: int) -> None:
+    (images,) = asked("serving_default", batch).values()
+    sent = images.tobytes()
+    answers = [
+        engine.run("serving_default", {"spectrogram": each}, ["scores"])["scores"]
+        for each in (
+            images,
+            np.frombuffer(sent, np.uint8).reshape(images.shape),
+            np.repeat(images, 2, axis=2)[:, :, ::2],
+        )
+    ]
+    np.testing.assert_array_equal(answers[1], answers[0])
+    np.testing.assert_array_equal(answers[2], answers[0])
+    assert sent == images.tobytes()
+
+
 def test_float32_is_float32_on_a_cpu_that_has_bfloat16(quantised: Path, own: TensorFlowEngine, cache: Path) -> None:
     inputs = asked("serving_default", 4)
     wanted = own.run("serving_default", inputs, ["scores"])["scores"]
@@ -223,11 +240,13 @@ def test_a_file_of_another_network_or_of_no_sense_is_refused(
 
 def test_8_bits_are_computed_in_8_bits(quantised: Path, cache: Path) -> None:
     engine = OpenVinoEngine(quantised, Precision.INT8, cache)
-    compiled = engine._network._current
-    assert compiled
-    about = [node.get_rt_info() for node in compiled.model.get_runtime_model().get_ordered_ops()]
-    convolutions = [each for each in about if each["layerType"].astype(str) == "Convolution"]
-    assert [each["runtimePrecision"].astype(str) for each in convolutions] == ["u8", "u8"]
+    networks = engine._network._current
+    assert networks
+    for images in (1, 2):
+        model = networks.of(images).model.get_runtime_model()
+        about = [node.get_rt_info() for node in model.get_ordered_ops()]
+        convolutions = [each for each in about if each["layerType"].astype(str) == "Convolution"]
+        assert [each["runtimePrecision"].astype(str) for each in convolutions] == ["u8", "u8"]
 
 
 @pytest.mark.parametrize("what", ["ranges", "corrections"])
@@ -268,9 +287,9 @@ def test_a_network_that_failed_is_compiled_anew_where_the_cache_has_forgotten_it
 ) -> None:
     engine = OpenVinoEngine(quantised, Precision.F32, tmp_path / "cache")
     shutil.rmtree(engine._converted.network.parent)
-    compiled = engine._network._current
-    assert compiled
-    engine._network._give_up(compiled, "a failure")
+    networks = engine._network._current
+    assert networks
+    engine._network._give_up(networks, "a failure")
     inputs = asked("serving_default", 2)
     scores = patiently(lambda: engine.run("serving_default", inputs, ["scores"])["scores"], timeout_s=120)
     np.testing.assert_allclose(scores, own.run("serving_default", inputs, ["scores"])["scores"], atol=1e-4)

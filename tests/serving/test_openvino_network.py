@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.engines.openvino_network import CompiledNetwork
+from serving.engines.openvino_network import Compiled, CompiledNetwork
 from serving.modelserver.errors import ServingError
 from tests.serving.conftest import patiently
 from tests.waiting import wait_for
@@ -19,6 +19,7 @@ from tests.waiting import wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import openvino as ov
     from numpy.typing import NDArray
 
 IMAGES = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
@@ -35,7 +36,7 @@ class Model:
     """Rows that each part is answered with, whatever it has."""
     waits: threading.Event | None = None
     """What each part takes until it is set."""
-    made: int = 0
+    requests: list[Request] = field(default_factory=list)
 
     outputs = ("scores",)
 
@@ -44,8 +45,12 @@ class Model:
 
     def create_infer_request(self) -> Request:
         self.fail("create")
-        self.made += 1
-        return Request(self)
+        self.requests.append(Request(self))
+        return self.requests[-1]
+
+    @property
+    def made(self) -> int:
+        return len(self.requests)
 
     def fail(self, at: str) -> None:
         if text := self.fails.get(at):
@@ -57,10 +62,11 @@ class Request:
     model: Model
     part: NDArray[np.uint8] | None = None
 
-    def start_async(self, inputs: list[NDArray[np.uint8]], share_inputs: bool) -> None:
-        assert share_inputs
+    def set_input_tensor(self, tensor: ov.Tensor) -> None:
+        self.part = tensor.data
+
+    def start_async(self) -> None:
         self.model.fail("start")
-        (self.part,) = inputs
 
     def wait(self) -> None:
         if self.model.waits:
@@ -79,13 +85,15 @@ class Factory:
 
     models: list[Model | str]
     compiled: int = 0
+    single: Model | None = None
+    """Of one image; None: the same model."""
 
     def __call__(self) -> Any:
         self.compiled += 1
         model = self.models.pop(0)
         if isinstance(model, str):
             raise RuntimeError(model)  # noqa: TRY004 - as OpenVINO
-        return model
+        return Compiled(model, self.single or model)
 
 
 def network(*models: Model | str, pause_s: float = 0.01) -> tuple[CompiledNetwork, Factory]:
@@ -106,6 +114,24 @@ def test_a_batch_is_answered_in_order_and_its_requests_serve_the_next_one() -> N
         (scores,) = one.compute(IMAGES)
         np.testing.assert_array_equal(scores, [[0], [1], [2], [3], [4]])
     assert model.made == one.streams == 2
+
+
+def test_single_images_have_a_network_of_their_own() -> None:
+    several, single = Model(), Model()
+    one = CompiledNetwork(Factory([several], single=single))
+    np.testing.assert_array_equal(one.compute(IMAGES[:1])[0], [[0]])
+    np.testing.assert_array_equal(one.compute(IMAGES[:2])[0], [[0], [1]])  # each in a stream
+    assert (several.made, single.made) == (0, 2)
+    np.testing.assert_array_equal(one.compute(IMAGES[:3])[0], [[0], [1], [2]])
+    assert (several.made, single.made) == (1, 2)
+
+
+def test_images_are_read_where_they_are_also_where_they_must_not_be_written() -> None:
+    model = Model()
+    images = np.frombuffer(bytes(range(4)), dtype=np.uint8).reshape(4, 1, 1, 1)
+    one, _ = network(model)
+    np.testing.assert_array_equal(one.compute(images)[0], [[0], [1], [2], [3]])
+    assert [np.shares_memory(each.part, images) for each in model.requests] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -217,10 +243,10 @@ def test_closing_waits_for_a_network_that_is_being_compiled() -> None:
 
     def compiled() -> Any:
         if models:
-            return models.pop()
+            return Compiled(*2 * [models.pop()])
         compiling.set()
         assert go.wait(30)
-        return Model()
+        return Compiled(Model(), Model())
 
     one = CompiledNetwork(compiled, [0.01])
     code_of(lambda: one.compute(IMAGES))
