@@ -109,24 +109,23 @@ def main() -> None:
     if unknown := sorted(set(options.variants or ()) - set(variants)):
         parser.error(f"there is no variant {', '.join(unknown)}; there are: {'; '.join(variants)}")
     clips = find_clips(options.data)
-    weights_for = {fold: load_weights(options.weights.replace("{fold}", str(fold))) for fold in options.folds}
+    file_of = {fold: options.weights.replace("{fold}", str(fold)) for fold in options.folds}
+    weights = {file: load_weights(file) for file in dict.fromkeys(file_of.values())}
     _print("variant", *(f"fold {fold}" for fold in options.folds), "mean", "calibration error", "inner")
     _print("---", *["---"] * (len(options.folds) + 3))
     for name in options.variants or variants:
         runs = []
         for seed in range(options.seeds):
             given = {"method": options.method, "cache": options.cache, "seed": seed}
-            run = []
-            for fold, weights in weights_for.items():
-                if options.method == "finetune":
-                    recipe = recipe_of(RetrainSettings.model_validate(given | asked), clips, weights, TUNED[name])
-                else:
-                    recipe = _frozen(name, given, clips, weights)
-                names = tuple(sorted({clip.label for clip in recipe.clips}))
-                with patch("training.finetuning.tuning.LEAST_CALIBRATING", math.inf) if uncalibrated else nullcontext():
-                    run.append(judged_without(recipe, _of(fold, recipe), names))
+            if options.method == "finetune":
+                settings = RetrainSettings.model_validate(given | asked)
+                recipes = {file: recipe_of(settings, clips, each, TUNED[name]) for file, each in weights.items()}
+            else:
+                recipes = {file: _frozen(name, given, clips, each) for file, each in weights.items()}
+            with patch("training.finetuning.tuning.LEAST_CALIBRATING", math.inf) if uncalibrated else nullcontext():
+                runs.append([_judged(recipes[file], fold) for fold, file in file_of.items()])
+            for recipe in recipes.values():
                 recipe.done()
-            runs.append(run)
         _print(name, *_figures(runs))
 
 
@@ -145,8 +144,9 @@ def viridis(pcm: NDArray[np.int16], params: SpectrogramParams = DEFAULT_PARAMS) 
     return np.asarray(colours[spectrogram(pcm, replace(params, window_samples=(middle,)))[:, :, 0]])
 
 
-def _of(fold: int, recipe: Recipe) -> list[Clip]:
-    return [clip for clip in recipe.clips if clip.fold == fold]
+def _judged(recipe: Recipe, fold: int) -> Judgement:
+    names = tuple(sorted({clip.label for clip in recipe.clips}))
+    return judged_without(recipe, [clip for clip in recipe.clips if clip.fold == fold], names)
 
 
 def _figures(runs: Sequence[Sequence[Judgement]]) -> list[str]:

@@ -34,8 +34,8 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
     )
     engine: Literal["tensorflow", "openvino"] = Field(
         "tensorflow",
-        description="What runs models: TensorFlow any SavedModel, OpenVINO those that Earshot exports, on a CPU two "
-        "to three times as fast in int8.",
+        description="What runs models: TensorFlow any SavedModel, OpenVINO those that Earshot exports, on a CPU "
+        "about three times as fast in int8.",
     )
     precision: Literal["f32", "bf16", "int8"] = Field(
         "f32", description="What OpenVINO computes in; int8 needs `earshot models quantize` first."

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 import numpy as np
@@ -53,36 +53,33 @@ class Compiled(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Requests:
+class _Pool:
+    """Requests of one network that nobody uses, as many as were ever needed at once; OpenVINO lets them queue.
+
+    The images that such a request was given last are gone, so it is not started before it has taken others.
+    """
+
     model: ov.CompiledModel
     idle: deque[ov.InferRequest] = field(default_factory=deque)
-    """As many as were ever needed at once; OpenVINO lets them queue."""
 
     def take(self) -> ov.InferRequest:
-        """One that nobody uses."""
+        """One of them, or a new one."""
         try:
             return self.idle.pop()
         except IndexError:
             return self.model.create_infer_request()
 
 
+@dataclass(frozen=True, slots=True)
 class _Networks:
-    def __init__(self, compiled: Compiled) -> None:
-        self._several, self._single = _Requests(compiled.several), _Requests(compiled.single)
-        self.outputs = len(compiled.several.outputs)
-        self.streams: int = compiled.several.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+    """What was compiled at once, and is given up at once."""
 
-    def of(self, images: int) -> _Requests:
+    several: _Pool
+    single: _Pool
+
+    def of(self, images: int) -> _Pool:
         """Requests to compute so many images."""
-        return self._single if images == 1 else self._several
-
-
-class _Shown:
-    """Says of an array that it may be written to: OpenVINO, which only reads it, does not share it else."""
-
-    def __init__(self, array: NDArray[Any]) -> None:
-        self._array = array
-        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+        return self.single if images == 1 else self.several
 
 
 class CompiledNetwork:
@@ -94,13 +91,15 @@ class CompiledNetwork:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._anew: threading.Thread | None = None
-        self._current: _Networks | None = _Networks(compiled())
-        self.streams = self._current.streams
+        first = compiled()
+        self._current: _Networks | None = _Networks(*map(_Pool, first))
+        self.streams: int = first.several.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         """Parts of batches that are best computed at once."""
 
     def compute(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Each output, [batch, ...], of at least one image, [batch, mels, frames, channels], read where they are.
+        """Each output, [batch, ...], of at least one image, [batch, mels, frames, channels].
 
+        Images that lie one behind the other are read where they are, so they may not change meanwhile.
         Raises ServingError: INVALID_ARGUMENT where the network does not take such images, RESOURCE_EXHAUSTED where
         memory does not suffice, UNAVAILABLE where it is about to be compiled anew.
         """
@@ -115,19 +114,22 @@ class CompiledNetwork:
             requests = [pool.take() for pool in pools]
         except RuntimeError as error:  # OpenVINO has no other, whatever is wrong
             raise self._failed(networks, started, error) from error
+        # Made from a shape and a type they share memory that may not be written to, as are the bytes of a request.
+        tensors = [ov.Tensor(part, part.shape, ov.Type(part.dtype)) for part in parts]
         try:
-            for request, part in zip(requests, parts, strict=True):
-                request.set_input_tensor(ov.Tensor(np.asarray(_Shown(part)), shared_memory=True))
+            for request, tensor in zip(requests, tensors, strict=True):
+                request.set_input_tensor(tensor)
                 request.start_async()
                 started.append(request)
             for request in started:
                 request.wait()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if started or short_of_memory(error):
                 raise self._failed(networks, started, error) from error
             raise invalid(f"OpenVINO cannot run the model on this: {error}") from error  # and has begun nothing
         outputs = [
-            [request.get_output_tensor(number).data for request in requests] for number in range(networks.outputs)
+            [request.get_output_tensor(number).data for request in requests]
+            for number in range(len(networks.several.model.outputs))
         ]
         answered = [[len(rows) for rows in output] for output in outputs]
         if self._current is not networks or answered != [[len(part) for part in parts]] * len(outputs):
@@ -146,7 +148,7 @@ class CompiledNetwork:
         if compiling:  # a process that ends while OpenVINO compiles is aborted
             compiling.join(_COMPILED_S)
 
-    def _failed(self, networks: _Networks, started: Sequence[ov.InferRequest], error: RuntimeError) -> ServingError:
+    def _failed(self, networks: _Networks, started: Sequence[ov.InferRequest], error: Exception) -> ServingError:
         """Give the network up, wait until nothing reads the images any more, and return what the client is told."""
         self._give_up(networks, str(error))
         for request in started:
@@ -177,7 +179,7 @@ class CompiledNetwork:
         attempt = 0
         while not self._closed.wait(self._pauses_s[min(attempt, len(self._pauses_s) - 1)]):
             try:
-                networks = _Networks(self._compile())
+                networks = _Networks(*map(_Pool, self._compile()))
             except Exception as error:  # MemoryError too: whatever it is, it may pass
                 attempt += 1
                 log.warning("OpenVINO cannot compile its network anew: it is tried again", error=str(error))
@@ -192,4 +194,4 @@ class CompiledNetwork:
 def short_of_memory(error: Exception) -> bool:
     """Whether OpenVINO failed for want of memory: only the text of its error tells."""
     text = str(error).lower()
-    return any(said in text for said in _NO_MEMORY)
+    return isinstance(error, MemoryError) or any(said in text for said in _NO_MEMORY)

@@ -31,9 +31,11 @@ class Model:
     """Answers each image with its value, in two streams, unless it is told to fail."""
 
     fails: dict[str, str] = field(default_factory=dict)
-    """What raises an error, `create`, `start` or `wait`, and with which text."""
+    """What raises an error, `create`, `set`, `start` or `wait`, and with which text."""
     rows: int | None = None
     """Rows that each part is answered with, whatever it has."""
+    takes: int | None = None
+    """Images that it takes; None: any number."""
     waits: threading.Event | None = None
     """What each part takes until it is set."""
     requests: list[Request] = field(default_factory=list)
@@ -63,6 +65,8 @@ class Request:
     part: NDArray[np.uint8] | None = None
 
     def set_input_tensor(self, tensor: ov.Tensor) -> None:
+        self.model.fail("set")
+        assert self.model.takes in {None, len(tensor.data)}
         self.part = tensor.data
 
     def start_async(self) -> None:
@@ -117,13 +121,30 @@ def test_a_batch_is_answered_in_order_and_its_requests_serve_the_next_one() -> N
 
 
 def test_single_images_have_a_network_of_their_own() -> None:
-    several, single = Model(), Model()
+    several, single = Model(), Model(takes=1)
     one = CompiledNetwork(Factory([several], single=single))
     np.testing.assert_array_equal(one.compute(IMAGES[:1])[0], [[0]])
     np.testing.assert_array_equal(one.compute(IMAGES[:2])[0], [[0], [1]])  # each in a stream
     assert (several.made, single.made) == (0, 2)
-    np.testing.assert_array_equal(one.compute(IMAGES[:3])[0], [[0], [1], [2]])
+    for _ in range(3):
+        np.testing.assert_array_equal(one.compute(IMAGES[:3])[0], [[0], [1], [2]])
     assert (several.made, single.made) == (1, 2)
+
+
+def test_what_has_begun_is_waited_for_where_the_rest_cannot_begin() -> None:
+    going = threading.Event()
+    several, single = Model(waits=going), Model({"start": "out of luck"}, takes=1)
+    one = CompiledNetwork(Factory([several, Model()], single=single), [60])
+    codes: list[grpc.StatusCode] = []
+    asking = threading.Thread(target=lambda: codes.append(code_of(lambda: one.compute(IMAGES[:3]))))
+    asking.start()
+    asking.join(0.2)
+    assert asking.is_alive()  # the images of the first two are still read
+    going.set()
+    asking.join(30)
+    assert codes == [grpc.StatusCode.INTERNAL]
+    assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.UNAVAILABLE  # given up
+    one.close()
 
 
 def test_images_are_read_where_they_are_also_where_they_must_not_be_written() -> None:
@@ -146,17 +167,22 @@ def test_a_network_that_fails_is_compiled_anew(at: str, text: str, code: grpc.St
     assert factory.compiled == 2
 
 
-def test_images_that_the_network_does_not_take_leave_it_as_it_is() -> None:
-    model = Model({"start": "Check 'shape.compatible' failed"})
+@pytest.mark.parametrize("at", ["set", "start"])
+def test_images_that_the_network_does_not_take_leave_it_as_it_is(at: str) -> None:
+    model = Model({at: "Check 'shape.compatible' failed"})
     one, factory = network(model)
     assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.INVALID_ARGUMENT
+    refused = list(model.requests)
     model.fails.clear()
     assert len(one.compute(IMAGES)[0]) == 5
     assert factory.compiled == 1
+    assert model.requests[:2] == refused
+    assert model.made == 4  # those that may still point to what was refused are not used again
 
 
-def test_a_start_that_memory_does_not_suffice_for_is_no_fault_of_the_images() -> None:
-    one, _ = network(Model({"start": "can't alloc"}), Model())
+@pytest.mark.parametrize("at", ["set", "start"])
+def test_a_start_that_memory_does_not_suffice_for_is_no_fault_of_the_images(at: str) -> None:
+    one, _ = network(Model({at: "can't alloc"}), Model())
     assert code_of(lambda: one.compute(IMAGES)) is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert len(patiently(lambda: one.compute(IMAGES))[0]) == 5
 
@@ -243,7 +269,7 @@ def test_closing_waits_for_a_network_that_is_being_compiled() -> None:
 
     def compiled() -> Any:
         if models:
-            return Compiled(*2 * [models.pop()])
+            return Compiled(model := models.pop(), model)
         compiling.set()
         assert go.wait(30)
         return Compiled(Model(), Model())

@@ -36,7 +36,7 @@ class Schedule(Pace):
     """How long and how fast a network learns, and from what."""
 
     norms: bool = False
-    """Measured anew from some 1,270 clips they were no better: docs/accuracy.md, Fine-tuning."""
+    """Measured anew from some 1,270 clips they were no better: docs/experiments.md, Fine-tuning."""
     label_smoothing: float = 0.1
     balance: bool = False
     """Have each class count alike, in the loss and in what is chosen, however many clips it has."""
