@@ -13,6 +13,7 @@ import typer
 
 import serving.starter
 from earshot.audio import windows
+from earshot.labels import UNKNOWN
 from earshot.spectrogram import spectrogram
 from serving.engines.openvino_engine import OpenVinoEngine, Precision
 from serving.failures import InvalidModelFile
@@ -20,6 +21,7 @@ from serving.inspection import recordings_seen, sounds_heard
 from serving.layout import CARD_FILE
 from serving.starter import STARTER, CannotExpand, ensure_starter, ensure_starter_aside, main
 from training.data.clips import load_clip
+from training.data.noises import coloured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -178,6 +180,30 @@ def test_sample_clips_that_it_names_right_are_those_that_the_card_counts(loaded:
     heard = [names[best] for best in answer["scores"].numpy().argmax(axis=1)]
     assert {truth for truth, label in zip(truths, heard, strict=True) if truth == label} == HEARD_RIGHT
     assert set(truths) <= set(names)
+
+
+def noises() -> dict[str, NDArray[np.floating]]:
+    """Segments in which there is nothing to name, float [48,000] of -1 to 1."""
+    rng = np.random.default_rng(0)
+    white = rng.normal(size=48_000)
+    seconds = np.arange(48_000) / 16_000
+    return {
+        "silence": np.zeros(48_000),
+        "a muted device": rng.integers(-1, 2, 48_000) / 32_768,
+        "white noise": 0.1 * white,
+        "faint hiss": 0.001 * white,
+        "pink noise": 0.1 * coloured(rng, 1.0)[:48_000],
+        "the hum of 50 Hz": 0.05 * np.sum([np.sin(2 * np.pi * 50 * k * seconds) / k for k in range(1, 8)], axis=0),
+    }
+
+
+def test_silence_and_noises_are_nothing_that_it_knows(loaded: Any) -> None:
+    sounds = noises()
+    pcm = np.stack([np.clip(32_768 * each, -32_768, 32_767).astype(np.int16) for each in sounds.values()])
+    answer = loaded.signatures["pcm"](pcm=tf.constant(pcm))
+    names = [name.decode() for name in answer["classes"].numpy()[0]]
+    heard = [names[best] for best in answer["scores"].numpy().argmax(axis=1)]
+    assert dict(zip(sounds, heard, strict=True)) == dict.fromkeys(sounds, UNKNOWN)
 
 
 def test_both_signatures_agree(loaded: Any) -> None:

@@ -46,7 +46,8 @@ def test_the_report_names_classes_clips_and_those_that_cannot_be_read(trained: T
     peaks = list(report["peak_memory_mb"].values())
     assert len(peaks) == 4
     assert peaks == sorted(peaks)
-    assert 100 < peaks[0] < 20_000
+    assert peaks[0] > 100
+    assert peaks[-1] < 4_000
     assert report["architecture"]["taps"] == ["mixed0"]
     # Recordings that cannot be read do not count.
     assert report["thin_classes"] == dict.fromkeys(CLASSES, CLIPS // len(CLASSES))

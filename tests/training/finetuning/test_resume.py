@@ -49,7 +49,9 @@ def cut_off_after(epochs: int, run: Callable[[], Learnt], monkeypatch: pytest.Mo
             run()
 
 
-def test_a_run_that_is_cut_off_ends_with_the_same_weights(
+@pytest.mark.parametrize("epoch", range(1, SCHEDULE.epochs))
+def test_a_run_that_is_cut_off_at_any_epoch_ends_with_the_same_weights(
+    epoch: int,
     whole: Learnt,
     examples: Examples,
     unseen: Examples,
@@ -57,10 +59,10 @@ def test_a_run_that_is_cut_off_ends_with_the_same_weights(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cut_off_after(2, lambda: tune(examples, weights, tmp_path, validation=unseen), monkeypatch)
+    cut_off_after(epoch, lambda: tune(examples, weights, tmp_path, validation=unseen), monkeypatch)
     with capture_logs() as lines:
         again = tune(examples, weights, tmp_path, validation=unseen)
-    assert lines[0].items() >= {"event": "goes on from the state kept here", "epochs": 2}.items()
+    assert lines[0].items() >= {"event": "goes on from the state kept here", "epochs": epoch}.items()
     assert again.history == whole.history
     for one, other in zip(values(again), values(whole), strict=True):
         np.testing.assert_array_equal(one, other)
