@@ -23,14 +23,14 @@ from serving.layout import MOST_VERSION, SAVED_MODEL_FILE, version_folders
 from serving.modelserver.fingerprints import fingerprint
 from serving.modelserver.loaded import Loaded
 from serving.modelserver.version_policy import VersionPolicy
+from serving.modelserver.version_records import Failure, VersionRecords
 from serving.modelserver.version_status import State, VersionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from serving.engines.engine import Engine
-    from serving.modelserver.fingerprints import Fingerprint
 
 log = get_log(__name__)
 
@@ -46,18 +46,6 @@ class Retries:
 
     most: int = 5
     interval_s: float = 60.0
-
-
-@dataclass(slots=True)
-class _Failure:
-    """Why a version is not loaded, and when it may be tried again."""
-
-    fingerprint: Fingerprint
-    attempts: int
-    again_at: float
-    """Time on the monotonic clock; infinite: when its files have changed."""
-    status: VersionStatus
-    """What is said of it when it is not tried any more."""
 
 
 class VersionWatcher:
@@ -94,9 +82,7 @@ class VersionWatcher:
         self._retries = retries or Retries()
         self._passing = passing
         self._on_change = on_change
-        self._statuses: dict[int, VersionStatus] = {}
-        self._seen: dict[int, Fingerprint] = {}
-        self._failed: dict[int, _Failure] = {}
+        self._records = VersionRecords()
         self._too_high: set[int] = set()
         self._growing: set[int] = set()
         """Found in the last look, with files that may still be changing, or requests that are still to be answered."""
@@ -158,25 +144,25 @@ class VersionWatcher:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        for version, status in self._statuses.copy().items():
-            if status.state in {State.START, State.LOADING}:
-                self._vanished(version)
+        for version in self._records.numbers():
+            if self._records.of(version).waits:
+                self._records.forget(version)
         before, self.loaded = self.loaded, {}
         for loaded in before.values():
             self._retire(loaded)
 
     def remember(self, unloaded: Sequence[VersionStatus]) -> None:
         """Go on saying what became of versions before this watcher starts."""
-        self._statuses = {each.version: each for each in unloaded}
+        self._records.remember(unloaded)
 
     def statuses(self) -> list[VersionStatus]:
         """The status of each version that is there, or was served or given up before, the newest first."""
-        return sorted(self._statuses.copy().values(), key=lambda status: -status.version)
+        return self._records.statuses()
 
     @property
     def failures(self) -> list[str]:
         """Why versions that are there could not be loaded, the newest first; or why none could be looked at."""
-        there = self._failed.keys()
+        there = {each.status.version for each in self._records.failures()}
         broken = [each.error for each in self.statuses() if each.error and each.version in there]
         return broken or [*filter(None, [self.unreadable])]
 
@@ -186,8 +172,8 @@ class VersionWatcher:
         self._looked_at = time.monotonic()
         growing: set[int] = set()
         folders = self._folders(base_path)
-        for gone in self._statuses.keys() - folders.keys() - self.loaded.keys():
-            self._vanished(gone)
+        for gone in self._records.numbers() - folders.keys() - self.loaded.keys():
+            self._records.forget(gone)
         candidates = policy.candidates(folders)
         self._tell_missing(set(policy.specific) - folders.keys())
         served: list[int] = []
@@ -199,7 +185,7 @@ class VersionWatcher:
                 self._is_ready(version, folders[version], growing) and self._try(version, folders)
             ):
                 served.append(version)
-        self._leave(self._statuses.keys() - set(candidates))
+        self._records.leave(self._records.numbers() - set(candidates))  # newer ones are served, or others wanted
         self._growing = growing  # all at once: whoever waits for them looks at any moment
         if not self._stop.is_set() and (served or not candidates):
             self._unload(set(self.loaded) - set(served))
@@ -213,15 +199,6 @@ class VersionWatcher:
                 "version is to be served and has no folder", version=version, base_path=str(self.base_path)
             )
         self._missing = missing
-
-    def _leave(self, versions: Iterable[int]) -> None:
-        """Wait no longer until these are whole, or may be tried again: newer ones are served, or others wanted."""
-        for version in versions:
-            failed, state = self._failed.get(version), self._statuses[version].state
-            if state in {State.START, State.LOADING}:
-                self._vanished(version)
-                if failed:
-                    self._statuses[version] = failed.status
 
     def _watch(self) -> None:
         while not self._stop.is_set():
@@ -241,9 +218,9 @@ class VersionWatcher:
 
     def _pause_s(self) -> float | None:
         """Seconds until the next look; None: it looks no more until it is told to."""
-        again = [failed.again_at for failed in self._failed.values()]
+        again = [failure.again_at for failure in self._records.failures()]
         if self._poll_s <= 0:
-            waiting = any(each.state in {State.START, State.LOADING} for each in self.statuses())
+            waiting = any(self._records.of(version).waits for version in self._records.numbers())
             waiting = waiting or bool(self._growing) or min(again, default=math.inf) < math.inf
             return SETTLED_S if waiting or self.unreadable else None
         due = [at - time.monotonic() for at in again if at > self._looked_at]  # the others could not be tried
@@ -266,38 +243,39 @@ class VersionWatcher:
         """Whether the version was loaded from that folder; what came of another one of its number is forgotten."""
         if version not in self.loaded or self.loaded[version].folder != folder:
             return False
-        self._failed.pop(version, None)
-        status = self._statuses.get(version)  # which another base path may have left behind, or taken away
-        if status is None or status.state is not State.AVAILABLE:
-            self._set(version, State.AVAILABLE)
+        record = self._records.of(version)
+        record.failure = None
+        if record.status is None or record.status.state is not State.AVAILABLE:  # another base path's
+            self._records.set(version, State.AVAILABLE)
         return True
 
     def _is_ready(self, version: int, folder: Path, growing: set[int]) -> bool:
         """Whether the version is whole, and not known to be broken as it is; `growing` gets it if it may be so soon."""
-        if version in self._statuses and self._statuses[version].state is State.UNLOADING:
+        record = self._records.of(version)
+        if record.status and record.status.state is State.UNLOADING:
             growing.add(version)
             return False
         try:
             print_now, touched_s = fingerprint(folder)
         except OSError:
             return False  # it vanished, or is being moved
-        failed = self._failed.get(version)
-        if failed and failed.fingerprint == print_now and time.monotonic() < failed.again_at:
+        failure = record.failure
+        if failure and failure.fingerprint == print_now and time.monotonic() < failure.again_at:
             return False
-        unchanged = self._seen.get(version) == print_now or time.time() - touched_s > SETTLED_S
-        self._seen[version] = print_now
+        unchanged = record.seen == print_now or time.time() - touched_s > SETTLED_S
+        record.seen = print_now
         if not unchanged:
             growing.add(version)
         whole = unchanged and any(name.startswith(SAVED_MODEL_FILE) for name, _, _ in print_now)
-        if not whole and version not in self._statuses:
+        if not whole and record.status is None:
             self._log.info("version found, waiting until it is whole", version=version)
-        if not whole and failed is None:
-            self._set(version, State.START)
+        if not whole and failure is None:
+            self._records.set(version, State.START)
         return whole
 
     def _try(self, version: int, folders: dict[int, Path]) -> bool:
         """Load a version and serve it; whether it could be loaded."""
-        self._set(version, State.LOADING)
+        self._records.set(version, State.LOADING)
         started = time.monotonic()
         try:
             engine = self._load(folders[version])
@@ -307,8 +285,8 @@ class VersionWatcher:
         loaded = Loaded(version, engine, time.monotonic() - started, folders[version])
         before = self.loaded.get(version)
         self.loaded = dict(sorted({**self.loaded, version: loaded}.items(), reverse=True))
-        self._failed.pop(version, None)
-        self._set(version, State.AVAILABLE)
+        self._records.of(version).failure = None
+        self._records.set(version, State.AVAILABLE)
         self._log.info("version available", version=version, load_s=round(loaded.load_s, 2))
         self._on_change()
         if before:  # the version of that number in another base path
@@ -317,19 +295,20 @@ class VersionWatcher:
 
     def _give_up(self, version: int, error: Exception) -> None:
         message = f"{type(error).__name__}: {error}".strip()
-        before = self._failed.get(version)
-        same = before is not None and before.fingerprint == self._seen[version]
+        record = self._records.of(version)
+        before = record.failure
+        same = before is not None and before.fingerprint == record.seen
         attempts = before.attempts + 1 if before and same else 1
         again = self._passing(error) and attempts <= self._retries.most
         at = time.monotonic() + self._retries.interval_s if again else math.inf
         # TensorFlow's errors have a code, and so have those of `serving.failures`.
         code = getattr(error, "error_code", grpc.StatusCode.UNKNOWN.value[0])
         status = VersionStatus(version, State.END, message, code)
-        self._failed[version] = _Failure(self._seen[version], attempts, at, status)
+        record.failure = Failure(record.seen, attempts, at, status)
         if again:
             self._log.warning("version could not be loaded, trying again", version=version, error=message[:500])
         else:
-            self._statuses[version] = status
+            record.status = status
             self._log.warning("version is broken and is not served", version=version, error=message[:500])
 
     def _unload(self, versions: set[int]) -> None:
@@ -341,24 +320,15 @@ class VersionWatcher:
             self._retire(loaded)
 
     def _retire(self, loaded: Loaded) -> None:
-        self._set(loaded.version, State.UNLOADING)
+        self._records.set(loaded.version, State.UNLOADING)
 
         def closed() -> None:
-            failed = self._failed.get(loaded.version)  # that of another base path
-            if failed and failed.again_at < math.inf:
-                self._set(loaded.version, State.LOADING)
+            record = self._records.of(loaded.version)
+            failure = record.failure  # that of another base path
+            if failure and failure.again_at < math.inf:
+                self._records.set(loaded.version, State.LOADING)
             else:
-                self._statuses[loaded.version] = failed.status if failed else VersionStatus(loaded.version, State.END)
+                record.status = failure.status if failure else VersionStatus(loaded.version, State.END)
             self._log.info("version unloaded", version=loaded.version)
 
         loaded.retire(closed)
-
-    def _set(self, version: int, state: State, error: str = "", code: int = 0) -> None:
-        self._statuses[version] = VersionStatus(version, state, error, code)
-
-    def _vanished(self, version: int) -> None:
-        """Begin anew with a version should it be there again; that it was served, or failed, is still said of it."""
-        self._seen.pop(version, None)
-        self._failed.pop(version, None)
-        if self._statuses[version].state in {State.START, State.LOADING}:
-            del self._statuses[version]
