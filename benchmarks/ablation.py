@@ -3,8 +3,9 @@
 A fold is answered by a model of all the others. Accuracy is of a clip's first 3 s, calibration error the mean of the
 folds', ± the standard deviation over seeds. Where the weights learnt from sounds of all folds but the one judged,
 `{fold}` in WEIGHTS stands for its number. `inner` is the accuracy inside the training clips, recordings held out:
-what a variant may be chosen by, for a test fold chooses nothing. The variants of fine-tuning train the whole network
-each time, which takes hours.
+what a variant may be chosen by, for a test fold chooses nothing; too kind where the weights have heard these clips,
+unless --calibrate-by names some that have not. The variants of fine-tuning train the whole network each time, which
+takes hours.
 
     python -m benchmarks.ablation UrbanSound8K 'without{fold}.npz' [--method finetune] [--variants NAME ...] [--seeds 3]
 """
@@ -83,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("weights", help="a file; {fold} in its name stands for the fold that is judged")
+    parser.add_argument("--calibrate-by", default="", help="as for `earshot retrain`")
     parser.add_argument("--method", choices=("bottlenecks", "finetune"), default="bottlenecks")
     parser.add_argument("--variants", nargs="+", help="some of those of the method; by default all")
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2])
@@ -117,6 +119,7 @@ def main() -> None:
         runs = []
         for seed in range(options.seeds):
             given = {"method": options.method, "cache": options.cache, "seed": seed}
+            given["calibrate_by"] = options.calibrate_by
             if options.method == "finetune":
                 settings = RetrainSettings.model_validate(given | asked)
                 recipes = {file: recipe_of(settings, clips, each, TUNED[name]) for file, each in weights.items()}

@@ -1,7 +1,7 @@
 """What the memory of training a head comes to for a data set of any size, on features that are drawn at random.
 
-The solver is stopped after its first step, which takes as much memory as all others. Beside it the process of
-`earshot retrain` has TensorFlow and Keras, and the images of a few clips at a time: what a real run had is
+The solver is stopped after its first step, which takes as much memory as all others. Noises are left out. Beside it the
+process of `earshot retrain` has TensorFlow and Keras, and the images of a few clips at a time: what a real run had is
 `peak_memory_mb` of its report.
 
 Run: python -m benchmarks.memory [--clips N] [--features N,N]
@@ -18,10 +18,8 @@ from threadpoolctl import threadpool_limits
 from training.heads.head import OutOfFold, cross_validated, train_head
 
 CLASSES = 10
-LEARNT = 2
-"""Windows of a clip of UrbanSound8K that a head learns from, most often."""
-KEPT = 3
-"""Windows of which features are kept."""
+LEARNT, KEPT = 3, 4
+"""Windows of a clip of 4 s, as most of UrbanSound8K are, that a head learns from, and of which features are kept."""
 
 
 def peak_mb() -> float:
@@ -44,7 +42,7 @@ def main() -> None:
     weights = np.ones(len(targets))
 
     def rows() -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        return np.concatenate([each[:LEARNT].astype(np.float32) for each in kept])
+        return np.concatenate([each[:LEARNT] for each in kept], dtype=np.float32)
 
     with threadpool_limits(1):
         said = cross_validated(rows(), targets, weights, groups, CLASSES, steps=1, widths=widths)

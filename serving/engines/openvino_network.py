@@ -30,8 +30,8 @@ log = get_log(__name__)
 
 PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 """Before each attempt to compile a network anew that was given up; the last one again and again."""
-_COMPILED_S = 10.0
-"""By which a network is compiled that will ever be."""
+_COMPILED_S = 20.0
+"""By which both networks are compiled that will ever be."""
 _NO_MEMORY = (
     "failed to allocate",
     "bad_alloc",
@@ -112,7 +112,7 @@ class CompiledNetwork:
         pools = [networks.of(len(part)) for part in parts]
         try:
             requests = [pool.take() for pool in pools]
-        except RuntimeError as error:  # OpenVINO has no other, whatever is wrong
+        except (RuntimeError, MemoryError) as error:  # OpenVINO has no others, whatever is wrong
             raise self._failed(networks, started, error) from error
         # Made from a shape and a type they share memory that may not be written to, as are the bytes of a request.
         tensors = [ov.Tensor(part, part.shape, ov.Type(part.dtype)) for part in parts]
@@ -127,6 +127,9 @@ class CompiledNetwork:
             if started or short_of_memory(error):
                 raise self._failed(networks, started, error) from error
             raise invalid(f"OpenVINO cannot run the model on this: {error}") from error  # and has begun nothing
+        except BaseException:  # Ctrl-C, where no server runs
+            _await(started)
+            raise
         outputs = [
             [request.get_output_tensor(number).data for request in requests]
             for number in range(len(networks.several.model.outputs))
@@ -151,9 +154,7 @@ class CompiledNetwork:
     def _failed(self, networks: _Networks, started: Sequence[ov.InferRequest], error: Exception) -> ServingError:
         """Give the network up, wait until nothing reads the images any more, and return what the client is told."""
         self._give_up(networks, str(error))
-        for request in started:
-            with suppress(RuntimeError):
-                request.wait()
+        _await(started)
         message = f"OpenVINO failed: {error}"
         return exhausted(message) if short_of_memory(error) else ServingError(grpc.StatusCode.INTERNAL, message)
 
@@ -189,6 +190,13 @@ class CompiledNetwork:
                 if not self._closed.is_set():
                     self._current = networks
             return
+
+
+def _await(started: Sequence[ov.InferRequest]) -> None:
+    """Return when nothing reads the images of these any more: OpenVINO does not keep them."""
+    for request in started:
+        with suppress(RuntimeError, MemoryError):
+            request.wait()
 
 
 def short_of_memory(error: Exception) -> bool:

@@ -45,7 +45,11 @@ class Record:
 
 
 class VersionRecords:
-    """A record of each version that is there, or was served or given up before. Any thread may read."""
+    """A record of each version that is there, or was served or given up before.
+
+    The watcher's thread alone makes and removes them. Others read them, and say of a version that is being unloaded,
+    whose record stays meanwhile, that it ended.
+    """
 
     def __init__(self) -> None:
         self._records: dict[int, Record] = {}
@@ -55,7 +59,7 @@ class VersionRecords:
         return self._records.setdefault(version, Record())
 
     def numbers(self) -> set[int]:
-        """The versions of which something is known."""
+        """The versions that were looked at, or of which something is said."""
         return set(self._records)
 
     def set(self, version: int, state: State) -> None:
@@ -85,9 +89,9 @@ class VersionRecords:
 
     def statuses(self) -> list[VersionStatus]:
         """What is said, the newest version first."""
-        said = [record.status for record in self._records.copy().values() if record.status]
+        said = [status for record in self._records.copy().values() if (status := record.status)]
         return sorted(said, key=lambda status: -status.version)
 
     def failures(self) -> list[Failure]:
         """Why versions that are there could not be loaded."""
-        return [record.failure for record in self._records.copy().values() if record.failure]
+        return [failure for record in self._records.copy().values() if (failure := record.failure)]

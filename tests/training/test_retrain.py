@@ -47,7 +47,6 @@ def test_the_report_names_classes_clips_and_those_that_cannot_be_read(trained: T
     assert len(peaks) == 4
     assert peaks == sorted(peaks)
     assert peaks[0] > 100
-    assert peaks[-1] < 4_000
     assert report["architecture"]["taps"] == ["mixed0"]
     # Recordings that cannot be read do not count.
     assert report["thin_classes"] == dict.fromkeys(CLASSES, CLIPS // len(CLASSES))

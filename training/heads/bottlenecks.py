@@ -48,9 +48,9 @@ class Features:
         return self.rows[: self.roles.heard].astype(np.float32)
 
     @property
-    def trained(self) -> NDArray[np.float32]:
-        """Of those that a head is trained on, float32 [windows, features]."""
-        return self.rows[self.roles.trained].astype(np.float32)
+    def trained(self) -> NDArray[np.float16]:
+        """Of those that a head is trained on, [windows, features], as they are kept."""
+        return self.rows[self.roles.trained]
 
 
 class Bottlenecks:

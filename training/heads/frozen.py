@@ -92,7 +92,8 @@ class FrozenRecipe:
         weights, counts = recording_weights(of_rows), clip_weights(of_rows)
 
         def rows(recipe: FrozenRecipe) -> NDArray[np.float32]:
-            return np.concatenate([recipe._features[clip].trained[own] for clip, own in windows.items()])
+            own = [recipe._features[clip].trained[chosen] for clip, chosen in windows.items()]
+            return np.concatenate(own, dtype=np.float32)
 
         asked, notes = calibrators(of_rows, (self, self.heard), [(one, one.heard) for one in self.siblings])
         how: _How = {"steps": self._steps, "balance": self._balance, "widths": self.architecture.widths}

@@ -35,6 +35,9 @@ ones, few features for high ones."""
 _NEVER = -1e9
 """Logit of a class that training never saw."""
 
+_AT_ONCE = 256
+"""Features that are in memory in float64 at once: all would be as much as the rest of it together."""
+
 STEPS = 1000
 PARTS = 10
 """That the recordings are dealt into for it, at the most. By fewer, which of them happen to be in one part decides a
@@ -205,7 +208,8 @@ def _path(
     to, so that it has less to do.
     """
     mean, scale = _scaling(rows, weights)
-    scaled = (rows - mean) / scale
+    scaled = rows - mean
+    scaled /= scale
     counts = balanced(weights, targets, classes) if balance else weights
     regression = LogisticRegression(max_iter=steps, warm_start=True)
     heads = []
@@ -235,9 +239,13 @@ def _scaling(
     in which it does.
     """
     shares = np.asarray(weights / weights.sum(), dtype=np.float64)
-    mean = shares @ rows
-    away = rows - mean
-    deviations = np.sqrt(shares @ np.square(away, out=away))
+    mean, deviations = np.empty((2, rows.shape[1]))
+    for first in range(0, rows.shape[1], _AT_ONCE):
+        columns = slice(first, first + _AT_ONCE)
+        away = rows[:, columns].astype(np.float64)
+        mean[columns] = shares @ away
+        away -= mean[columns]
+        deviations[columns] = np.sqrt(shares @ np.square(away, out=away))
     least = deviations.mean() or 1.0
     return mean.astype(np.float32), np.maximum(deviations, least).astype(np.float32)
 
