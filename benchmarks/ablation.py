@@ -63,20 +63,22 @@ FROZEN: dict[str, dict[str, Any]] = {
 """Settings that each variant of the head on frozen features changes."""
 TUNED: dict[str, dict[str, Any]] = {
     AS_IT_IS: {},
-    "no augmentation": {"augmentation": PLAIN},
-    "no mixup": {"augmentation": Augmentation(mixup=0)},
-    "no SpecAugment": {"augmentation": Augmentation(masks=0)},
-    "no time shift": {"augmentation": Augmentation(shift=0)},
-    "no pitch shift": {"augmentation": Augmentation(pitch_bands=0)},
-    "no tilt": {"augmentation": Augmentation(tilt=0)},
-    "other sounds beside": {"augmentation": Augmentation(noise=0.5)},
+    "augmented": {"augmentation": Augmentation()},
+    "augmented, no mixup": {"augmentation": Augmentation(mixup=0)},
+    "augmented, no SpecAugment": {"augmentation": Augmentation(masks=0)},
+    "augmented, no time shift": {"augmentation": Augmentation(shift=0)},
+    "augmented, no pitch shift": {"augmentation": Augmentation(pitch_bands=0)},
+    "augmented, no tilt": {"augmentation": Augmentation(tilt=0)},
+    "augmented, other sounds beside": {"augmentation": Augmentation(noise=0.5)},
+    "not augmented": {"augmentation": PLAIN},
     "no label smoothing": {"label_smoothing": 0.0},
     "no dropout": {"dropout": 0.0},
     "one rate for all blocks": {"lower_rate": 1.0},
     "half of the epochs averaged": {"averaged": 0.5},
     "batch normalisation measured anew": {"norms": True},
 }
-"""What each variant of fine-tuning changes of its schedule. There is no gain: images are scaled to their peak."""
+"""What each variant of fine-tuning changes of its schedule, which augments by weights of pictures. There is no gain:
+images are scaled to their peak."""
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ def settings_command(settings: type[Settings]) -> Callable[[Callable[[Any], None
         # A command's own options first, those that every command has last.
         for name, field in sorted(settings.model_fields.items(), key=lambda item: item[0] in Settings.model_fields):
             flag = settings.option(name)
-            is_flag = field.annotation is bool
+            is_flag = field.annotation in {bool, bool | None}
             option = typer.Option(
                 f"{flag}/{settings.opposite(name)}" if is_flag else flag,
                 help=f"{field.description} ({settings.variable(name)}, default {_shown(field.get_default())})",

@@ -78,7 +78,10 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     check_before(settings, clips, held_out, judged)
     idle = [name for name in OF_FINE_TUNING if getattr(settings, name) != type(settings).model_fields[name].default]
     if idle and settings.method == "bottlenecks":
-        console.print(f"Without --method finetune these do nothing: {', '.join(map(settings.changing, idle))}")
+        named = [
+            settings.opposite(name) if getattr(settings, name) is False else settings.option(name) for name in idle
+        ]
+        console.print(f"Without --method finetune these do nothing: {', '.join(named)}")
     elif "epochs" in idle and settings.how_many_training_steps:
         console.print("--how-many-training-steps decides how long is trained, so --epochs does nothing")
     if not (settings.model_base_path or settings.compact):

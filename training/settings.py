@@ -152,10 +152,10 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         description="Epochs of fine-tuning without a lower loss on a part that is not learnt from, after which it ends "
         "there; all recordings are then learnt from for as many epochs as were best. 0: it takes all epochs.",
     )
-    augment: bool = Field(
-        True,
-        description="Have fine-tuning hear clips moved in time and pitch, with stripes silenced, and mixed, and not as "
-        "they are.",
+    augment: bool | None = Field(
+        None,
+        description="Have fine-tuning hear clips moved in time and pitch, with stripes silenced, and mixed; with "
+        "--no-augment as they are. None: as they are by weights that were taught for sound, else the former.",
     )
     noise: float = Field(
         0.0,

@@ -226,17 +226,20 @@ def test_a_run_that_is_cut_off_between_networks_ends_with_the_same_model(
         np.testing.assert_array_equal(values, alike)
 
 
-def test_without_augmentation_clips_are_heard_as_they_are_but_with_other_sounds_where_asked_for(
+def test_clips_are_heard_as_they_are_where_asked_for_and_by_taught_weights_but_with_other_sounds_where_asked_for(
     data: Path, weights_file: Path, tmp_path: Path
 ) -> None:
     asked = {"method": "finetune", "taps": "mixed0", "bands": 1, "cache": tmp_path}
     clips, weights = find_clips(data), load_weights(str(weights_file))
-    for options, expected in (
-        ({}, Augmentation()),
-        ({"augment": False}, PLAIN),
-        ({"augment": False, "noise": 0.25}, replace(PLAIN, noise=0.25)),
+    taught = replace(weights, architecture=Architecture(("mixed0",), 1))
+    for options, own, expected in (
+        ({}, weights, Augmentation()),
+        ({"augment": False}, weights, PLAIN),
+        ({"augment": False, "noise": 0.25}, weights, replace(PLAIN, noise=0.25)),
+        ({}, taught, PLAIN),
+        ({"augment": True}, taught, Augmentation()),
     ):
-        recipe = recipe_of(RetrainSettings.model_validate({**asked, **options}), clips, weights)
+        recipe = recipe_of(RetrainSettings.model_validate({**asked, **options}), clips, own)
         assert isinstance(recipe, TuningRecipe)
         assert recipe._schedule.augmentation == expected
 
