@@ -180,7 +180,7 @@ def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(traine
         "evaluate": "all",
         "generated_background": 0,
         "patience": 0,
-        "augment": True,
+        "augment": None,
         "noise": 0.0,
         "bfloat16": False,
     }
