@@ -120,8 +120,7 @@ def main() -> None:
     for name in options.variants or variants:
         runs = []
         for seed in range(options.seeds):
-            given = {"method": options.method, "cache": options.cache, "seed": seed}
-            given["calibrate_by"] = options.calibrate_by
+            given = {name: vars(options)[name] for name in ("method", "cache", "calibrate_by")} | {"seed": seed}
             if options.method == "finetune":
                 settings = RetrainSettings.model_validate(given | asked)
                 recipes = {file: recipe_of(settings, clips, each, TUNED[name]) for file, each in weights.items()}

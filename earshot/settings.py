@@ -84,9 +84,9 @@ class Settings(BaseSettings):
         return f"--no-{cls.option(field).removeprefix('--')}"
 
     @classmethod
-    def changing(cls, field: str) -> str:
-        """Name of the option that sets `field` to something other than its default."""
-        return cls.opposite(field) if cls.model_fields[field].default is True else cls.option(field)
+    def giving(cls, field: str, value: object) -> str:
+        """Name of the option that gives `field` this value."""
+        return cls.opposite(field) if value is False else cls.option(field)
 
     @classmethod
     def read(cls, options: Mapping[str, Any] | None = None) -> Self:
@@ -159,7 +159,12 @@ def settings_table(cls: type[Settings]) -> list[tuple[str, str, str, str]]:
     The option of what is done by default is the one that leaves it undone.
     """
     return [
-        (cls.variable(name), cls.changing(name), _shown(field.default), field.description or "")
+        (
+            cls.variable(name),
+            cls.giving(name, field.default is not True),
+            _shown(field.default),
+            field.description or "",
+        )
         for name, field in cls.model_fields.items()
     ]
 

@@ -78,9 +78,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     check_before(settings, clips, held_out, judged)
     idle = [name for name in OF_FINE_TUNING if getattr(settings, name) != type(settings).model_fields[name].default]
     if idle and settings.method == "bottlenecks":
-        named = [
-            settings.opposite(name) if getattr(settings, name) is False else settings.option(name) for name in idle
-        ]
+        named = [settings.giving(name, getattr(settings, name)) for name in idle]
         console.print(f"Without --method finetune these do nothing: {', '.join(named)}")
     elif "epochs" in idle and settings.how_many_training_steps:
         console.print("--how-many-training-steps decides how long is trained, so --epochs does nothing")

@@ -62,6 +62,10 @@ class VersionRecords:
         """The versions that were looked at, or of which something is said."""
         return set(self._records)
 
+    def waiting(self) -> list[int]:
+        """The versions that may yet come to be served."""
+        return [version for version, record in self._records.copy().items() if record.waits]
+
     def set(self, version: int, state: State) -> None:
         """Say where a version stands."""
         self.of(version).status = VersionStatus(version, state)

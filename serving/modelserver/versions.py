@@ -144,9 +144,8 @@ class VersionWatcher:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        for version in self._records.numbers():
-            if self._records.of(version).waits:
-                self._records.forget(version)
+        for version in self._records.waiting():
+            self._records.forget(version)
         before, self.loaded = self.loaded, {}
         for loaded in before.values():
             self._retire(loaded)
@@ -220,8 +219,7 @@ class VersionWatcher:
         """Seconds until the next look; None: it looks no more until it is told to."""
         again = [failure.again_at for failure in self._records.failures()]
         if self._poll_s <= 0:
-            waiting = any(self._records.of(version).waits for version in self._records.numbers())
-            waiting = waiting or bool(self._growing) or min(again, default=math.inf) < math.inf
+            waiting = bool(self._records.waiting() or self._growing) or min(again, default=math.inf) < math.inf
             return SETTLED_S if waiting or self.unreadable else None
         due = [at - time.monotonic() for at in again if at > self._looked_at]  # the others could not be tried
         return max(_LEAST_PAUSE_S, min([self._poll_s, *due, *[SETTLED_S for _ in self._growing]]))
