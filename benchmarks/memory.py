@@ -13,7 +13,6 @@ import argparse
 import resource
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from training.heads.head import OutOfFold, cross_validated, train_head
 
@@ -44,9 +43,8 @@ def main() -> None:
     def rows() -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         return np.concatenate([each[:LEARNT] for each in kept], dtype=np.float32)
 
-    with threadpool_limits(1):
-        said = cross_validated(rows(), targets, weights, groups, CLASSES, steps=1, widths=widths)
-        train_head(rows(), targets, weights, CLASSES, OutOfFold.together([said]), steps=1, widths=widths)
+    said = cross_validated(rows(), targets, weights, groups, CLASSES, steps=1, widths=widths)
+    train_head(rows(), targets, weights, CLASSES, OutOfFold.together([said]), steps=1, widths=widths)
     print(f"{options.clips} clips of {sum(widths)} features: {peak_mb() - before:.0f} MB more than before")
 
 

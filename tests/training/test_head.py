@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from training.heads import head
 from training.heads.calibration import Calibration
 from training.heads.head import STRENGTHS, OutOfFold, TrainedHead, cross_validated, train_head
 
@@ -115,6 +118,40 @@ def test_a_head_whose_solver_was_stopped_says_so_and_nothing_is_warned_of(recwar
     assert trained_on(features, targets, groups, classes=2).converged
     assert not trained_on(features, targets, groups, classes=2, steps=1).converged
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory", "expected"), [(1, 2**30, 1), (3, 2**30, 3), (8, 3 * 120 * 6 * 4, 3), (8, 1, 1)]
+)
+def test_heads_are_trained_on_all_cores_as_far_as_memory_goes_and_come_out_alike(
+    monkeypatch: pytest.MonkeyPatch, cores: int, memory: int, expected: int
+) -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 3, 120)
+    features = random.normal(size=(120, 6)).astype(np.float32)
+    features[np.arange(120), targets] += 1
+    asked = features, targets, alike(targets), [str(number // 2) for number in range(120)], 3
+    alone = cross_validated(*asked)
+    running, most, lock = 0, 0, threading.Lock()
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)  # so that all that may run are running
+        with lock:
+            running -= 1
+        return path(*arguments)
+
+    path = head._path
+    monkeypatch.setattr(head, "_path", counted)
+    monkeypatch.setattr(head, "_COPIES_BYTES", memory)
+    monkeypatch.setattr("training.heads.head.os.cpu_count", lambda: cores)
+    together = cross_validated(*asked)
+    assert most == expected
+    np.testing.assert_array_equal(together.scores, alone.scores)
+    np.testing.assert_array_equal(together.truth, alone.truth)
 
 
 def test_scores_are_what_they_say_on_recordings_that_were_not_seen() -> None:

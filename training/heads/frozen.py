@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from training.data.background import background_class, no_more_background
 from training.data.heard import heard_recordings
@@ -97,23 +96,22 @@ class FrozenRecipe:
 
         asked, notes = calibrators(of_rows, (self, self.heard), [(one, one.heard) for one in self.siblings])
         how: _How = {"steps": self._steps, "balance": self._balance, "widths": self.architecture.widths}
-        with threadpool_limits(1):  # two take twice as long, and tens of times where other programs want the cores
-            said = [
-                cross_validated(
-                    rows(recipe), targets, weights, groups, classes, seed=self._seed, asked=mask, counts=counts, **how
-                )
-                for recipe, mask in asked
-            ]
-            head = train_head(
-                rows(self),
-                targets,
-                weights,
-                classes,
-                OutOfFold.together(said),
-                precision=self._precision,
-                background=background_class(class_names),
-                **how,
+        said = [
+            cross_validated(
+                rows(recipe), targets, weights, groups, classes, seed=self._seed, asked=mask, counts=counts, **how
             )
+            for recipe, mask in asked
+        ]
+        head = train_head(
+            rows(self),
+            targets,
+            weights,
+            classes,
+            OutOfFold.together(said),
+            precision=self._precision,
+            background=background_class(class_names),
+            **how,
+        )
         chosen = {"strength": head.strength}
         if head.accuracy is not None:
             chosen["inner_accuracy"] = round(head.accuracy, 4)

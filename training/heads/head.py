@@ -8,7 +8,10 @@ are the temperature of its scores and the thresholds below which they are not be
 
 from __future__ import annotations
 
+import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,14 +20,16 @@ from rich.progress import track
 from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from serving.network import Head, mean_head
+from training.data.ahead import ahead
 from training.heads.balance import balanced
 from training.heads.calibration import Calibration, calibrate, cooled, log_loss, of_classes
 from training.heads.parts import LEAST_LEARNT, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,6 +42,8 @@ _NEVER = -1e9
 
 _AT_ONCE = 256
 """Features that are in memory in float64 at once: all would be as much as the rest of it together."""
+_COPIES_BYTES = 2**30
+"""What copies of the features, one for each head that is trained at the same time, may take together."""
 
 STEPS = 1000
 PARTS = 10
@@ -119,7 +126,9 @@ def train_head(
     losses = [log_loss(scores[decides], truth[decides], in_loss[decides]) for scores in out_of_fold.scores]
     best = int(np.argmin(losses))
     tried = STRENGTHS[: best + 1]
-    ends = [_path(block, targets, weights, classes, tried, steps, balance)[-1] for block in _split(features, widths)]
+    how = np.arange(len(targets)), targets, weights, classes, tried, steps, balance
+    with _training():
+        ends = [_path(block, *how)[-1] for block in _split(features, widths)]
     heads, converged = zip(*ends, strict=True)
     hits = out_of_fold.scores[best, decides].argmax(axis=1) == truth[decides]
     calibration = calibrate(
@@ -155,6 +164,8 @@ def cross_validated(
 ) -> OutOfFold:
     """What heads that are trained without a part of the recordings, each, say of that part, under a progress bar.
 
+    Several are trained at the same time, one on each core, as long as memory allows.
+
     groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
     different classes are the least. seed: of the parts that they are dealt into. asked: of which rows, [n], it is kept;
     None are all. counts: how much each row counts in what scores are calibrated by, [n]; None is as in the loss. The
@@ -166,11 +177,18 @@ def cross_validated(
     parts = [(learnt, kept_out) for learnt, kept_out in parts if kept_out.size]
     if len({number for _, kept_out in parts for number in targets[kept_out].tolist()}) < LEAST_LEARNT:
         parts = []  # as of noises alone, where each class has one recording: they tell nothing of the classes
+
+    def answers(part: tuple[NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.float32]:
+        learnt, kept_out = part
+        how = learnt, targets[learnt], weights[learnt], classes, STRENGTHS, steps, balance
+        own = [[_log_scores(head, block[kept_out]) for head, _ in _path(block, *how)] for block in blocks]
+        return np.asarray(np.mean(own, axis=0))
+
     said = [np.zeros((len(STRENGTHS), 0, classes), dtype=np.float32)]
-    for learnt, kept_out in track(parts, "heads", disable=not parts):
-        how = targets[learnt], weights[learnt], classes, STRENGTHS, steps, balance
-        own = [[_log_scores(head, block[kept_out]) for head, _ in _path(block[learnt], *how)] for block in blocks]
-        said.append(np.mean(own, axis=0))
+    at_once = max(1, min(os.cpu_count() or 1, _COPIES_BYTES // max(1, *(block.nbytes for block in blocks))))
+    with _training(), ThreadPoolExecutor(at_once) as pool:
+        done = ahead(pool, parts, answers, most=at_once)
+        said += [scores for _, scores in track(done, "heads", total=len(parts), disable=not parts)]
     answered = np.concatenate([np.zeros(0, dtype=np.int64), *(kept_out for _, kept_out in parts)])
     counted = weights if counts is None else counts
     return OutOfFold(
@@ -193,8 +211,19 @@ def _split(features: NDArray[np.float32], widths: Sequence[int]) -> list[NDArray
     return np.split(features, np.cumsum(widths)[:-1], axis=1)
 
 
+@contextmanager
+def _training() -> Iterator[None]:
+    """Each head has one thread: two take twice as long, and tens of times where other programs want the cores.
+
+    Nothing is warned of those that do not converge: `_path` returns which did.
+    """
+    with threadpool_limits(1), warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        yield
+
+
 def _path(
-    rows: NDArray[np.float32],
+    features: NDArray[np.float32],
+    learnt: NDArray[np.int64],
     targets: NDArray[np.int64],
     weights: NDArray[np.floating],
     classes: int,
@@ -205,17 +234,18 @@ def _path(
     """A head for each of the rising `strengths`, of one layer that scales and does what a regression does.
 
     With each, whether the solver came to its end within `steps`. Each regression begins with what the one before came
-    to, so that it has less to do.
+    to, so that it has less to do. learnt: the rows of `features` that `targets` and `weights` are of, of which it has a
+    copy in memory.
     """
+    rows = features[learnt]
     mean, scale = _scaling(rows, weights)
-    scaled = rows - mean
-    scaled /= scale
+    rows -= mean
+    rows /= scale
     counts = balanced(weights, targets, classes) if balance else weights
     regression = LogisticRegression(max_iter=steps, warm_start=True)
     heads = []
     for strength in strengths:
-        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # it is returned instead
-            regression.set_params(C=strength).fit(scaled, targets, counts)
+        regression.set_params(C=strength).fit(rows, targets, counts)
         coefficients, intercepts = regression.coef_, regression.intercept_
         if len(regression.classes_) == 2:  # scikit-learn then has one row, of the log odds
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
