@@ -107,9 +107,7 @@ def _start_tensorflow(settings: ServerSettings) -> None:
     # oneDNN's own pool grows while two versions are loaded, and never gives anything back: docs/serving.md.
     os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
     with nullcontext() if settings.log_level == "debug" else _without_stderr():
-        import tensorflow as tf
-
-    tf.get_logger().setLevel("ERROR")  # it warns of TF1's loader, which is what loads models of TF1 and TF2 alike
+        import tensorflow as tf  # noqa: F401
 
 
 @contextmanager

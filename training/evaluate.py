@@ -93,7 +93,7 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
         notes.append(f"There is no background{where} that can be read: no false accepts are counted")
     pooled["notes"] = notes
     return {
-        "title": f"Evaluation of {model.name}, version {model.version}",
+        "title": f"Evaluation of {model.name}" + (f", version {model.version}" if model.version else ""),
         "settings": settings.model_dump(mode="json"),
         "class_names": model.class_names,
         **counted(heard),

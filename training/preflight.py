@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from earshot.folders import require_writable
+from earshot.folders import NotWritable, require_writable
 from earshot.labels import UNKNOWN
 from serving.catalogue import next_version
 from serving.layout import version_folders
@@ -15,6 +15,7 @@ from training.heads.parts import LEAST_LEARNT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
 
     from training.data.clips import Clip
     from training.recipe import Recipe
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[int], judged: list[int]) -> None:
     """Find now what would else end the run after minutes or hours; raises DataError, NetworkError or NotWritable."""
     settings.architecture((0.0, 1.0))  # before weights are fetched
-    for without in _trainings(settings, held_out, judged):
+    trainings = _trainings(settings, held_out, judged)
+    if not trainings:
+        raise DataError(
+            "there is nothing to do: --evaluate names folds to judge the recipe on, --model-base-path where the next "
+            "version goes"
+        )
+    for without in trainings:
         _require_two_classes(clips, without)
     if settings.protocol == "random" and not any(_trainings(settings, held_out, judged)):
         raise DataError(
@@ -36,16 +43,24 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
             f"{settings.model_dir} holds versions of a model: --model-base-path names where the next one goes, and "
             "--model-dir where Inception V3 is kept"
         )
-    for folder in filter(None, (settings.run_dir, settings.summaries_dir, settings.model_dir, settings.bottleneck_dir)):
-        folder.mkdir(parents=True, exist_ok=True)
-        require_writable(folder / "file")
+    for option in ("run_dir", "summaries_dir", "model_dir", "bottleneck_dir", "model_base_path"):
+        if folder := getattr(settings, option):
+            _make(folder, settings.option(option))
     targets = [settings.compact, settings.output_labels, *(report_files(settings.report) if settings.report else ())]
     if settings.model_base_path:
-        settings.model_base_path.mkdir(parents=True, exist_ok=True)
         targets.append(next_version(settings.model_base_path))
     for target in filter(None, targets):
         require_writable(target)
     require_no_copies(clips)  # the slowest, as it reads files
+
+
+def _make(folder: Path, option: str) -> None:
+    """Have `folder`, which `option` names, and that one may write there; raises NotWritable."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotWritable(f"cannot make the folder {folder} ({error.strerror}); name another with {option}") from error
+    require_writable(folder / "file")
 
 
 def check_readable(settings: RetrainSettings, recipe: Recipe, held_out: list[int], judged: list[int]) -> None:

@@ -84,8 +84,6 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         console.print("--how-many-training-steps decides how long is trained, so --epochs does nothing")
     if not (settings.model_base_path or settings.compact):
         console.print("Nothing will be published: --model-base-path names where the next version goes")
-        if not judged and settings.protocol == "folds":
-            console.print("Nothing will be judged: --evaluate names folds, or all")
     stages = Stages()
     with stages.stage("weights"):
         weights = load_weights(settings.weights)

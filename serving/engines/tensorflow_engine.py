@@ -16,6 +16,7 @@ from serving.modelserver.signatures import check_shape
 from serving.saved_model import SERVE_TAG, read_signatures
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
@@ -35,6 +36,11 @@ ELEMENTWISE = {
 """Operations that take tensors of any shape: where two do not go together they say so."""
 
 
+def _not_of_its_loader(line: logging.LogRecord) -> bool:
+    """TensorFlow warns of TF1's loader, which is what loads models of TF1 and TF2 alike."""
+    return "saved_model.load" not in line.getMessage()
+
+
 @dataclass(frozen=True, slots=True)
 class Threads:
     """TensorFlow's threads; 0 is as many as it chooses."""
@@ -52,6 +58,7 @@ class TensorFlowEngine:
         """Load the SavedModel's graph of these tags; raises BrokenModel, CannotLoadNow, or what TensorFlow raises."""
         self.signature_defs = read_signatures(version_dir, tags)
         threads = threads or Threads()
+        tf.get_logger().addFilter(_not_of_its_loader)
         graph = tf.Graph()
         config = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=threads.intra_op,

@@ -17,6 +17,7 @@ from training.data.datasets import (
     require_no_copies,
     thin_classes,
 )
+from training.data.pictures import write_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,6 +78,17 @@ def test_that_files_of_one_name_in_two_data_sets_count_as_one_recording_is_said(
     (line,) = logged
     assert "count as the same recordings" in line["event"]
     assert (line["recordings"], line["such_as"]) == (1, "dog/1")
+
+
+def test_of_pictures_that_say_their_recording_beside_the_sounds_nothing_is_said(tmp_path: Path) -> None:
+    for name in ("one/dog/1.wav", "one/cat/1.wav"):
+        tone(tmp_path / name)
+    sounds = find_clips(tmp_path / "one")
+    write_pictures(sounds, tmp_path / "pictures")
+    with capture_logs() as logged:
+        clips = find_clips(tmp_path / "one", tmp_path / "pictures")
+    assert (len(clips), {clip.source for clip in clips}) == (4, {clip.source for clip in sounds})
+    assert logged == []
 
 
 def test_a_recording_of_two_data_sets_is_in_one_fold(tmp_path: Path) -> None:

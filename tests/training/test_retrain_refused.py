@@ -36,9 +36,13 @@ if TYPE_CHECKING:
         ({"evaluate": "77", "weights": "nowhere.npz"}, "no clip in fold 77"),
         ({"report": Path("nowhere/report.json"), "weights": "nowhere.npz"}, "cannot write nowhere/report.json"),
         ({"compact": Path("nowhere/model.npz"), "weights": "nowhere.npz"}, "cannot write nowhere/model.npz"),
-        ({"model_base_path": Path(__file__), "weights": "nowhere.npz"}, f"File exists: '{__file__}'"),
-        ({"model_base_path": Path(__file__) / "models", "weights": "nowhere.npz"}, "Not a directory"),
+        (
+            {"model_base_path": Path(__file__), "weights": "nowhere.npz"},
+            f"cannot make the folder {__file__} (File exists); name another with --model-base-path",
+        ),
+        ({"model_base_path": Path(__file__) / "models", "weights": "nowhere.npz"}, "(Not a directory); name another"),
         ({"hold_out": "1,2,3,4,5", "weights": "nowhere.npz"}, "name fewer folds with --evaluate"),
+        ({"compact": None, "weights": "nowhere.npz"}, "there is nothing to do: --evaluate names folds"),
         ({"taps": "mixed99"}, "not mixed99"),
         ({"protocol": "random", "weights": "nowhere.npz"}, "stands beside whole folds: name some with --evaluate"),
     ],
@@ -61,7 +65,7 @@ def test_a_copy_in_another_fold_is_refused_before_the_long_work(data: Path, tmp_
     one = next(clip for clip in find_clips(copied) if clip.path.stem == "hum-0")
     for number in range(50):
         shutil.copy(one.path, one.path.with_name(f"copy {number}.wav"))
-    settings = {"data": str(copied), "weights": "nowhere.npz", "evaluate": "none"}
+    settings = {"data": str(copied), "weights": "nowhere.npz", "evaluate": "none", "compact": tmp_path / "model.npz"}
     with pytest.raises(DataError, match="are copies, in folds"):
         retrain(RetrainSettings.read({**settings, "cache": tmp_path}), QUIET)
     for copy in one.path.parent.glob("copy *.wav"):
@@ -80,7 +84,8 @@ def test_a_file_that_is_of_a_class_and_background_too_is_refused(data: Path, tmp
 
 def test_options_of_the_other_method_are_named(data: Path, tmp_path: Path) -> None:
     said = io.StringIO()
-    own = {"data": str(data), "weights": "nowhere.npz", "evaluate": "none", "epochs": 3, "augment": False}
+    own = {"data": str(data), "weights": "nowhere.npz", "compact": tmp_path / "model.npz", "evaluate": "none"}
+    own |= {"epochs": 3, "augment": False}
     with pytest.raises(WeightsError):
         retrain(RetrainSettings.read(own), Console(file=said, width=200))
     assert "Without --method finetune these do nothing: --epochs, --no-augment\n" in said.getvalue()

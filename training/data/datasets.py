@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
 from training.data.background import is_generated
-from training.data.clips import PICTURE
+from training.data.clips import PICTURE, recording_shown
 from training.data.contents import digests
 from training.data.layouts import FREESOUND, NotThisLayout, background_in, clips_in
 from training.settings import folders_of
@@ -102,6 +102,12 @@ def _all_of_freesound(clips: Iterable[Clip]) -> bool:
     return all(clip.source.startswith(FREESOUND) for clip in clips)
 
 
+def _says_its_recording(clip: Clip) -> bool:
+    """Whether a clip's recording is known by more than the name of its file."""
+    picture = clip.path.suffix.lower() == PICTURE
+    return clip.source.startswith(FREESOUND) or (picture and recording_shown(clip.path) == clip.source)
+
+
 def find_clips(
     *folders: Path, class_map: Mapping[str, str] | None = None, least_classes: int = 2, whole_map: bool = True
 ) -> list[Clip]:
@@ -116,8 +122,7 @@ def find_clips(
     fold_of: dict[str, int] = {}
     for folder in folders:
         own = _of_one(folder)
-        own_names = {clip.source for clip in own if not clip.source.startswith(FREESOUND)}
-        if same := sorted(own_names & fold_of.keys()):
+        if same := sorted({clip.source for clip in own if clip.source in fold_of and not _says_its_recording(clip)}):
             log.warning(
                 "files of the same names in another data set count as the same recordings; rename them if they are not",
                 data=str(folder),

@@ -15,7 +15,7 @@ from earshot.labels import UNKNOWN
 from processors.predictor import PredictError, WrongModel, check_signature
 from serving.catalogue import CatalogueError, NotWhole, draft, left_in_8_bits, require_whole, versions
 from serving.inspection import Version, class_names, timestamp
-from serving.layout import TRAINING_FILE, version_in
+from serving.layout import TRAINING_FILE, WARMUP_FILE, version_in
 from training.data.datasets import DataError, chosen_folds, find_background, find_clips, read_class_map, require_apart
 from training.evaluation.asking import NoClipReadable, ask
 from training.evaluation.gate import TooFewRecordings, compare
@@ -84,6 +84,12 @@ def promote(order: Promotion, console: Console) -> Path:
         order = replace(order, candidate=candidate)
     clips = _given(order)  # what is wrong with them is said even where nothing is compared
     newest = _newest(order, console)
+    warmup = candidate / WARMUP_FILE
+    if not warmup.is_file() or not warmup.stat().st_size:
+        raise Refused(
+            f"{candidate} has no warm-up requests, by which a server shows that it can answer; {WARMUP_FILE}, which "
+            "retraining writes, is missing or empty: copy the version as it was written"
+        )
     outcome: Compared | NotCompared = NotCompared("there was no version to beat", first=True)
     with ExitStack() as opened:
         work_dir = opened.enter_context(work_folder("earshot-promote-"))

@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 from serving.export import export_saved_model
-from serving.layout import CARD_FILE, INT8_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE
+from serving.layout import CARD_FILE, INT8_FILE, PROMOTION_FILE, SAVED_MODEL_FILE, TRAINING_FILE, WARMUP_FILE
+from serving.tfrecord import read_records, write_records
 from tests.processes import Command
 from tests.serving.conftest import serve
 from tests.training.conftest import BROKEN, CLASSES, CLIPS
@@ -159,6 +160,21 @@ def test_a_version_that_no_server_can_load_is_not_published_by_force_either(
     assert names(base_path) == ["1"]
 
 
+@pytest.mark.parametrize("content", [None, b""])
+def test_a_version_without_warm_up_requests_has_nothing_to_show_that_it_answers(
+    good: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    silent = tmp_path / "9"
+    shutil.copytree(good, silent)
+    (silent / WARMUP_FILE).unlink()
+    if content is not None:
+        (silent / WARMUP_FILE).write_bytes(content)
+    done = promote(silent, tmp_path / "models", None, "--force")
+    assert done.exit_code == REFUSED
+    assert "has no warm-up requests" in done.output
+    assert names(tmp_path / "models") == []
+
+
 def test_a_version_that_takes_other_sound_than_the_one_there_is_refused(good: Path, data: Path, tmp_path: Path) -> None:
     base_path = base_path_with(good, tmp_path)
 
@@ -168,6 +184,9 @@ def test_a_version_that_takes_other_sound_than_the_one_there_is_refused(good: Pa
     image = tf.TensorSpec([None, 128, 301, 3], tf.uint8, name="spectrogram")
     without_pcm = tf.function(scores, input_signature=[image])
     tf.saved_model.save(tf.Module(), str(tmp_path / "5"), {"serving_default": without_pcm})
+    (tmp_path / "5" / WARMUP_FILE).parent.mkdir()
+    of_pictures = [one for one in read_records(good / WARMUP_FILE) if b"pcm" not in one]
+    write_records(tmp_path / "5" / WARMUP_FILE, of_pictures)
     done = promote(tmp_path / "5", base_path, data, "--force")
     assert done.exit_code == REFUSED
     assert "signature pcm of version 1 takes {'pcm': 'int16 [?, 48000]'}, the candidate's is missing" in done.output
