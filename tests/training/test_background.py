@@ -159,7 +159,10 @@ def test_a_model_that_learnt_background_calls_it_unknown(data: Path, weights_fil
     assert report["background_clips"] == 8
     assert f"{counted}, 8 of no class: " in (tmp_path / "report.html").read_text()
     learnt = f"It learnt from {report['clips'] - report['held_out']['clips']} of the clips, and never saw fold 1."
-    assert f"; {counted} and 8 of none. {learnt}" in (tmp_path / "models" / "1" / CARD_FILE).read_text()
+    card = (tmp_path / "models" / "1" / CARD_FILE).read_text()
+    assert f"; {counted} and 8 of none. {learnt}" in card
+    assert "False accepts an hour: 0 of background." in card
+    assert " | 0 of background |\n" in card
     heard = report["folds"]["1"]["background"]
     assert heard["recordings"] >= 1
     assert heard["segments"] == 2 * heard["recordings"]  # a stream that goes on has no padded third one

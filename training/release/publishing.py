@@ -17,7 +17,7 @@ from training.evaluation.report import run_name
 from training.settings import folders_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -102,14 +102,15 @@ def training_record(
 def model_card(report: dict[str, Any], held_out: list[int], notes: Sequence[str]) -> str:
     """What the model is and how good it is, Markdown; `held_out` are the folds that it never saw."""
     rows = [
-        f"| {fold} | {one['clips']} | {one['accuracy']:.3f} | {one['clip_accuracy']:.3f} |\n"
+        f"| {fold} | {one['clips']} | {one['accuracy']:.3f} | {one['clip_accuracy']:.3f} "
+        f"| {_false_accepts(one) or '-'} |\n"
         for fold, one in report["folds"].items()
     ]
     figures = "" if held_out else "No fold was left out of it or of another model to judge it by.\n"
     if rows:
         figures = (
             "The same recipe on folds that it had not seen:\n\n| fold | clips | accuracy, first 3 s | accuracy, whole "
-            f"clip |\n| --- | --- | --- | --- |\n{''.join(rows)}"
+            f"clip | false accepts an hour |\n| --- | --- | --- | --- | --- |\n{''.join(rows)}"
         )
     left_out = "It was trained on every clip."
     if held_out:
@@ -119,6 +120,8 @@ def model_card(report: dict[str, Any], held_out: list[int], notes: Sequence[str]
             f"{', '.join(map(str, held_out))}. Of its {unseen['clips']} clips it names "
             f"{unseen['accuracy']:.1%} by the first 3 s, {unseen['clip_accuracy']:.1%} by the whole clip."
         )
+        if heard := _false_accepts(unseen):
+            left_out += f" False accepts an hour: {heard}."
     classes = sum(name != UNKNOWN for name in report["class_names"])
     background = f" and {report['background_clips']} of none" if report["background_clips"] else ""
     network = report["architecture"]
@@ -128,4 +131,12 @@ def model_card(report: dict[str, Any], held_out: list[int], notes: Sequence[str]
     return (
         f"# Model card\n\n{what} ({report['weights']}), features of {', '.join(network['taps'])} in {bands}, "
         f"{report['recipe']}; {report['clips']} clips of {classes} classes{background}. {left_out}\n\n{figures}{said}"
+    )
+
+
+def _false_accepts(judged: Mapping[str, Any]) -> str:
+    """How many an hour of what; empty where nothing of no class was judged."""
+    kinds = {"background": "background", "generated_background": "noises that were made"}
+    return ", ".join(
+        f"{judged[key]['false_accepts_per_hour']:.0f} of {what}" for key, what in kinds.items() if judged[key]
     )
