@@ -96,7 +96,7 @@ def _check_ports(settings: ServerSettings) -> None:
 
 
 def _quieten() -> None:
-    """Have TensorFlow and gRPC say nothing that is no error, whichever of them will be needed."""
+    """Have what TensorFlow and gRPC are built of say nothing that is no error, whichever of them will be needed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from earshot.folders import NotWritable, require_writable
@@ -29,11 +30,11 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
     if not trainings:
         raise DataError(
             "there is nothing to do: --evaluate names folds to judge the recipe on, --model-base-path where the next "
-            "version goes"
+            "version goes, --compact a file for the model"
         )
     for without in trainings:
         _require_two_classes(clips, without)
-    if settings.protocol == "random" and not any(_trainings(settings, held_out, judged)):
+    if settings.protocol == "random" and not any(trainings):
         raise DataError(
             "--protocol random says little by itself and stands beside whole folds: name some with --evaluate, or with "
             "--hold-out for a model that is published"
@@ -60,7 +61,8 @@ def _make(folder: Path, option: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotWritable(f"cannot make the folder {folder} ({error.strerror}); name another with {option}") from error
-    require_writable(folder / "file")
+    if not os.access(folder, os.W_OK):
+        raise NotWritable(f"cannot write in the folder {folder}; name another with {option}")
 
 
 def check_readable(settings: RetrainSettings, recipe: Recipe, held_out: list[int], judged: list[int]) -> None:

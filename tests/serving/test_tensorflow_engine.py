@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -55,6 +57,21 @@ def write_odd_signatures(path: Path) -> None:
         }
         builder.add_meta_graph_and_variables(session, ["serve"], signatures)
         builder.save()
+
+
+def test_nothing_is_said_of_the_loader_that_tensorflow_calls_old(tmp_path: Path) -> None:
+    write_odd_signatures(tmp_path / "1")
+    code = """
+import sys
+from pathlib import Path
+from serving.engines.tensorflow_engine import TensorFlowEngine, tf
+TensorFlowEngine(Path(sys.argv[1])).close()
+tf.get_logger().warning("something else")
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "1")]  # its own process, as it is said once in each
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert "something else" in said
+    assert "saved_model" not in said
 
 
 @pytest.mark.parametrize(

@@ -80,13 +80,14 @@ def test_that_files_of_one_name_in_two_data_sets_count_as_one_recording_is_said(
     assert (line["recordings"], line["such_as"]) == (1, "dog/1")
 
 
-def test_of_pictures_that_say_their_recording_beside_the_sounds_nothing_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", [("one", "pictures"), ("pictures", "one")])
+def test_of_pictures_beside_the_sounds_that_they_show_nothing_is_said(tmp_path: Path, order: tuple[str, str]) -> None:
     for name in ("one/dog/1.wav", "one/cat/1.wav"):
         tone(tmp_path / name)
     sounds = find_clips(tmp_path / "one")
     write_pictures(sounds, tmp_path / "pictures")
     with capture_logs() as logged:
-        clips = find_clips(tmp_path / "one", tmp_path / "pictures")
+        clips = find_clips(*(tmp_path / name for name in order))
     assert (len(clips), {clip.source for clip in clips}) == (4, {clip.source for clip in sounds})
     assert logged == []
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
 from training.data.background import is_generated
-from training.data.clips import PICTURE, recording_shown
+from training.data.clips import PICTURE
 from training.data.contents import digests
 from training.data.layouts import FREESOUND, NotThisLayout, background_in, clips_in
 from training.settings import folders_of
@@ -81,8 +81,7 @@ def require_no_copies(clips: Iterable[Clip]) -> None:
     by_size: dict[int | str, list[Clip]] = defaultdict(list)
     for clip in clips:
         with suppress(OSError):  # whoever reads it says why it cannot be read
-            picture = clip.path.suffix.lower() == PICTURE
-            by_size[PICTURE if picture else clip.path.stat().st_size].append(clip)
+            by_size[PICTURE if _is_picture(clip) else clip.path.stat().st_size].append(clip)
     by_content: dict[bytes, list[Clip]] = defaultdict(list)
     alike = [own for size, own in by_size.items() if size and len(own) > 1 and not _all_of_freesound(own)]
     for clip, digest in digests([clip for own in alike for clip in own]).items():
@@ -102,10 +101,8 @@ def _all_of_freesound(clips: Iterable[Clip]) -> bool:
     return all(clip.source.startswith(FREESOUND) for clip in clips)
 
 
-def _says_its_recording(clip: Clip) -> bool:
-    """Whether a clip's recording is known by more than the name of its file."""
-    picture = clip.path.suffix.lower() == PICTURE
-    return clip.source.startswith(FREESOUND) or (picture and recording_shown(clip.path) == clip.source)
+def _is_picture(clip: Clip) -> bool:
+    return clip.path.suffix.lower() == PICTURE
 
 
 def find_clips(
@@ -120,9 +117,11 @@ def find_clips(
     """
     clips: list[Clip] = []
     fold_of: dict[str, int] = {}
+    names: set[tuple[str, bool]] = set()  # a picture is taken to be of the sound of its name
     for folder in folders:
         own = _of_one(folder)
-        if same := sorted({clip.source for clip in own if clip.source in fold_of and not _says_its_recording(clip)}):
+        own_names = {(clip.source, _is_picture(clip)) for clip in own if not clip.source.startswith(FREESOUND)}
+        if same := sorted(source for source, _ in own_names & names):
             log.warning(
                 "files of the same names in another data set count as the same recordings; rename them if they are not",
                 data=str(folder),
@@ -134,6 +133,7 @@ def find_clips(
             log.warning("recordings are in another data set too, and take its folds", data=str(folder), n=len(moved))
         own = [replace(clip, fold=fold_of.get(clip.source, clip.fold)) for clip in own]
         fold_of |= {clip.source: clip.fold for clip in own}
+        names |= own_names
         clips += own
     where = ", ".join(str(folder) for folder in folders)
     if not clips:

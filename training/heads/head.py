@@ -9,8 +9,9 @@ are the temperature of its scores and the thresholds below which they are not be
 from __future__ import annotations
 
 import os
+import threading
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,7 +44,8 @@ _NEVER = -1e9
 _AT_ONCE = 256
 """Features that are in memory in float64 at once: all would be as much as the rest of it together."""
 _COPIES_BYTES = 2**30
-"""What copies of the features, one for each head that is trained at the same time, may take together."""
+"""What copies of a block's features, one for each head that is trained at the same time, may take together: two of the
+largest block of the default recipe and the whole of UrbanSound8K, 483 MB each, so that all of it stays below 4 GB."""
 
 STEPS = 1000
 PARTS = 10
@@ -128,7 +130,7 @@ def train_head(
     tried = STRENGTHS[: best + 1]
     how = np.arange(len(targets)), targets, weights, classes, tried, steps, balance
     with _training():
-        ends = [_path(block, *how)[-1] for block in _split(features, widths)]
+        ends = [[*_path(block, *how)][-1] for block in _split(features, widths)]
     heads, converged = zip(*ends, strict=True)
     hits = out_of_fold.scores[best, decides].argmax(axis=1) == truth[decides]
     calibration = calibrate(
@@ -164,7 +166,7 @@ def cross_validated(
 ) -> OutOfFold:
     """What heads that are trained without a part of the recordings, each, say of that part, under a progress bar.
 
-    Several are trained at the same time, one on each core, as long as memory allows.
+    Several are trained at the same time, one on each core, as long as copies of the features take little memory.
 
     groups: the recording of each row; rows of one recording are never on both sides of a split. Two recordings of
     different classes are the least. seed: of the parts that they are dealt into. asked: of which rows, [n], it is kept;
@@ -177,18 +179,30 @@ def cross_validated(
     parts = [(learnt, kept_out) for learnt, kept_out in parts if kept_out.size]
     if len({number for _, kept_out in parts for number in targets[kept_out].tolist()}) < LEAST_LEARNT:
         parts = []  # as of noises alone, where each class has one recording: they tell nothing of the classes
+    stopped = threading.Event()
 
     def answers(part: tuple[NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.float32]:
         learnt, kept_out = part
         how = learnt, targets[learnt], weights[learnt], classes, STRENGTHS, steps, balance
-        own = [[_log_scores(head, block[kept_out]) for head, _ in _path(block, *how)] for block in blocks]
-        return np.asarray(np.mean(own, axis=0))
+        sums = np.zeros((len(STRENGTHS), len(kept_out), classes), dtype=np.float32)
+        for block in blocks:
+            for number, (head, _) in enumerate(_path(block, *how)):
+                if stopped.is_set():
+                    raise CancelledError
+                sums[number] += _log_scores(head, block[kept_out])
+        sums /= len(blocks)
+        return sums
 
     said = [np.zeros((len(STRENGTHS), 0, classes), dtype=np.float32)]
     at_once = max(1, min(os.cpu_count() or 1, _COPIES_BYTES // max(1, *(block.nbytes for block in blocks))))
     with _training(), ThreadPoolExecutor(at_once) as pool:
         done = ahead(pool, parts, answers, most=at_once)
-        said += [scores for _, scores in track(done, "heads", total=len(parts), disable=not parts)]
+        try:
+            said += [scores for _, scores in track(done, "heads", total=len(parts), disable=not parts)]
+        except BaseException:  # Ctrl-C: the pool waits for what has begun, to the next strength at the most
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     answered = np.concatenate([np.zeros(0, dtype=np.int64), *(kept_out for _, kept_out in parts)])
     counted = weights if counts is None else counts
     return OutOfFold(
@@ -213,7 +227,7 @@ def _split(features: NDArray[np.float32], widths: Sequence[int]) -> list[NDArray
 
 @contextmanager
 def _training() -> Iterator[None]:
-    """Each head has one thread: two take twice as long, and tens of times where other programs want the cores.
+    """Each head has one thread: with two it takes twice as long, tens of times where other programs want the cores.
 
     Nothing is warned of those that do not converge: `_path` returns which did.
     """
@@ -230,7 +244,7 @@ def _path(
     strengths: Sequence[float],
     steps: int,
     balance: bool,
-) -> list[tuple[Head, bool]]:
+) -> Iterator[tuple[Head, bool]]:
     """A head for each of the rising `strengths`, of one layer that scales and does what a regression does.
 
     With each, whether the solver came to its end within `steps`. Each regression begins with what the one before came
@@ -243,7 +257,6 @@ def _path(
     rows /= scale
     counts = balanced(weights, targets, classes) if balance else weights
     regression = LogisticRegression(max_iter=steps, warm_start=True)
-    heads = []
     for strength in strengths:
         regression.set_params(C=strength).fit(rows, targets, counts)
         coefficients, intercepts = regression.coef_, regression.intercept_
@@ -255,8 +268,7 @@ def _path(
         own = coefficients.T / scale[:, None]
         kernel[:, regression.classes_] = own
         bias[regression.classes_] = intercepts - mean @ own
-        heads.append((Head(((kernel, bias),)), bool((regression.n_iter_ < steps).all())))
-    return heads
+        yield Head(((kernel, bias),)), bool((regression.n_iter_ < steps).all())
 
 
 def _scaling(

@@ -84,17 +84,12 @@ def promote(order: Promotion, console: Console) -> Path:
         order = replace(order, candidate=candidate)
     clips = _given(order)  # what is wrong with them is said even where nothing is compared
     newest = _newest(order, console)
-    warmup = candidate / WARMUP_FILE
-    if not warmup.is_file() or not warmup.stat().st_size:
-        raise Refused(
-            f"{candidate} has no warm-up requests, by which a server shows that it can answer; {WARMUP_FILE}, which "
-            "retraining writes, is missing or empty: copy the version as it was written"
-        )
     outcome: Compared | NotCompared = NotCompared("there was no version to beat", first=True)
     with ExitStack() as opened:
         work_dir = opened.enter_context(work_folder("earshot-promote-"))
         # What is judged is the copy that is then published: the candidate may change in these minutes.
         copy = opened.enter_context(draft(order.candidate, order.base_path))
+        _require_warmup(copy.folder, order.candidate)
         contest = _Contest(newest, _fair_clips(order, copy.folder, newest, clips, console)) if newest else None
         trial = opened.enter_context(Trial("the candidate", copy.folder, work_dir / "candidate"))
         if contest is None:
@@ -187,6 +182,16 @@ def _fair_clips(
     for line in reservations(fair, newest.number):
         console.print(line)
     return fair
+
+
+def _require_warmup(copy: Path, candidate: Path) -> None:
+    """Raise NotWhole where the `copy` of the candidate has no requests by which a server shows that it can answer."""
+    warmup = copy / WARMUP_FILE
+    if not warmup.is_file() or not warmup.stat().st_size:
+        raise NotWhole(
+            f"{candidate} has no warm-up requests, by which a server shows that it can answer: {WARMUP_FILE}, which "
+            "retraining writes, is missing or empty; take the version as it was written"
+        )
 
 
 def _require_servable(trial: Trial) -> Inputs:

@@ -170,7 +170,7 @@ def test_a_version_without_warm_up_requests_has_nothing_to_show_that_it_answers(
     if content is not None:
         (silent / WARMUP_FILE).write_bytes(content)
     done = promote(silent, tmp_path / "models", None, "--force")
-    assert done.exit_code == REFUSED
+    assert done.exit_code == USAGE
     assert "has no warm-up requests" in done.output
     assert names(tmp_path / "models") == []
 
