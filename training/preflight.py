@@ -27,11 +27,6 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
     """Find now what would else end the run after minutes or hours; raises DataError, NetworkError or NotWritable."""
     settings.architecture((0.0, 1.0))  # before weights are fetched
     trainings = _trainings(settings, held_out, judged)
-    if not trainings:
-        raise DataError(
-            "there is nothing to do: --evaluate names folds to judge the recipe on, --model-base-path where the next "
-            "version goes, --compact a file for the model"
-        )
     for without in trainings:
         _require_two_classes(clips, without)
     if settings.protocol == "random" and not any(trainings):
@@ -43,6 +38,11 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
         raise DataError(
             f"{settings.model_dir} holds versions of a model: --model-base-path names where the next one goes, and "
             "--model-dir where Inception V3 is kept"
+        )
+    if not trainings:
+        raise DataError(
+            "there is nothing to do: --evaluate names folds to judge the recipe on, --model-base-path where the next "
+            "version goes, --compact a file for the model"
         )
     for option in ("run_dir", "summaries_dir", "model_dir", "bottleneck_dir", "model_base_path"):
         if folder := getattr(settings, option):
