@@ -35,3 +35,21 @@ def test_an_error_comes_with_the_item_that_made_it() -> None:
         assert next(results) == (1, 1)
         with pytest.raises(ZeroDivisionError):
             next(results)
+
+
+def test_after_an_error_those_that_wait_for_a_thread_are_not_begun() -> None:
+    begun: list[int] = []
+    go_on = threading.Event()
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 0:
+            raise ZeroDivisionError
+        assert go_on.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        results = ahead(pool, range(8), work, most=5)
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+        go_on.set()
+    assert max(begun) <= 2, "one for each thread, and one that takes the place of that which failed"

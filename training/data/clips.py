@@ -41,6 +41,11 @@ class Clip:
     """Recording that it was cut from: all its clips are in one fold."""
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a clip is a picture of its spectrogram, and no recording."""
+    return path.suffix.lower() == PICTURE
+
+
 def load_clip(path: Path) -> NDArray[np.int16]:
     """A clip as an agent hears it: int16 [n] at 16 kHz, channels averaged, n a whole number of frames.
 

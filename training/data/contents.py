@@ -14,7 +14,7 @@ from PIL import Image
 from rich.progress import track
 
 from training.data.ahead import ahead
-from training.data.clips import BROKEN_PICTURE, PICTURE
+from training.data.clips import BROKEN_PICTURE, is_picture
 from training.data.hearing import THREADS
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _version(path: Path) -> _Version | None:
 def _digest(path: Path) -> bytes:
     """Of a picture its pixels, whatever text it has, else of the whole file; empty where it cannot be read."""
     try:
-        if path.suffix.lower() != PICTURE:
+        if not is_picture(path):
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").digest()
         with Image.open(path) as picture:

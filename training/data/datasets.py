@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
 from training.data.background import is_generated
-from training.data.clips import PICTURE
+from training.data.clips import PICTURE, is_picture
 from training.data.contents import digests
 from training.data.layouts import FREESOUND, NotThisLayout, background_in, clips_in
 from training.settings import folders_of
@@ -81,7 +81,7 @@ def require_no_copies(clips: Iterable[Clip]) -> None:
     by_size: dict[int | str, list[Clip]] = defaultdict(list)
     for clip in clips:
         with suppress(OSError):  # whoever reads it says why it cannot be read
-            by_size[PICTURE if _is_picture(clip) else clip.path.stat().st_size].append(clip)
+            by_size[PICTURE if is_picture(clip.path) else clip.path.stat().st_size].append(clip)
     by_content: dict[bytes, list[Clip]] = defaultdict(list)
     alike = [own for size, own in by_size.items() if size and len(own) > 1 and not _all_of_freesound(own)]
     for clip, digest in digests([clip for own in alike for clip in own]).items():
@@ -101,10 +101,6 @@ def _all_of_freesound(clips: Iterable[Clip]) -> bool:
     return all(clip.source.startswith(FREESOUND) for clip in clips)
 
 
-def _is_picture(clip: Clip) -> bool:
-    return clip.path.suffix.lower() == PICTURE
-
-
 def find_clips(
     *folders: Path, class_map: Mapping[str, str] | None = None, least_classes: int = 2, whole_map: bool = True
 ) -> list[Clip]:
@@ -120,7 +116,7 @@ def find_clips(
     names: set[tuple[str, bool]] = set()  # a picture is taken to be of the sound of its name
     for folder in folders:
         own = _of_one(folder)
-        own_names = {(clip.source, _is_picture(clip)) for clip in own if not clip.source.startswith(FREESOUND)}
+        own_names = {(clip.source, is_picture(clip.path)) for clip in own if not clip.source.startswith(FREESOUND)}
         if same := sorted(source for source, _ in own_names & names):
             log.warning(
                 "files of the same names in another data set count as the same recordings; rename them if they are not",

@@ -22,7 +22,7 @@ from earshot.labels import UNKNOWN
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS, SpectrogramParams, spectrogram
 from training.data.ahead import ahead
-from training.data.clips import PICTURE, Clip, ClipUnreadable, load_clip, load_picture
+from training.data.clips import Clip, ClipUnreadable, is_picture, load_clip, load_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -93,7 +93,7 @@ class Heard:
 
 def hear(path: Path, params: SpectrogramParams = DEFAULT_PARAMS) -> Heard:
     """The windows of the clip at `path`, a recording or a picture of one; raises ClipUnreadable."""
-    if path.suffix.lower() == PICTURE:
+    if is_picture(path):
         image = load_picture(path, params)
         frames = round(PRE_ROLL_S * SAMPLE_RATE_HZ / params.hop_samples)
         return Heard([lambda: image], 1, lambda: np.pad(image, ((0, 0), (frames, 0), (0, 0)))[:, :-frames], (), ())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
 from producers.recordings import SUFFIXES
-from training.data.clips import PICTURE, Clip, recording_shown
+from training.data.clips import PICTURE, Clip, is_picture, recording_shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,7 +143,7 @@ def _source(path: Path, folder: Path, *, classes: bool) -> str:
             return f"{FREESOUND}{found['freesound']}"
     inside = path.relative_to(folder).parent
     in_one_of_its_own = len(inside.parts) > classes
-    shown = recording_shown(path) if path.suffix.lower() == PICTURE else ""
+    shown = recording_shown(path) if is_picture(path) else ""
     if shown and (not in_one_of_its_own or PurePosixPath(shown).parts[classes:] == inside.parts[classes:]):
         return shown
     return (inside if in_one_of_its_own else inside / stem).as_posix()

@@ -201,7 +201,6 @@ def cross_validated(
             said += [scores for _, scores in track(done, "heads", total=len(parts), disable=not parts)]
         except BaseException:  # Ctrl-C: the pool waits for what has begun, to the next strength at the most
             stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
             raise
     answered = np.concatenate([np.zeros(0, dtype=np.int64), *(kept_out for _, kept_out in parts)])
     counted = weights if counts is None else counts
