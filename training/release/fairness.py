@@ -1,6 +1,6 @@
-"""Which clips are fair to compare two versions on: those of recordings that the candidate does not know.
+"""Which clips are fair to compare two versions on: those of recordings that neither of them knows.
 
-It knows those that its head was trained on, and those that its weights were taught by without their labels.
+A version knows those that its head was trained on, and those that its weights were taught by without their labels.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from training.data.clips import Clip
 
 NEW_CLIPS = (
-    "name others with --data, or train it with --hold-out, on weights that were not taught by those folds, and name "
-    "them with --folds"
+    "name sounds that neither knows with --data, as such that were recorded since, or folds with --folds that both "
+    "were trained without (--hold-out), on weights that were not taught by them"
 )
-"""How there come to be clips that a candidate was not trained on."""
+"""How there come to be clips that are new to both."""
 
 
 class NotComparable(ValueError):
@@ -30,13 +30,26 @@ class NotComparable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class UnseenClips:
-    """Clips of recordings that the candidate does not know."""
+    """Clips of recordings that neither version knows."""
 
     clips: list[Clip]
-    left_out: int
-    """Clips beside them."""
-    seen_by_current: int | None
-    """How many the version there knows, which makes its figure too kind; None where it does not say."""
+    known_to_candidate: int
+    """How many others the candidate knows."""
+    known_to_current: int
+    """How many more the version there knows."""
+
+    @property
+    def left_out(self) -> str:
+        """Which clips beside these are left out, in words; empty where none are."""
+        known = [
+            f"{whose} knows the recordings of {count} clips"
+            for whose, count in (
+                ("the candidate", self.known_to_candidate),
+                ("the version there", self.known_to_current),
+            )
+            if count
+        ]
+        return " and ".join(known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,32 +59,32 @@ class FairClips:
     labelled: UnseenClips
     background: UnseenClips
     """Sounds of no class; there may be none."""
-    known: bool
-    """Whether the candidate says what it was trained on; else all clips are taken for new."""
+    candidate_tells: bool
+    """Whether the candidate says what it was trained on; else all clips are taken for new to it."""
+    current_tells: bool
+    """Whether the version there does."""
     notes: list[str]
     """What is to be known of the weights of either."""
 
 
 def fair_clips(labelled: Sequence[Clip], background: Sequence[Clip], candidate: Path, current: Path) -> FairClips:
-    """Those clips to compare the versions in two folders on; raises NotComparable where the candidate saw all."""
+    """Those clips to compare the versions in two folders on; raises NotComparable where none is new to both."""
     by_candidate, by_current = (_known(version, [*labelled, *background]) for version in (candidate, current))
 
     def unseen(own: Sequence[Clip]) -> UnseenClips:
-        new = [clip for clip in own if clip.source not in (by_candidate or ())]
-        seen_by_current = None if by_current is None else sum(clip.source in by_current for clip in new)
-        return UnseenClips(new, len(own) - len(new), seen_by_current)
+        new_to_candidate = [clip for clip in own if clip.source not in (by_candidate or ())]
+        new = [clip for clip in new_to_candidate if clip.source not in (by_current or ())]
+        return UnseenClips(new, len(own) - len(new_to_candidate), len(new_to_candidate) - len(new))
 
     notes = [
         f"of {whose}: {note}"
         for whose, version in (("the candidate", candidate), ("the version there", current))
         for note in notes_of_weights(version)
     ]
-    fair = FairClips(unseen(labelled), unseen(background), by_candidate is not None, notes)
+    fair = FairClips(unseen(labelled), unseen(background), by_candidate is not None, by_current is not None, notes)
     if not fair.labelled.clips:
-        raise NotComparable(
-            f"the candidate was trained on the recordings of all {len(labelled)} clips, or its weights have heard "
-            f"them; {NEW_CLIPS}"
-        )
+        left_out = fair.labelled.left_out
+        raise NotComparable(f"of {len(labelled)} clips none is new to both: {left_out}; {NEW_CLIPS}")
     return fair
 
 

@@ -110,14 +110,14 @@ class Compared:
             "folds": self.folds,
             "clips": self.figures.clips,
             "recordings": self.figures.recordings,
-            "left_out": self.fair.labelled.left_out,
+            "left_out": self.fair.labelled.known_to_candidate,
             "accuracy": round(self.figures.candidate, 4),
             "labels": self.labels.event(),
             "against": {
                 "version": self.against,
                 "accuracy": round(self.figures.current, 4),
                 "labels": self.labels_there.event(),
-                "clips_seen": self.fair.labelled.seen_by_current,
+                "left_out": self.fair.labelled.known_to_current,
             },
             "difference": round(self.figures.difference, 4),
             "at_least": round(self.figures.lower, 4),
@@ -217,24 +217,21 @@ def _missing(lost: Sequence[str]) -> list[str]:
 
 
 def reservations(fair: FairClips, against: int) -> list[str]:
-    """What of the clips makes figures too kind, or is missing, a note each."""
+    """What of the clips is left out, is missing or makes figures too kind, a note each."""
     notes = []
     for unseen, what in ((fair.labelled, "clips"), (fair.background, "sounds of background")):
-        if unseen.left_out:
-            notes.append(
-                f"{unseen.left_out} {what} left out: the candidate was trained on their recordings, or its weights "
-                "have heard them"
-            )
-        if unseen.seen_by_current:
-            notes.append(
-                f"version {against} was trained on the recordings of {unseen.seen_by_current} of these "
-                f"{len(unseen.clips)} {what}, or its weights have heard them: its figure is too kind, so the "
-                "comparison is hard on the candidate"
-            )
+        for whose, count in (
+            ("the candidate", unseen.known_to_candidate),
+            (f"version {against}", unseen.known_to_current),
+        ):
+            if count:
+                notes.append(
+                    f"{count} {what} left out: {whose} was trained on their recordings, or its weights have heard them"
+                )
     if fair.background.left_out and not fair.background.clips:
-        notes.append("no background is left that is new to the candidate, so false accepts are not counted")
-    if not fair.known:
+        notes.append("no background is left that is new to both, so false accepts are not counted")
+    if not fair.candidate_tells:
         notes.append("the candidate does not say what it was trained on: its figure may be too kind")
-    if fair.labelled.seen_by_current is None:
+    if not fair.current_tells:
         notes.append(f"version {against} does not say what it was trained on: its figure may be too kind")
     return [*notes, *(note.rstrip(".") for note in fair.notes)]

@@ -1,6 +1,6 @@
 """Promotion: a version is published if a server can serve it and it is better than the version there.
 
-That is: it names more clips that are new to it right, and knows every class that the version there knows.
+That is: it names more clips right that are new to both, and knows every class that the version there knows.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _fair_clips(
         fair = fair_clips(labelled, background, candidate, newest.folder)
     except NotComparable as error:
         return _if_forced(error, order)
-    if not fair.known and not order.force:
+    if not fair.candidate_tells and not order.force:
         raise NotComparable(
             f"{order.candidate} does not say which recordings it was trained on, so no clip is known to be new to it: "
             f"{TRAINING_FILE}, which retrain.py writes, is missing; train it again, or publish it with --force"
@@ -234,13 +234,12 @@ def _compare(
         ours, theirs = _of_both(ours, theirs)
         figures = compare(ours.right, theirs.right, [clip.source for clip in ours.clips])
     except NoClipReadable as error:
-        if not (seen := fair.labelled.left_out):
+        if not (left_out := fair.labelled.left_out):
             return _if_forced(error, order)
-        known = f"the candidate knows the recordings of {seen} clips, and the others cannot be read"
-        return _if_forced(NotComparable(f"{known} ({error}); {NEW_CLIPS}"), order)
+        return _if_forced(NotComparable(f"{left_out}, and the others cannot be read ({error}); {NEW_CLIPS}"), order)
     except TooFewRecordings as error:
-        more = f"; or train it again with more folds in --hold-out: it knows {fair.labelled.left_out} other clips"
-        return _if_forced(TooFewRecordings(f"{error}{more if fair.labelled.left_out else ''}"), order)
+        beside = f"; {left_out}, which are left out" if (left_out := fair.labelled.left_out) else ""
+        return _if_forced(TooFewRecordings(f"{error}{beside}"), order)
     found = _found(ours, theirs, fair, newest.number)
     heard = _false_accepts(our_background, their_background, order)
     if fair.background.clips and not heard:

@@ -36,8 +36,8 @@ def test_a_better_version_is_published_with_its_figures_and_a_running_server_tak
         assert done.exit_code == 0, done.output
         server.wait_until_available(2)
     assert f"published {base_path / '2'}" in done.output
-    assert f"{CLIPS} clips of {CLIPS} recordings" in done.output
-    assert f"version 1 was trained on the recordings of 1 of these {CLIPS + len(BROKEN)} clips" in done.output
+    assert f"{CLIPS - 1} clips of {CLIPS - 1} recordings" in done.output
+    assert "1 clips left out: version 1 was trained on their recordings" in done.output
     event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
     assert event.pop("at").endswith("Z")
     assert event == {
@@ -47,18 +47,17 @@ def test_a_better_version_is_published_with_its_figures_and_a_running_server_tak
         "class_map": None,
         "data": [data.name],
         "folds": "all",
-        "clips": CLIPS,
-        "recordings": CLIPS,
+        "clips": CLIPS - 1,
+        "recordings": CLIPS - 1,
         "left_out": 0,
         "accuracy": 1.0,
         "labels": {"right": 1.0, "unknown": 0.0},
-        "against": {"version": 1, "accuracy": 0.0, "labels": {"right": 0.0, "unknown": 0.0}, "clips_seen": 1},
+        "against": {"version": 1, "accuracy": 0.0, "labels": {"right": 0.0, "unknown": 0.0}, "left_out": 1},
         "difference": 1.0,
         "at_least": 1.0,
         "confidence": 0.95,
         "notes": [
-            f"version 1 was trained on the recordings of 1 of these {CLIPS + len(BROKEN)} clips, or its weights have "
-            "heard them: its figure is too kind, so the comparison is hard on the candidate",
+            "1 clips left out: version 1 was trained on their recordings, or its weights have heard them",
             "2 clips could not be read, for one of the two or both, and count for neither",
         ],
     }
@@ -214,7 +213,7 @@ def test_what_a_user_can_mend_is_said_before_any_server_starts(
         (base_path / "1", data, "is a version there already"),
         (good, None, "no clips: --data names labelled ones"),
         (good, tmp_path / "nowhere", "nowhere is not a folder"),
-        (seen_all, data, f"the candidate was trained on the recordings of all {len(sources)} clips"),
+        (seen_all, data, f"none is new to both: the candidate knows the recordings of {len(sources)} clips; name"),
         (unknown, data, "does not say which recordings it was trained on"),
     ):
         done = promote(candidate, base_path, clips)
@@ -242,8 +241,32 @@ def test_where_only_clips_that_cannot_be_read_are_new_to_a_candidate_it_says_how
     done = promote(seen_all, base_path, data)
     assert done.exit_code == USAGE
     assert f"knows the recordings of {len(readable)} clips, and the others cannot be read (none of 2" in done.output
-    assert "train it with --hold-out" in done.output
+    assert "that both were trained without (--hold-out)" in done.output
     assert names(base_path) == ["1"]
+
+
+def test_clips_that_the_version_there_knows_do_not_decide_about_its_successor(
+    good: Path, bad: Path, data: Path, tmp_path: Path
+) -> None:
+    base_path = base_path_with(good, tmp_path)
+    others = [clip.source for clip in find_clips(data) if clip.source != "hum/hum-0"]
+    for sources, said in (
+        (
+            others,
+            f"candidate knows the recordings of 1 clips and the version there knows the recordings of {len(others)}",
+        ),
+        (others[:-3], f"the version there knows the recordings of {len(others) - 3} clips, which are left out"),
+    ):
+        (base_path / "1" / TRAINING_FILE).write_text(json.dumps({"recordings": sources}))
+        done = promote(bad, base_path, data)
+        assert done.exit_code == USAGE, done.output
+        assert said in done.output
+    forced = promote(bad, base_path, data, "--force")
+    assert forced.exit_code == 0, forced.output
+    assert (
+        "at least 10 recordings are needed"
+        in json.loads((base_path / "2" / PROMOTION_FILE).read_text())["not_compared"]
+    )
 
 
 def test_killed_in_the_midst_nothing_is_left_that_a_server_takes_and_no_process(
