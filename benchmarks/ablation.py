@@ -73,6 +73,7 @@ TUNED: dict[str, dict[str, Any]] = {
     "not augmented": {"augmentation": PLAIN},
     "no label smoothing": {"label_smoothing": 0.0},
     "no dropout": {"dropout": 0.0},
+    "upper blocks alone": {"freeze": "mixed4"},
     "one rate for all blocks": {"lower_rate": 1.0},
     "half of the epochs averaged": {"averaged": 0.5},
     "batch normalisation measured anew": {"norms": True},

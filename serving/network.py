@@ -243,7 +243,7 @@ def _inception(taps: Sequence[str], blocks: Sequence[ConvBlock], name: str) -> A
 
     config = deepcopy(cut_inception(tuple(taps))) | {"name": name}  # Keras takes its argument apart
     network = keras.Model.from_config(config)
-    convolutions, norms = _layers(network)
+    convolutions, norms = conv_layers(network)
     if len(convolutions) != len(blocks) or len(norms) != len(convolutions):
         raise NetworkError(f"this Keras builds an Inception V3 of {len(convolutions)} blocks up to {taps[-1]}")
     for number, (convolution, norm, block) in enumerate(zip(convolutions, norms, blocks, strict=True), start=1):
@@ -281,11 +281,11 @@ def blocks_in(inception: Any) -> list[ConvBlock]:
     """The blocks of one Inception V3, or of any Keras model of such blocks, in the order of creation."""
     return [
         ConvBlock(convolution.get_weights()[0], *norm.get_weights())
-        for convolution, norm in zip(*_layers(inception), strict=True)
+        for convolution, norm in zip(*conv_layers(inception), strict=True)
     ]
 
 
-def _layers(network: Any) -> tuple[list[Any], list[Any]]:
+def conv_layers(network: Any) -> tuple[list[Any], list[Any]]:
     """Convolutions and batch normalisations of an Inception V3, in the order of creation."""
     import keras
 

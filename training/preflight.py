@@ -29,6 +29,7 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
     trainings = _trainings(settings, held_out, judged)
     for without in trainings:
         _require_two_classes(clips, without)
+    _require_all_learnt(settings, clips, held_out)
     if settings.protocol == "random" and not any(trainings):
         raise DataError(
             "--protocol random says little by itself and stands beside whole folds: name some with --evaluate, or with "
@@ -73,6 +74,7 @@ def check_readable(settings: RetrainSettings, recipe: Recipe, held_out: list[int
             raise DataError(f"no clip of a class in fold {fold} can be read, so nothing can be judged on it: {why}")
     for without in _trainings(settings, held_out, judged):
         _require_two_classes(recipe.clips, without)
+    _require_all_learnt(settings, recipe.clips, held_out)
 
 
 def tells_apart(clips: Collection[Clip]) -> bool:
@@ -82,8 +84,23 @@ def tells_apart(clips: Collection[Clip]) -> bool:
 
 def _trainings(settings: RetrainSettings, held_out: Sequence[int], judged: Sequence[int]) -> list[set[int]]:
     """The folds that each model of the run is trained without."""
-    published = [set(held_out)] if settings.model_base_path or settings.compact else []
+    published = [set(held_out)] if _publishes(settings) else []
     return [*({fold} for fold in judged), *published]
+
+
+def _publishes(settings: RetrainSettings) -> bool:
+    return bool(settings.model_base_path or settings.compact)
+
+
+def _require_all_learnt(settings: RetrainSettings, clips: Sequence[Clip], held_out: Sequence[int]) -> None:
+    """Raise DataError where the model that is published would have a class that it has not learnt."""
+    learnt = {clip.label for clip in clips if clip.fold not in held_out}
+    never = sorted({clip.label for clip in clips} - learnt - {UNKNOWN})
+    if never and _publishes(settings):
+        raise DataError(
+            f"all clips of {', '.join(never)} are in the folds that are held out, so the published model would never "
+            "answer that: hold out other folds, add recordings, or leave the class out by --class-map"
+        )
 
 
 def _require_two_classes(clips: Iterable[Clip], without: set[int]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from earshot.folders import cache_folder
+from serving.network import TAPS, NetworkError, blocks_needed
 from training.finetuning.augment import PLAIN, Augmentation
 from training.heads.frozen import FrozenRecipe
 from training.heads.head import STEPS
@@ -23,13 +24,18 @@ if TYPE_CHECKING:
 def recipe_of(
     settings: RetrainSettings, clips: list[Clip], weights: Weights, changes: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """The way of training that was asked for, with all that it needs of the clips.
+    """The way of training that was asked for, with all that it needs of the clips; NetworkError where there is none.
 
     changes: to the schedule of fine-tuning that the settings ask for, by its fields' names.
     """
     architecture = settings.architecture(weights.input_range, weights.architecture)
     cache = settings.cache or cache_folder()
     bottlenecks = settings.method == "bottlenecks"
+    if not bottlenecks and settings.freeze and blocks_needed([settings.freeze]) >= blocks_needed(architecture.taps):
+        raise NetworkError(
+            f"--freeze {settings.freeze} leaves no block to learn, as the network ends with "
+            f"{max(architecture.taps, key=TAPS.index)}: name a lower one, or --method bottlenecks for a head alone"
+        )
     frozen = FrozenRecipe(
         clips,
         weights,
@@ -53,6 +59,7 @@ def recipe_of(
     schedule = Schedule(
         settings.epochs or usual.epochs,
         rate=settings.learning_rate or usual.rate,
+        freeze=settings.freeze,
         patience=settings.patience,
         balance=settings.balance,
         bfloat16=settings.bfloat16,

@@ -75,6 +75,8 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     thin = thin_classes(clips)
     print_thin(console, thin, "Classes of few recordings, whose figures say little")
     held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
+    if settings.evaluate == "all":  # what decides about the published model chooses no recipe
+        judged = [fold for fold in judged if fold not in held_out]
     check_before(settings, clips, held_out, judged)
     idle = [name for name in OF_FINE_TUNING if getattr(settings, name) != type(settings).model_fields[name].default]
     if idle and settings.method == "bottlenecks":

@@ -55,7 +55,7 @@ class DataSettings(Settings):
         return folders_of(self.data)
 
 
-OF_FINE_TUNING = ("epochs", "patience", "augment", "noise", "learning_rate", "bfloat16")
+OF_FINE_TUNING = ("epochs", "patience", "augment", "noise", "learning_rate", "freeze", "bfloat16")
 """Settings that a head on frozen features has no use for."""
 
 
@@ -90,7 +90,9 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         "mains and near silence; 0: none, and the model may call noise one of its classes.",
     )
     evaluate: str = Field(
-        "all", description="Folds to judge the recipe on, each unseen by the model that it judges: all, none, or 1,2."
+        "all",
+        description="Folds to judge the recipe on, each unseen by the model that it judges: all but those of "
+        "--hold-out, none, or 1,2.",
     )
     protocol: Literal["folds", "random"] = Field(
         "folds",
@@ -121,8 +123,8 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     )
     method: Literal["bottlenecks", "finetune"] = Field(
         "bottlenecks",
-        description="Train a head on the network's features, which takes minutes on a CPU, or the whole network, which "
-        "takes minutes to hours there.",
+        description="Train a head on the network's features, which takes minutes on a CPU, or the whole network or its "
+        "upper blocks (--freeze), which takes minutes to hours there.",
     )
     taps: str = Field(
         "",
@@ -176,6 +178,12 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         le=1,
         description="Highest learning rate of fine-tuning; 0: 0.0004, or 0.00003 of weights that were taught for "
         "sound.",
+    )
+    freeze: str = Field(
+        "",
+        pattern=r"^$|^mixed(\d|10)$",
+        description="Block of Inception V3 up to which all stay as they are in fine-tuning, that one too, as mixed4: "
+        "those above learn alone, which is quicker; empty: all learn.",
     )
     bfloat16: bool = Field(
         False, description="Have fine-tuning compute in bfloat16: faster where CPU or GPU has it, a little less exact."

@@ -182,6 +182,7 @@ def test_a_version_says_what_it_was_made_from_and_which_recordings_it_saw(traine
         "patience": 0,
         "augment": None,
         "noise": 0.0,
+        "freeze": "",
         "bfloat16": False,
     }
     assert record["recipe"] == "logistic regression on frozen features"
@@ -209,6 +210,14 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
     seen = recordings_seen(version.folder)
     assert seen
     assert not seen & unseen
+
+
+def test_folds_that_are_held_out_judge_no_recipe_unless_they_are_named(trained: Trained) -> None:
+    fold, *others = trained.report["folds"]
+    own = {"protocol": "folds", "model_base_path": None, "compact": None, "report": None, "run_dir": None}
+    own |= {"hold_out": ",".join(others), "evaluate": "all"}
+    report = retrain(RetrainSettings.read({**trained.settings, **own}), QUIET)
+    assert report["folds"] == {fold: trained.report["folds"][fold]}
 
 
 def test_a_head_on_weights_that_have_heard_all_clips_is_chosen_by_others_that_have_not(

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
         ({"hold_out": "1,2,3,4,5", "weights": "nowhere.npz"}, "name fewer folds with --evaluate"),
         ({"compact": None, "weights": "nowhere.npz"}, "there is nothing to do: --evaluate names folds"),
         ({"taps": "mixed99"}, "not mixed99"),
+        (
+            {"method": "finetune", "freeze": "mixed0"},
+            "--freeze mixed0 leaves no block to learn, as the network ends with",
+        ),
         ({"protocol": "random", "weights": "nowhere.npz"}, "stands beside whole folds: name some with --evaluate"),
     ],
 )
@@ -73,6 +77,18 @@ def test_a_copy_in_another_fold_is_refused_before_the_long_work(data: Path, tmp_
     with pytest.raises(WeightsError, match="nowhere"):
         retrain(RetrainSettings.read({**settings, "cache": tmp_path}), QUIET)
     assert not list(tmp_path.rglob("hum-0-*.wav")), "no noise is made before all is found in order"
+
+
+def test_a_class_that_is_held_out_whole_is_not_published(data: Path, tmp_path: Path) -> None:
+    few = shutil.copytree(data, tmp_path / "data")
+    one, *others = (clip for clip in find_clips(few) if clip.label == "hum")
+    for clip in others:
+        clip.path.unlink()
+    own = {"data": str(few), "weights": "nowhere.npz", "evaluate": "none", "compact": tmp_path / "model.npz"}
+    with pytest.raises(DataError, match="all clips of hum are in the folds that are held out"):
+        retrain(RetrainSettings.read({**own, "hold_out": str(one.fold)}), QUIET)
+    with pytest.raises(WeightsError):  # which comes after
+        retrain(RetrainSettings.read({**own, "hold_out": str(1 + one.fold % 5)}), QUIET)
 
 
 def test_a_file_that_is_of_a_class_and_background_too_is_refused(data: Path, tmp_path: Path) -> None:

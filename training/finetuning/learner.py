@@ -22,7 +22,17 @@ from rich.progress import Progress
 
 from earshot.logs import get_log
 from earshot.spectrogram import DEFAULT_PARAMS
-from serving.network import Architecture, ConvBlock, Head, blocks_of, cut_inception, feature_network, inception_layers
+from serving.network import (
+    Architecture,
+    ConvBlock,
+    Head,
+    blocks_needed,
+    blocks_of,
+    conv_layers,
+    cut_inception,
+    feature_network,
+    inception_layers,
+)
 from training.data.ahead import ahead
 from training.finetuning.checkpoint import Checkpoint
 from training.finetuning.norms import with_fused_norms
@@ -59,9 +69,11 @@ class Pace:
     """Highest learning rate, of the upper blocks and the head: warmed up to over `warm_up`, then down a cosine."""
     warm_up: float = 0.08
     """Share of all steps."""
+    freeze: str = ""
+    """Block of `TAPS` up to which, and with which, all stay as they are; empty: all learn."""
     lower_rate: float = 0.3
-    """Of the lowest block, as a share of `rate`; the blocks between go up evenly (discriminative learning rates, Howard
-    and Ruder 2018)."""
+    """Of the lowest block that learns, as a share of `rate`; the blocks between go up evenly (discriminative learning
+    rates, Howard and Ruder 2018)."""
     weight_decay: float = 0.05
     """Decoupled (AdamW, Loshchilov and Hutter 2019), of kernels only; by the highest rate in all blocks."""
     patience: int = 0
@@ -249,6 +261,9 @@ class _Learner:
         for layer in (layer for network in self._networks for layer in network.layers):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable, layer.momentum = pace.norms, NORM_MOMENTUM
+        frozen = blocks_needed((pace.freeze,)) if pace.freeze else 0
+        for layer in (layer for network in self._networks for own in conv_layers(network) for layer in own[:frozen]):
+            layer.trainable = False
         values = keras.layers.Dropout(pace.dropout, seed=seed)(self.features.output)
         outputs = keras.layers.Dense(lesson.outputs, name="outputs", dtype="float32")(values)
         self.model = keras.Model(self.features.input, outputs)

@@ -1,4 +1,4 @@
-"""The recipe that trains the whole network further, from the head that the other recipe trains on it as it is.
+"""The recipe that trains a network further, or its upper blocks, from the head that the other trains on it as it is.
 
 The recordings of the training clips are dealt into parts, and before the network that is published, which learns from
 all of them, one is trained without each part: from the same weights, or from others that were taught like these but
@@ -73,7 +73,8 @@ class TuningRecipe:
         self.architecture = frozen.architecture
         most = "at most " if schedule.patience else ""
         length = f"{steps} steps, to a whole epoch" if steps else f"{schedule.epochs} epochs"
-        self.about = f"all blocks fine-tuned for {most}{length} at a rate of {schedule.rate:g}"
+        which = f"blocks above {schedule.freeze}" if schedule.freeze else "all blocks"
+        self.about = f"{which} fine-tuned for {most}{length} at a rate of {schedule.rate:g}"
         self._steps = steps
         self._frozen, self._schedule, self._precision, self._seed = frozen, schedule, precision, seed
         self._folder = folder

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SAID = {
     *("method", "epochs", "how_many_training_steps", "learning_rate", "balance", "precision", "batch", "seed"),
-    *("evaluate", "generated_background", "patience", "augment", "noise", "bfloat16"),
+    *("evaluate", "generated_background", "patience", "augment", "noise", "freeze", "bfloat16"),
 }
 """Settings that a version tells of its training."""
 

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from structlog.testing import capture_logs
 
-from serving.network import Head, blocks_needed, build_network
+from serving.network import Architecture, Head, blocks_needed, build_network
 from tests.training.finetuning.conftest import ARCHITECTURE, KERNEL, PARAMS, PATIENT, SCHEDULE, tune
 from training.finetuning.augment import Augmentation, augment
 from training.finetuning.checkpoint import Checkpoint
@@ -52,6 +52,24 @@ def test_networks_side_by_side_learn_together_each_its_lower_blocks_more_slowly(
     assert first[0] == second[0] == 0
     assert min(*first[1:], *second[1:]) > 0
     assert first == pytest.approx(second, rel=0.05)
+
+
+@pytest.mark.parametrize("norms", [False, True])
+def test_blocks_up_to_one_that_is_frozen_stay_as_they_are(
+    examples: Examples, weights: Weights, tmp_path: Path, *, norms: bool
+) -> None:
+    architecture = Architecture(("mixed1",), 1)
+    kernel = np.random.default_rng(0).normal(0, 0.05, (architecture.widths[0], 2)).astype(np.float32)
+    head = Head(((kernel, np.zeros(2, np.float32)),))
+    upper = replace(SCHEDULE, epochs=1, freeze="mixed0", norms=norms)
+    learnt = finetune(
+        examples, None, 2, lambda: head, architecture, weights.blocks, upper, 0, tmp_path, "tuning", PARAMS
+    )
+    below = blocks_needed(("mixed0",))
+    for number, (one, before) in enumerate(zip(learnt.blocks, weights.blocks, strict=False)):
+        assert np.array_equal(one.kernel, before.kernel) == (number < below)
+        assert np.array_equal(one.mean, before.mean) == (number < below or not norms)
+    assert len(learnt.blocks) > below
 
 
 def test_the_history_has_every_epoch_and_its_losses(whole: Learnt) -> None:

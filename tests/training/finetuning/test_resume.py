@@ -49,7 +49,7 @@ def cut_off_after(epochs: int, run: Callable[[], Learnt], monkeypatch: pytest.Mo
             run()
 
 
-@pytest.mark.parametrize("epoch", range(1, SCHEDULE.epochs))
+@pytest.mark.parametrize("epoch", range(1, SCHEDULE.epochs + 1))
 def test_a_run_that_is_cut_off_at_any_epoch_ends_with_the_same_weights(
     epoch: int,
     whole: Learnt,
