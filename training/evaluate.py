@@ -116,6 +116,8 @@ def _model(settings: EvaluateSettings) -> AbstractContextManager[Judged]:
 
 def _require_common_class(model: Judged, clips: Sequence[Clip]) -> None:
     labels = sorted({clip.label for clip in clips} - {UNKNOWN})
+    if not labels:
+        raise DataError("all clips are of background; name clips of classes with --data, and background beside them")
     if not set(labels) & set(model.class_names):
         raise DataError(
             f"the clips are of {', '.join(labels)}, and {model.name} knows none of them but "

@@ -92,6 +92,12 @@ def test_of_pictures_beside_the_sounds_that_they_show_nothing_is_said(tmp_path: 
     assert logged == []
 
 
+def test_a_data_set_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    for name in ("one/dog/1.wav", "one/cat/1.wav"):
+        tone(tmp_path / name)
+    assert len(find_clips(tmp_path / "one", tmp_path / "one" / "cat" / "..")) == 2
+
+
 def test_a_recording_of_two_data_sets_is_in_one_fold(tmp_path: Path) -> None:
     first = urbansound8k(tmp_path / "first", "7-3-0-0.wav,7,1,dog_bark", "8-8-0-0.wav,8,2,siren")
     (tmp_path / "second" / "meta").mkdir(parents=True)

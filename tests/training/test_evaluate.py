@@ -29,7 +29,7 @@ from serving.layout import TRAINING_FILE
 from tests.serving.conftest import serve
 from tests.training.conftest import BROKEN, CLASSES, CLIPS_EACH, run_file
 from training.data.clips import load_clip
-from training.data.datasets import find_background, find_clips
+from training.data.datasets import DataError, find_background, find_clips
 from training.evaluate import evaluate, run
 from training.evaluation import judged
 from training.evaluation.judged import ModelChanged, saved_model, served_model
@@ -172,6 +172,12 @@ def test_a_model_that_is_judged_on_what_it_was_trained_on_says_so(
     said = capsys.readouterr().out
     assert "too kind" not in said
     assert "The model does not say what it was trained on" in said
+
+
+def test_background_alone_judges_no_model(version: Path, sounds: Path, tmp_path: Path) -> None:
+    (tmp_path / "map.csv").write_text("label,class\n*,unknown\n")
+    with pytest.raises(DataError, match="all clips are of background"):
+        evaluate(read(data=sounds, model=version, class_map=tmp_path / "map.csv"), QUIET)
 
 
 def test_only_the_folds_that_were_asked_for_are_judged(version: Path, sounds: Path) -> None:

@@ -12,12 +12,18 @@ from PIL.PngImagePlugin import PngInfo
 from earshot.audio import fit_segment
 from earshot.spectrogram import spectrogram
 from tests.training.sounds import tone
-from training.data.clips import RECORDING_SHOWN, Clip, load_clip
+from training.data.clips import FOLD_SHOWN, RECORDING_SHOWN, Clip, load_clip
 from training.data.datasets import DataError, find_clips, require_no_copies
 from training.data.pictures import write_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def fold_dealt(folder: Path, recording: str) -> int:
+    """The fold that a sound of this recording of dogs is dealt into."""
+    (clip,) = find_clips(tone(folder / "sounds" / "dog" / f"{recording}.wav").parents[1], least_classes=1)
+    return clip.fold
 
 
 def test_a_picture_is_what_a_model_is_shown_with_the_low_frequencies_at_the_bottom(tmp_path: Path) -> None:
@@ -45,6 +51,34 @@ def test_a_picture_is_of_the_same_recording_and_fold_as_its_sound(tmp_path: Path
     pictures = find_clips(tmp_path / "out", least_classes=1)
     assert sorted((one.source, one.fold) for one in pictures) == sorted((one.source, one.fold) for one in sounds)
     assert {one.source for one in sounds} >= {"dog/solo", "dog/park", "dog/park/night", "dog/x", "freesound:100032"}
+
+
+def test_a_picture_keeps_a_fold_that_its_data_set_chose(tmp_path: Path) -> None:
+    names = ("100032-3-0-0", "100032-3-0-1", "100033-3-0-0")
+    clips = [Clip(tone(tmp_path / f"{name}.wav"), "dog", 7, f"freesound:{name[:6]}") for name in names]
+    write_pictures(clips, tmp_path / "out")
+    assert [(one.source, one.fold) for one in find_clips(tmp_path / "out", least_classes=1)] == [
+        (clip.source, 7) for clip in clips
+    ]
+    written_anew = tmp_path / "out" / "dog" / f"{names[0]}.png"
+    Image.fromarray(np.asarray(Image.open(written_anew))).save(written_anew)  # its fellow says it still
+    assert {one.fold for one in find_clips(tmp_path / "out", least_classes=1)} == {7}
+    moved = tmp_path / "out" / "dog" / "park" / "1.png"
+    moved.parent.mkdir()
+    (tmp_path / "out" / "dog" / f"{names[2]}.png").rename(moved)
+    (clip,) = (one for one in find_clips(tmp_path / "out", least_classes=1) if one.path == moved)
+    assert (clip.source, clip.fold) == ("dog/park", fold_dealt(tmp_path, "park"))
+
+
+@pytest.mark.parametrize("fold", ["0", "-1", "true", '"7"', "7.5", "no JSON"])
+def test_a_fold_that_is_none_is_not_taken_from_a_picture(tmp_path: Path, fold: str) -> None:
+    (tmp_path / "out" / "dog").mkdir(parents=True)
+    said = PngInfo()
+    said.add_text(RECORDING_SHOWN, '"dog/park"')
+    said.add_text(FOLD_SHOWN, fold)
+    Image.new("RGB", (301, 128)).save(tmp_path / "out" / "dog" / "1.png", pnginfo=said)
+    (clip,) = find_clips(tmp_path / "out", least_classes=1)
+    assert (clip.source, clip.fold) == ("dog/park", fold_dealt(tmp_path, "park"))
 
 
 def test_a_picture_of_another_class_is_of_the_same_recording_still(tmp_path: Path) -> None:

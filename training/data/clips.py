@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -22,6 +22,8 @@ PICTURE = ".png"
 """Suffix of a clip that is a picture of its spectrogram."""
 RECORDING_SHOWN = "earshot:recording"
 """Text within a picture: the recording that it shows a clip of, as JSON."""
+FOLD_SHOWN = "earshot:fold"
+"""Text within a picture: the fold that this clip is in, as JSON."""
 BROKEN_PICTURE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises of files that are no pictures, or would be too large."""
 
@@ -60,14 +62,25 @@ def load_clip(path: Path) -> NDArray[np.int16]:
     return pcm
 
 
-def recording_shown(path: Path) -> str:
-    """The recording that a picture says it shows; empty where it says none, as one that another program wrote anew."""
+def recording_shown(path: Path) -> tuple[str, int | None]:
+    """The recording that a picture says it shows, and the fold of it.
+
+    Empty and None where it does not say, as one that another program wrote anew.
+    """
     try:
         with Image.open(path) as picture:
-            said = json.loads(picture.info.get(RECORDING_SHOWN, '""'))
-    except (*BROKEN_PICTURE, RecursionError):  # whoever reads the picture itself says that it is broken
-        return ""
-    return said if isinstance(said, str) else ""
+            said, fold = (_value(picture.info.get(name)) for name in (RECORDING_SHOWN, FOLD_SHOWN))
+    except BROKEN_PICTURE:  # whoever reads the picture itself says that it is broken
+        return "", None
+    return said if isinstance(said, str) else "", fold if type(fold) is int and fold > 0 else None
+
+
+def _value(text: Any) -> Any:
+    """What a JSON text is; None where it is none."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def load_picture(path: Path, params: SpectrogramParams) -> NDArray[np.uint8]:

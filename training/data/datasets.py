@@ -104,7 +104,7 @@ def _all_of_freesound(clips: Iterable[Clip]) -> bool:
 def find_clips(
     *folders: Path, class_map: Mapping[str, str] | None = None, least_classes: int = 2, whole_map: bool = True
 ) -> list[Clip]:
-    """Every clip of all `folders`, in order, labelled as `class_map` has it (see `read_class_map`).
+    """Every clip of all `folders`, each read once, in order, labelled as `class_map` has it (see `read_class_map`).
 
     whole_map: whether each label of the map has to be there; one that was made for training may have more than the
     clips that a model is judged by. A recording that is in several data sets is in the fold that the first of them
@@ -114,7 +114,7 @@ def find_clips(
     clips: list[Clip] = []
     fold_of: dict[str, int] = {}
     names: set[tuple[str, bool]] = set()  # a picture is taken to be of the sound of its name
-    for folder in folders:
+    for folder in {folder.resolve(): folder for folder in folders}.values():
         own = _of_one(folder)
         own_names = {(clip.source, is_picture(clip.path)) for clip in own if not clip.source.startswith(FREESOUND)}
         if same := sorted(source for source, _ in own_names & names):

@@ -98,15 +98,19 @@ def _folders(folder: Path) -> Iterator[Clip]:
     for name in sorted(each.name for each in folder.iterdir() if each.is_dir()):
         if used and name not in used and not _is_hidden(name):
             log.warning("no recording in the folder of a class", folder=str(folder / name))
-    for path in clips:
-        source = _source(path, folder, classes=True)
-        yield Clip(path, path.relative_to(folder).parts[0], _fold(source), source)
+    shown = [recording_shown(path) if is_picture(path) else ("", None) for path in clips]
+    sources = [_source(path, folder, said, classes=True) for path, (said, _) in zip(clips, shown, strict=True)]
+    # Of a recording that has several pictures some may have been written anew, and say no fold.
+    folds = {own: fold for own, (said, fold) in zip(sources, shown, strict=True) if fold and said == own}
+    for path, source in zip(clips, sources, strict=True):
+        yield Clip(path, path.relative_to(folder).parts[0], folds.get(source) or _fold(source), source)
 
 
 def background_in(folder: Path) -> Iterator[Clip]:
     """Recordings of no class: every file below `folder`, or every folder in it, which holds one recording in pieces."""
     for path in _files(folder, "**/*"):
-        source = _source(path, folder, classes=False)
+        said, _ = recording_shown(path) if is_picture(path) else ("", None)
+        source = _source(path, folder, said, classes=False)
         yield Clip(path, UNKNOWN, _fold(source), source if source.startswith(FREESOUND) else f"background:{source}")
 
 
@@ -131,11 +135,11 @@ def _fold(source: str) -> int:
     return 1 + hashlib.sha256(os.fsencode(source)).digest()[0] % OWN_FOLDS
 
 
-def _source(path: Path, folder: Path, *, classes: bool) -> str:
+def _source(path: Path, folder: Path, shown: str, *, classes: bool) -> str:
     """The recording of a file, without its suffix, where `folder` has a folder for each class, or none.
 
-    A picture is of the same recording as the sound that it shows, whatever class that was given, unless it was put into
-    a folder of another recording.
+    A picture is of the same recording as the sound that it says is `shown`, whatever class that was given, unless it
+    was put into a folder of another recording.
     """
     stem, _, _ = path.stem.partition(TAKE)
     for pattern in _NAMED_AFTER_RECORDING:
@@ -143,7 +147,6 @@ def _source(path: Path, folder: Path, *, classes: bool) -> str:
             return f"{FREESOUND}{found['freesound']}"
     inside = path.relative_to(folder).parent
     in_one_of_its_own = len(inside.parts) > classes
-    shown = recording_shown(path) if is_picture(path) else ""
     if shown and (not in_one_of_its_own or PurePosixPath(shown).parts[classes:] == inside.parts[classes:]):
         return shown
     return (inside if in_one_of_its_own else inside / stem).as_posix()

@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from serving.wholefile import whole_file
-from training.data.clips import PICTURE, RECORDING_SHOWN
+from training.data.clips import FOLD_SHOWN, PICTURE, RECORDING_SHOWN
 from training.data.datasets import require_no_path
 from training.data.hearing import each_heard, hear
 from training.data.layouts import TAKE, recording_folders
@@ -26,8 +26,8 @@ def write_pictures(clips: Sequence[Clip], out: Path) -> int:
     """Write OUT/CLASS/CLIP.png of the first three seconds of each of `clips`, and return how many there are.
 
     Red, green and blue are the channels of the spectrogram. Clips in a folder for their recording have one here too,
-    those of one name and class are numbered, and each picture says of which recording it is; a clip that cannot be read
-    is named in the log. Raises DataError where a class cannot have a folder.
+    those of one name and class are numbered, and each picture says of which recording and in which fold it is; a clip
+    that cannot be read is named in the log. Raises DataError where a class cannot have a folder.
     """
     for label in {clip.label for clip in clips}:
         require_no_path(label)
@@ -39,6 +39,7 @@ def write_pictures(clips: Sequence[Clip], out: Path) -> int:
         image = hear(clip.path).back_to_back[0]()
         said = PngInfo()
         said.add_text(RECORDING_SHOWN, json.dumps(clip.source))  # in ASCII, whatever the name of a file may be
+        said.add_text(FOLD_SHOWN, json.dumps(clip.fold))
         with whole_file(targets[clip]) as file:
             Image.fromarray(image[::-1]).save(file, "png", pnginfo=said)
 
