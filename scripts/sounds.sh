@@ -27,6 +27,9 @@ PACKAGES=(
     wesnoth-1.16-music asterisk-moh-opsound-wav singularity-music zaz-data asc-music
 )
 
+# Recordings that samples/ has: they are to show what a model makes of sounds that it has not heard.
+SAMPLES='.*/(dogs/dog\.ogg|(School1|FireStation1)\.wav|manolo_camp-morning_coffee\.wav)'
+
 mkdir -p "$1"
 cd "$1"
 for package in "${PACKAGES[@]}"; do
@@ -39,6 +42,7 @@ for package in "${PACKAGES[@]}"; do
     dpkg-deb --extract "${package}"_*.deb "$package.part"
     rm "${package}"_*.deb
     find "$package.part" -regextype posix-extended -type f ! -iregex '.*\.(ogg|wav|mp3|flac)' ! -name copyright -delete
+    find "$package.part" -regextype posix-extended -type f -regex "$SAMPLES" -delete
     mv "$package.part" "$package"
     printf '%s: %d recordings\n' "$package" "$(find "$package" -type f ! -name copyright | wc -l)"
 done

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 HEARD_RIGHT = {"car_horn", "children_playing", "dog_bark", "jackhammer", "street_music"}
-"""Sample clips whose first segment the starter model names as their class; an engine and a siren it does not. They come
-from elsewhere than what it was trained on."""
+"""Sample clips whose first segment the starter model names as their class; an engine and a siren it does not. None is
+of what its head learnt; its blocks heard, unlabelled, all but those of the car, the engine and the jackhammer."""
 
 EXPAND = """
 import pathlib, sys
