@@ -264,7 +264,27 @@ def cut_inception(taps: tuple[str, ...]) -> dict[str, Any]:
     # Of any size: Keras refuses sizes below 75, which are too small only for the last blocks.
     whole = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(None, None, 3))
     cut = keras.Model(whole.input, [whole.get_layer(tap).output for tap in taps], name=INCEPTION)
-    return dict(cut.get_config())
+    return dict(_numbered_anew(cut).get_config())
+
+
+def _numbered_anew(network: Any) -> Any:
+    """A copy whose layers have the names that those of the first Inception V3 of a process have.
+
+    Keras counts on from one network to the next, and TensorFlow adds gradients up in the order of names: what a network
+    learns would differ in its last bits by what had been built before it.
+    """
+    import keras
+
+    names: dict[str, str] = {}
+    for kind in {type(layer) for layer in network.layers}:
+        own = [layer.name for layer in creation_order([layer for layer in network.layers if type(layer) is kind])]
+        for number, name in enumerate(name for name in own if not name.startswith("mixed")):
+            names[name] = re.sub(r"_\d+$", "", name) + (f"_{number}" if number else "")
+
+    def named(layer: Any) -> Any:
+        return type(layer).from_config(layer.get_config() | {"name": names.get(layer.name, layer.name)})
+
+    return keras.models.clone_model(network, clone_function=named)
 
 
 def inception_layers(network: Any) -> list[Any]:

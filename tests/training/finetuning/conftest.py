@@ -30,8 +30,7 @@ def weights(weights_file: Path) -> Weights:
     return load_weights(str(weights_file))
 
 
-@pytest.fixture(scope="package")
-def examples() -> Examples:
+def two_classes() -> Examples:
     """Two classes, bright in low or in high mel bands; two windows of each of sixteen clips."""
     rng = np.random.default_rng(0)
     classes = np.arange(16) % 2
@@ -43,11 +42,22 @@ def examples() -> Examples:
 
 
 @pytest.fixture(scope="package")
-def unseen(examples: Examples) -> Examples:
+def examples() -> Examples:
+    """What is learnt from."""
+    return two_classes()
+
+
+def others(examples: Examples) -> Examples:
     """Other clips of the same classes, which are not learnt from."""
     images = examples.images[:16]
     noise = np.random.default_rng(1).integers(0, 40, images.shape, dtype=np.uint8)
     return Examples(images // 2 + noise, tuple((clip,) for clip in range(16)), np.arange(16) // 2 % 2)
+
+
+@pytest.fixture(scope="package")
+def unseen(examples: Examples) -> Examples:
+    """What is not learnt from."""
+    return others(examples)
 
 
 def tune(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -65,6 +68,37 @@ def test_a_run_that_is_cut_off_at_any_epoch_ends_with_the_same_weights(
     assert lines[0].items() >= {"event": "goes on from the state kept here", "epochs": epoch}.items()
     assert again.history == whole.history
     for one, other in zip(values(again), values(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 2), (2, 1)])
+def test_a_process_that_is_killed_within_an_epoch_goes_on_in_another_to_the_same_weights(
+    epoch: int, step: int, whole: Learnt, weights_file: Path, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.training.finetuning.until_killed",
+        str(weights_file),
+        str(tmp_path / "kept"),
+    ]
+    killed = subprocess.run([*command, "none.npz", str(epoch), str(step)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    again = subprocess.run([*command, str(tmp_path / "learnt.npz")], check=True, stdout=subprocess.PIPE, text=True)
+    assert ("goes on from the state kept here" in again.stdout) == bool(epoch)
+    with np.load(tmp_path / "learnt.npz") as learnt:
+        for one, other in zip(learnt.values(), values(whole), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_where_norms_measure_a_run_that_is_cut_off_ends_with_the_same_weights(
+    examples: Examples, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measuring = replace(SCHEDULE, epochs=2, norms=True)
+    uncut = tune(examples, weights, tmp_path / "uncut", measuring)
+    run = partial(tune, examples, weights, tmp_path / "cut", measuring)
+    cut_off_after(1, run, monkeypatch)
+    for one, other in zip(values(run()), values(uncut), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
