@@ -90,10 +90,10 @@ def serve(settings: ServerSettings) -> None:
 def retrain(settings: RetrainSettings) -> None:
     """Retrain the model on labelled clips.
 
-    The recipe is judged on whole unseen folds, then trained on all clips, and with --model-base-path the model appears
-    there as the next numeric version. It is a new head on features that are computed once and kept, or with --method
-    finetune the whole network. A run that was killed goes on where it was. Options may be spelt with _ in place of -,
-    as the tutorial's were.
+    The recipe is judged on whole unseen folds, then trained on all clips but those of --hold-out, and with
+    --model-base-path the model appears there as the next numeric version. It is a new head on features that are
+    computed once and kept, or with --method finetune the network too. A run that was killed goes on where it was.
+    Options may be spelt with _ in place of -, as the tutorial's were.
     """
     with needs("training"):
         from training.retrain import run

@@ -98,10 +98,10 @@ def promote(
     """Publish a version if it serves and is better.
 
     A model server of its own has to load it and answer its warm-up requests, and its signatures have to take what
-    those of the newest version take. Then both are asked for the first 3 s of the same clips, none of which the
-    candidate was trained on, and the candidate has to be better beyond doubt: the lower end of the one-sided 95 %
-    interval of the difference, over recordings, is above zero. It also has to know every class that the newest version
-    knows. What both make of background decides nothing. Exit status 1: it was refused, and nothing is published.
+    those of the newest version take. Then both are asked for the first 3 s of the same clips, which are new to both,
+    and the candidate has to be better beyond doubt: the lower end of the one-sided 95 % interval of the difference,
+    over recordings, is above zero. It also has to know every class that the newest version knows. What both make of
+    background decides nothing. Exit status 1: it was refused, and nothing is published.
     """
     with needs("training"):
         from rich.console import Console

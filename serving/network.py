@@ -284,7 +284,8 @@ def _numbered_anew(network: Any) -> Any:
     def named(layer: Any) -> Any:
         return type(layer).from_config(layer.get_config() | {"name": names.get(layer.name, layer.name)})
 
-    return keras.models.clone_model(network, clone_function=named)
+    image = keras.Input(network.input_shape[1:], name="scaled")
+    return keras.models.clone_model(network, input_tensors=image, clone_function=named)
 
 
 def inception_layers(network: Any) -> list[Any]:

@@ -84,22 +84,20 @@ def tells_apart(clips: Collection[Clip]) -> bool:
 
 def _trainings(settings: RetrainSettings, held_out: Sequence[int], judged: Sequence[int]) -> list[set[int]]:
     """The folds that each model of the run is trained without."""
-    published = [set(held_out)] if _publishes(settings) else []
+    published = [set(held_out)] if settings.publishes else []
     return [*({fold} for fold in judged), *published]
-
-
-def _publishes(settings: RetrainSettings) -> bool:
-    return bool(settings.model_base_path or settings.compact)
 
 
 def _require_all_learnt(settings: RetrainSettings, clips: Sequence[Clip], held_out: Sequence[int]) -> None:
     """Raise DataError where the model that is published would have a class that it has not learnt."""
     learnt = {clip.label for clip in clips if clip.fold not in held_out}
-    never = sorted({clip.label for clip in clips} - learnt - {UNKNOWN})
-    if never and _publishes(settings):
+    if settings.generated_background:
+        learnt.add(UNKNOWN)
+    never = sorted({clip.label for clip in clips} - learnt)
+    if never and settings.publishes:
         raise DataError(
-            f"all clips of {', '.join(never)} are in the folds that are held out, so the published model would never "
-            "answer that: hold out other folds, add recordings, or leave the class out by --class-map"
+            f"no clip of {', '.join(never)} that can be read is outside the folds that are held out, so the published "
+            "model would never answer that: hold out other folds, add recordings, or leave the class out by --class-map"
         )
 
 

@@ -31,11 +31,6 @@ def recipe_of(
     architecture = settings.architecture(weights.input_range, weights.architecture)
     cache = settings.cache or cache_folder()
     bottlenecks = settings.method == "bottlenecks"
-    if not bottlenecks and settings.freeze and blocks_needed([settings.freeze]) >= blocks_needed(architecture.taps):
-        raise NetworkError(
-            f"--freeze {settings.freeze} leaves no block to learn, as the network ends with "
-            f"{max(architecture.taps, key=TAPS.index)}: name a lower one, or --method bottlenecks for a head alone"
-        )
     frozen = FrozenRecipe(
         clips,
         weights,
@@ -65,9 +60,15 @@ def recipe_of(
         bfloat16=settings.bfloat16,
         augmentation=replace(augmentation, noise=settings.noise),
     )
+    schedule = replace(schedule, **(changes or {}))
+    if schedule.freeze and blocks_needed([schedule.freeze]) >= blocks_needed(architecture.taps):
+        raise NetworkError(
+            f"--freeze {schedule.freeze} leaves no block to learn, as the network ends with "
+            f"{max(architecture.taps, key=TAPS.index)}: name a lower one, or --method bottlenecks for a head alone"
+        )
     return TuningRecipe(
         frozen,
-        replace(schedule, **(changes or {})),
+        schedule,
         folder=cache / "finetuning",
         precision=settings.precision,
         steps=settings.how_many_training_steps,

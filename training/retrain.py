@@ -1,4 +1,4 @@
-"""Retrains the model: a new head or the whole network, judged on whole unseen folds, published as the next version.
+"""Retrains the model: a head or the network too, judged on whole unseen folds, published as the next version.
 
 Runs as `python training/retrain.py`, `python -m training.retrain` and `earshot retrain`.
 """
@@ -84,7 +84,7 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
         console.print(f"Without --method finetune these do nothing: {', '.join(named)}")
     elif "epochs" in idle and settings.how_many_training_steps:
         console.print("--how-many-training-steps decides how long is trained, so --epochs does nothing")
-    if not (settings.model_base_path or settings.compact):
+    if not settings.publishes:
         console.print("Nothing will be published: --model-base-path names where the next version goes")
     stages = Stages()
     with stages.stage("weights"):
@@ -119,11 +119,10 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     print_judged(console, report)
     if report["random_split"]:
         console.print(WHY_RANDOM_IS_HIGHER)
-    publishes = bool(settings.model_base_path or settings.compact)
-    if settings.report and publishes and (report["folds"] or report["random_split"]):
+    if settings.report and settings.publishes and (report["folds"] or report["random_split"]):
         with suppress(OSError):  # it is written again; until then what was judged outlives a kill
             write_report({**report, "title": f"{report['title']} (not published yet)"}, settings.report)
-    if publishes:
+    if settings.publishes:
         with stages.stage("publishing"), bound_contextvars(model="published model"):
             _publish(settings, recipe, class_names, held_out, weights, report, console)
     recipe.done()

@@ -209,6 +209,11 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
         return (*super().folders, *([self.image_dir] if self.image_dir else ()))
 
     @property
+    def publishes(self) -> bool:
+        """Whether a model comes of it, beside figures."""
+        return bool(self.model_base_path or self.compact)
+
+    @property
     def calibrating(self) -> tuple[str, ...]:
         """Names of the weights that calibrate."""
         return tuple(name for name in self.calibrate_by.split(",") if name)

@@ -20,6 +20,7 @@ from serving.network import (
     blocks_of,
     build_network,
     creation_order,
+    cut_inception,
     feature_network,
 )
 
@@ -193,3 +194,12 @@ def test_an_architecture_comes_back_from_json() -> None:
         assert Architecture.from_json(one.to_json()) == one
     with pytest.raises(TypeError):
         Architecture.from_json({**architecture.to_json(), "pools": 3})
+
+
+def test_the_names_of_layers_do_not_depend_on_what_was_built_before() -> None:
+    taps = ("mixed1", "mixed10")
+    first = cut_inception(taps)
+    keras.applications.InceptionV3(include_top=False, weights=None, input_shape=SHAPE)
+    cut_inception.cache_clear()
+    assert cut_inception(taps) == first
+    assert [layer["config"]["name"] for layer in first["layers"]][:3] == ["scaled", "conv2d", "batch_normalization"]

@@ -212,7 +212,7 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
     assert not seen & unseen
 
 
-def test_folds_that_are_held_out_judge_no_recipe_unless_they_are_named(trained: Trained) -> None:
+def test_folds_that_are_held_out_judge_no_recipe(trained: Trained) -> None:
     fold, *others = trained.report["folds"]
     own = {"protocol": "folds", "model_base_path": None, "compact": None, "report": None, "run_dir": None}
     own |= {"hold_out": ",".join(others), "evaluate": "all"}

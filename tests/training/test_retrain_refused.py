@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tests.producers.sounds import noise
 from tests.training.conftest import QUIET, run_file
-from training.data.datasets import DataError, find_clips
+from training.data.datasets import DataError, find_background, find_clips
 from training.heads.head import train_head
 from training.retrain import retrain, run
 from training.settings import RetrainSettings
@@ -85,10 +85,35 @@ def test_a_class_that_is_held_out_whole_is_not_published(data: Path, tmp_path: P
     for clip in others:
         clip.path.unlink()
     own = {"data": str(few), "weights": "nowhere.npz", "evaluate": "none", "compact": tmp_path / "model.npz"}
-    with pytest.raises(DataError, match="all clips of hum are in the folds that are held out"):
+    with pytest.raises(DataError, match="no clip of hum that can be read is outside the folds"):
         retrain(RetrainSettings.read({**own, "hold_out": str(one.fold)}), QUIET)
     with pytest.raises(WeightsError):  # which comes after
         retrain(RetrainSettings.read({**own, "hold_out": str(1 + one.fold % 5)}), QUIET)
+
+
+def test_a_class_of_which_only_what_is_held_out_can_be_read_is_not_published(
+    data: Path, weights_file: Path, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(data, tmp_path / "data")
+    one, *others = (clip for clip in find_clips(broken) if clip.label == "hum" and "hum-" in clip.path.name)
+    for clip in others:
+        if clip.fold != one.fold:
+            clip.path.write_bytes(f"no recording, {clip.source}".encode())
+    own: dict[str, Any] = {"data": str(broken), "weights": str(weights_file), "taps": "mixed0", "evaluate": "none"}
+    own |= {"compact": tmp_path / "model.npz", "cache": tmp_path / "cache", "hold_out": str(one.fold)}
+    with pytest.raises(DataError, match="no clip of hum that can be read is outside the folds"):
+        retrain(RetrainSettings.read(own), QUIET)
+
+
+def test_background_that_is_held_out_whole_is_not_published(data: Path, tmp_path: Path) -> None:
+    room = tmp_path / "room"
+    room.mkdir()
+    shutil.copy(data / "hum" / "hum-0.wav", room / "wind.wav")
+    (clip,) = find_background([room, tmp_path / "room"])
+    own: dict[str, Any] = {"data": str(data), "background": str(room), "weights": "nowhere.npz", "evaluate": "none"}
+    own |= {"compact": tmp_path / "model.npz", "hold_out": str(clip.fold)}
+    with pytest.raises(DataError, match="no clip of unknown that can be read is outside the folds"):
+        retrain(RetrainSettings.read({**own, "generated_background": 0}), QUIET)
 
 
 def test_a_file_that_is_of_a_class_and_background_too_is_refused(data: Path, tmp_path: Path) -> None:

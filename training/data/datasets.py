@@ -55,7 +55,7 @@ def find_background(folders: Iterable[Path], clips: Iterable[Clip] = ()) -> list
     """
     fold_of = {clip.source: clip.fold for clip in clips}
     found: list[Clip] = []
-    for folder in folders:
+    for folder in _each_once(folders):
         own = list(background_in(folder))
         if not own:
             what = "holds no recording" if folder.is_dir() else "is not a folder"
@@ -114,7 +114,7 @@ def find_clips(
     clips: list[Clip] = []
     fold_of: dict[str, int] = {}
     names: set[tuple[str, bool]] = set()  # a picture is taken to be of the sound of its name
-    for folder in {folder.resolve(): folder for folder in folders}.values():
+    for folder in _each_once(folders):
         own = _of_one(folder)
         own_names = {(clip.source, is_picture(clip.path)) for clip in own if not clip.source.startswith(FREESOUND)}
         if same := sorted(source for source, _ in own_names & names):
@@ -145,6 +145,10 @@ def find_clips(
     if len({clip.label for clip in clips}) < least_classes:
         raise DataError(f"{where} holds {len(clips)} clips; training needs clips of two classes at least")
     return clips
+
+
+def _each_once(folders: Iterable[Path]) -> Iterable[Path]:
+    return {folder.resolve(): folder for folder in folders}.values()
 
 
 def _require_name(label: str) -> None:

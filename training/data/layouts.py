@@ -100,10 +100,12 @@ def _folders(folder: Path) -> Iterator[Clip]:
             log.warning("no recording in the folder of a class", folder=str(folder / name))
     shown = [recording_shown(path) if is_picture(path) else ("", None) for path in clips]
     sources = [_source(path, folder, said, classes=True) for path, (said, _) in zip(clips, shown, strict=True)]
+    own_folds = [fold if said == source else None for source, (said, fold) in zip(sources, shown, strict=True)]
     # Of a recording that has several pictures some may have been written anew, and say no fold.
-    folds = {own: fold for own, (said, fold) in zip(sources, shown, strict=True) if fold and said == own}
-    for path, source in zip(clips, sources, strict=True):
-        yield Clip(path, path.relative_to(folder).parts[0], folds.get(source) or _fold(source), source)
+    folds = {source: fold for source, fold in zip(sources, own_folds, strict=True) if fold}
+    for path, source, own in zip(clips, sources, own_folds, strict=True):
+        fold = own or folds.get(source) or _fold(source)
+        yield Clip(path, path.relative_to(folder).parts[0], fold, source)
 
 
 def background_in(folder: Path) -> Iterator[Clip]:

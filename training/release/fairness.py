@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from training.data.clips import Clip
 
 NEW_CLIPS = (
-    "name sounds that neither knows with --data, as such that were recorded since, or folds with --folds that both "
-    "were trained without (--hold-out), on weights that were not taught by them"
+    "with --data name sounds that are new to both, recorded since, say, or with --folds some that both were trained "
+    "without (--hold-out), on weights that were not taught by them"
 )
 """How there come to be clips that are new to both."""
 

@@ -154,7 +154,7 @@ def _given(order: Promotion) -> list[Clip]:
     folds = chosen_folds(order.folds, clips)
     chosen = [clip for clip in clips if clip.fold in folds]
     if not chosen:
-        raise DataError(f"--folds {order.folds} leaves no clip; name folds as 1,2, or all")
+        raise DataError(f"--folds {order.folds} leaves no clip of a class; name other folds, or other --data")
     require_apart([*clips, *background])
     return [*chosen, *background]
 
@@ -238,7 +238,7 @@ def _compare(
             return _if_forced(error, order)
         return _if_forced(NotComparable(f"{left_out}, and the others cannot be read ({error}); {NEW_CLIPS}"), order)
     except TooFewRecordings as error:
-        beside = f"; {left_out}, which are left out" if (left_out := fair.labelled.left_out) else ""
+        beside = f"; {left_out}, which are left out: {NEW_CLIPS}" if (left_out := fair.labelled.left_out) else ""
         return _if_forced(TooFewRecordings(f"{error}{beside}"), order)
     found = _found(ours, theirs, fair, newest.number)
     heard = _false_accepts(our_background, their_background, order)
