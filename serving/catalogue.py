@@ -98,6 +98,8 @@ def left_in_8_bits(base_path: Path, published: Path) -> Version | None:
 
 def require_whole(version_dir: Path) -> None:
     """Raise NotWhole unless the folder has all files of a version."""
+    if not version_dir.is_dir():
+        raise NotWhole(f"{version_dir} is not there: name the folder of a version, or one that holds versions")
     lacks = missing_files(version_dir)
     if lacks:
         raise NotWhole(f"{version_dir} is not a whole version: it lacks {lacks}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -272,6 +273,23 @@ def test_clips_that_the_weights_have_heard_without_labels_are_known_in_the_repor
     assert fair.labelled.clips == new
     told = EvaluateSettings.read({"data": str(data), "folds": str(fold), "model": tmp_path / "models"})
     assert "have heard the recordings of 2 of these" in evaluate(told, QUIET)["pooled"]["notes"][0]
+
+
+def test_a_class_that_only_the_judged_fold_has_is_named(data: Path, trained: Trained, tmp_path: Path) -> None:
+    few = shutil.copytree(data, tmp_path / "data")
+    one, *others = (clip for clip in find_clips(few) if clip.path.stem.startswith("hum-"))
+    for clip in others:
+        clip.path.unlink()
+    own = {"data": str(few), "protocol": "folds", "evaluate": str(one.fold), "cache": tmp_path / "cache"}
+    own |= {"model_base_path": None, "compact": None, "report": None, "run_dir": None}
+    report = retrain(RetrainSettings.read({**trained.settings, **own}), QUIET)
+    said = "All clips of hum are among those that are judged: what never learnt it cannot name it"
+    assert [
+        any(note.startswith(said) for note in one["notes"]) for one in (report["pooled"], *report["folds"].values())
+    ] == [
+        True,
+        True,
+    ]
 
 
 def test_a_run_leaves_its_folder_too(trained: Trained) -> None:

@@ -49,17 +49,22 @@ def compare(
 
     Raises TooFewRecordings.
     """
-    recordings = len(set(sources))
-    if recordings < LEAST_RECORDINGS:
-        raise TooFewRecordings(
-            f"{len(candidate)} clips of {recordings} recordings are too few to compare two models; at least "
-            f"{LEAST_RECORDINGS} recordings are needed, name more clips with --data and --folds"
-        )
+    require_recordings(sources)
     lower, _ = share_interval(candidate.astype(int) - current.astype(int), sources, "greater", seed)
     return Comparison(
         candidate=float(np.mean(candidate)),
         current=float(np.mean(current)),
         lower=lower,
         clips=len(candidate),
-        recordings=recordings,
+        recordings=len(set(sources)),
     )
+
+
+def require_recordings(sources: Sequence[str]) -> None:
+    """Raise TooFewRecordings where clips of these recordings, one of each clip, cannot tell which model is better."""
+    recordings = len(set(sources))
+    if recordings < LEAST_RECORDINGS:
+        raise TooFewRecordings(
+            f"{len(sources)} clips of {recordings} recordings are too few to compare two models; at least "
+            f"{LEAST_RECORDINGS} recordings are needed, name more clips with --data and --folds"
+        )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import softmax
 
+from earshot.labels import UNKNOWN
 from training.data.heard import count_heard, too_kind
 from training.evaluation.answers import Answers
 from training.evaluation.metrics import calibration, judge, rows
@@ -34,11 +35,23 @@ class Judgement:
     """What it would have answered before it was calibrated."""
     heard: frozenset[str]
     """Recordings that its network was taught by before, without their labels."""
+    never_learnt: tuple[str, ...]
+    """Classes of which all clips are among those that it never saw."""
+
+    @property
+    def of_training(self) -> list[str]:
+        """What whoever reads its figures should know of what it learnt."""
+        never = (
+            f"All clips of {name} are among those that are judged: what never learnt it cannot name it, so its recall "
+            "says nothing."
+            for name in self.never_learnt
+        )
+        return [*self.trained.notes, *never]
 
     @property
     def notes(self) -> list[str]:
         """What whoever reads its figures should know."""
-        return [*too_kind(self.heard, set(self.answers.clips)), *self.trained.notes]
+        return [*too_kind(self.heard, set(self.answers.clips)), *self.of_training]
 
     def figures(self) -> dict[str, Any]:
         """All figures, what training chose, and each clip's answer, as JSON values."""
@@ -57,14 +70,16 @@ class Judgement:
 def judged_without(recipe: Recipe, unseen: Sequence[Clip], class_names: Sequence[str]) -> Judgement:
     """Train on all clips of `recipe` but `unseen`, and have these answered."""
     left_out = set(unseen)
-    trained = recipe.train([clip for clip in recipe.clips if clip not in left_out], class_names)
+    learnt = [clip for clip in recipe.clips if clip not in left_out]
+    trained = recipe.train(learnt, class_names)
     scores = recipe.scores(trained, unseen)
     least = np.finfo(np.float32).tiny
     before = {
         clip: softmax(np.log(np.maximum(one, least)) * trained.temperature, axis=1) for clip, one in scores.items()
     }
     answers = Answers.of(scores, class_names, trained.thresholds)
-    return Judgement(trained, answers, Answers.of(before, class_names), recipe.heard)
+    never = {clip.label for clip in unseen} - {clip.label for clip in learnt} - {UNKNOWN}
+    return Judgement(trained, answers, Answers.of(before, class_names), recipe.heard, tuple(sorted(never)))
 
 
 def pooled(judgements: Sequence[Judgement]) -> dict[str, Any]:
@@ -74,7 +89,7 @@ def pooled(judgements: Sequence[Judgement]) -> dict[str, Any]:
     )
     heard = frozenset[str]().union(*(one.heard for one in judgements))
     kind = too_kind(heard, {clip for one in judgements for clip in one.answers.clips})
-    of_training = dict.fromkeys(note for one in judgements for note in one.trained.notes)
+    of_training = dict.fromkeys(note for one in judgements for note in one.of_training)
     return {**figures, "notes": [*kind, *of_training, *figures["notes"]]}
 
 

@@ -41,11 +41,12 @@ class UnseenClips:
     @property
     def left_out(self) -> str:
         """Which clips beside these are left out, in words; empty where none are."""
+        more = " more" if self.known_to_candidate else ""
         known = [
-            f"{whose} knows the recordings of {count} clips"
-            for whose, count in (
-                ("the candidate", self.known_to_candidate),
-                ("the version there", self.known_to_current),
+            f"{whose} knows the recordings of {count}{which} clips"
+            for whose, count, which in (
+                ("the candidate", self.known_to_candidate, ""),
+                ("the version there", self.known_to_current, more),
             )
             if count
         ]

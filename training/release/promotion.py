@@ -18,7 +18,7 @@ from serving.inspection import Version, class_names, timestamp
 from serving.layout import TRAINING_FILE, WARMUP_FILE, version_in
 from training.data.datasets import DataError, chosen_folds, find_background, find_clips, read_class_map, require_apart
 from training.evaluation.asking import NoClipReadable, ask
-from training.evaluation.gate import TooFewRecordings, compare
+from training.evaluation.gate import TooFewRecordings, compare, require_recordings
 from training.evaluation.judged import IMAGE_SHAPE, NoModel, served_model
 from training.release.fairness import NEW_CLIPS, FairClips, NotComparable, fair_clips
 from training.release.outcome import Compared, FalseAccepts, Labels, NotCompared, reservations
@@ -109,7 +109,7 @@ def promote(order: Promotion, console: Console) -> Path:
             )
         given = [what for what, folders in (("clips", order.data), ("background", order.background)) if folders]
         if given and isinstance(outcome, NotCompared):
-            console.print(f"not heard, as nothing was compared: {', '.join(given)}")
+            console.print(f"nothing was compared, so what was named for it decides nothing: {', '.join(given)}")
         amiss = outcome.amiss
         if amiss and not order.force:
             raise Refused(f"the candidate {' and '.join(amiss)}, and was not published; --force does so nevertheless")
@@ -179,9 +179,19 @@ def _fair_clips(
             f"{order.candidate} does not say which recordings it was trained on, so no clip is known to be new to it: "
             f"{TRAINING_FILE}, which retrain.py writes, is missing; train it again, or publish it with --force"
         )
+    try:
+        require_recordings([clip.source for clip in fair.labelled.clips])
+    except TooFewRecordings as error:
+        return _if_forced(_too_few(error, fair), order)
     for line in reservations(fair, newest.number):
         console.print(line)
     return fair
+
+
+def _too_few(error: TooFewRecordings, fair: FairClips) -> TooFewRecordings:
+    """The same, with what is left out and how there would be more."""
+    left_out = fair.labelled.left_out
+    return TooFewRecordings(f"{error}; {left_out}, which are left out: {NEW_CLIPS}") if left_out else error
 
 
 def _require_warmup(copy: Path, candidate: Path) -> None:
@@ -238,8 +248,7 @@ def _compare(
             return _if_forced(error, order)
         return _if_forced(NotComparable(f"{left_out}, and the others cannot be read ({error}); {NEW_CLIPS}"), order)
     except TooFewRecordings as error:
-        beside = f"; {left_out}, which are left out: {NEW_CLIPS}" if (left_out := fair.labelled.left_out) else ""
-        return _if_forced(TooFewRecordings(f"{error}{beside}"), order)
+        return _if_forced(_too_few(error, fair), order)
     found = _found(ours, theirs, fair, newest.number)
     heard = _false_accepts(our_background, their_background, order)
     if fair.background.clips and not heard:

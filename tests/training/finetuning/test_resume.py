@@ -71,9 +71,8 @@ def test_a_run_that_is_cut_off_at_any_epoch_ends_with_the_same_weights(
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(("epoch", "step"), [(0, 2), (2, 1)])
 def test_a_process_that_is_killed_within_an_epoch_goes_on_in_another_to_the_same_weights(
-    epoch: int, step: int, whole: Learnt, weights_file: Path, tmp_path: Path
+    whole: Learnt, weights_file: Path, tmp_path: Path
 ) -> None:
     command = [
         sys.executable,
@@ -82,10 +81,10 @@ def test_a_process_that_is_killed_within_an_epoch_goes_on_in_another_to_the_same
         str(weights_file),
         str(tmp_path / "kept"),
     ]
-    killed = subprocess.run([*command, "none.npz", str(epoch), str(step)], check=False)
+    killed = subprocess.run([*command, "none.npz", "2", "1"], check=False)
     assert killed.returncode == -signal.SIGKILL
     again = subprocess.run([*command, str(tmp_path / "learnt.npz")], check=True, stdout=subprocess.PIPE, text=True)
-    assert ("goes on from the state kept here" in again.stdout) == bool(epoch)
+    assert "goes on from the state kept here" in again.stdout
     with np.load(tmp_path / "learnt.npz") as learnt:
         for one, other in zip(learnt.values(), values(whole), strict=True):
             np.testing.assert_array_equal(one, other)

@@ -107,7 +107,7 @@ def test_background_that_cannot_be_heard_is_said_and_decides_nothing(
     assert "background" not in event
     forced = promote(good, base_path, None, "--background", str(silent), "--force")
     assert forced.exit_code == 0, forced.output
-    assert "not heard, as nothing was compared: background" in forced.output
+    assert "nothing was compared, so what was named for it decides nothing: background" in forced.output
 
 
 def test_that_better_names_with_higher_thresholds_make_fewer_right_labels_is_said(data: Path, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from serving.layout import CARD_FILE, INT8_FILE, PROMOTION_FILE, SAVED_MODEL_FIL
 from serving.tfrecord import read_records, write_records
 from tests.processes import Command
 from tests.serving.conftest import serve
-from tests.training.conftest import BROKEN, CLASSES, CLIPS
+from tests.training.conftest import CLASSES, CLIPS
 from tests.training.promotion.conftest import REFUSED, USAGE, base_path_with, names, network, promote, words
 from tests.waiting import wait_for
 from training.data.datasets import find_clips
+from training.evaluation.resampling import LEAST_RECORDINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -204,16 +205,22 @@ def test_what_a_user_can_mend_is_said_before_any_server_starts(
     shutil.copytree(good, seen_all)
     sources = [clip.source for clip in find_clips(data)]
     (seen_all / TRAINING_FILE).write_text(json.dumps({"recordings": sources}))
+    (tmp_path / "empty").mkdir()
     unknown = tmp_path / "4"
     shutil.copytree(good, unknown)
     (unknown / TRAINING_FILE).unlink()
     for candidate, clips, said in (
-        (tmp_path / "nowhere", data, "nowhere is not a whole version: it lacks saved_model.pb"),
+        (tmp_path / "nowhere", data, "nowhere is not there: name the folder of a version"),
+        (tmp_path / "empty", data, "empty is not a whole version: it lacks saved_model.pb"),
         (base_path, data, "is a version there already"),
         (base_path / "1", data, "is a version there already"),
         (good, None, "no clips: --data names labelled ones"),
         (good, tmp_path / "nowhere", "nowhere is not a folder"),
-        (seen_all, data, f"none is new to both: the candidate knows the recordings of {len(sources)} clips; name"),
+        (
+            seen_all,
+            data,
+            f"none is new to both: the candidate knows the recordings of {len(sources)} clips; with --data",
+        ),
         (unknown, data, "does not say which recordings it was trained on"),
     ):
         done = promote(candidate, base_path, clips)
@@ -236,11 +243,14 @@ def test_where_only_clips_that_cannot_be_read_are_new_to_a_candidate_it_says_how
     base_path = base_path_with(bad, tmp_path)
     seen_all = tmp_path / "3"
     shutil.copytree(good, seen_all)
-    readable = [clip.source for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN]
-    (seen_all / TRAINING_FILE).write_text(json.dumps({"recordings": readable}))
-    done = promote(seen_all, base_path, data)
+    known = [clip.source for clip in find_clips(data)]
+    (seen_all / TRAINING_FILE).write_text(json.dumps({"recordings": known}))
+    more = shutil.copytree(data, tmp_path / "more")
+    for number in range(LEAST_RECORDINGS):
+        (more / "hum" / f"broken-{number}.wav").write_bytes(bytes([number]))
+    done = promote(seen_all, base_path, more)
     assert done.exit_code == USAGE
-    assert f"knows the recordings of {len(readable)} clips, and the others cannot be read (none of 2" in done.output
+    assert f"knows the recordings of {len(known)} clips, and the others cannot be read (none of 10" in done.output
     assert "that both were trained without (--hold-out)" in done.output
     assert names(base_path) == ["1"]
 
@@ -253,9 +263,9 @@ def test_clips_that_the_version_there_knows_do_not_decide_about_its_successor(
     for sources, said in (
         (
             others,
-            f"candidate knows the recordings of 1 clips and the version there knows the recordings of {len(others)}",
+            f"knows the recordings of 1 clips and the version there knows the recordings of {len(others)} more clips",
         ),
-        (others[:-3], f"the version there knows the recordings of {len(others) - 3} clips, which are left out"),
+        (others[:-3], f"the version there knows the recordings of {len(others) - 3} more clips, which are left out"),
     ):
         (base_path / "1" / TRAINING_FILE).write_text(json.dumps({"recordings": sources}))
         done = promote(bad, base_path, data)
