@@ -23,7 +23,7 @@ import numpy as np
 from earshot.spectrogram import DEFAULT_PARAMS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -262,30 +262,26 @@ def cut_inception(taps: tuple[str, ...]) -> dict[str, Any]:
     import keras
 
     # Of any size: Keras refuses sizes below 75, which are too small only for the last blocks.
-    whole = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(None, None, 3))
-    cut = keras.Model(whole.input, [whole.get_layer(tap).output for tap in taps], name=INCEPTION)
-    return dict(_numbered_anew(cut).get_config())
-
-
-def _numbered_anew(network: Any) -> Any:
-    """A copy whose layers have the names that those of the first Inception V3 of a process have.
-
-    Keras counts on from one network to the next, and TensorFlow adds gradients up in the order of names: what a network
-    learns would differ in its last bits by what had been built before it.
-    """
-    import keras
-
+    image = keras.Input((None, None, 3), name="scaled")
+    whole = keras.applications.InceptionV3(include_top=False, weights=None, input_tensor=image)
+    cut = keras.Model(image, [whole.get_layer(tap).output for tap in taps], name=INCEPTION)
+    # Keras counts on from one network to the next, and TensorFlow adds gradients up in the order of names: what a
+    # network learns would differ in its last bits by what had been built before it in the process.
     names: dict[str, str] = {}
-    for kind in {type(layer) for layer in network.layers}:
-        own = [layer.name for layer in creation_order([layer for layer in network.layers if type(layer) is kind])]
+    for kind in {type(layer) for layer in cut.layers}:
+        own = [layer.name for layer in creation_order([layer for layer in cut.layers if type(layer) is kind])]
         for number, name in enumerate(name for name in own if not name.startswith("mixed")):
             names[name] = re.sub(r"_\d+$", "", name) + (f"_{number}" if number else "")
+    return dict(_renamed(cut.get_config(), names))
 
-    def named(layer: Any) -> Any:
-        return type(layer).from_config(layer.get_config() | {"name": names.get(layer.name, layer.name)})
 
-    image = keras.Input(network.input_shape[1:], name="scaled")
-    return keras.models.clone_model(network, input_tensors=image, clone_function=named)
+def _renamed(config: Any, names: Mapping[str, str]) -> Any:
+    """Keras's configuration of a network whose layers have other names."""
+    if isinstance(config, dict):
+        return {key: _renamed(value, names) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(_renamed(value, names) for value in config)
+    return names.get(config, config) if isinstance(config, str) else config
 
 
 def inception_layers(network: Any) -> list[Any]:

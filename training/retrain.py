@@ -74,9 +74,8 @@ def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     clips = clips_of(settings)
     thin = thin_classes(clips)
     print_thin(console, thin, "Classes of few recordings, whose figures say little")
-    held_out, judged = chosen_folds(settings.hold_out, clips), chosen_folds(settings.evaluate, clips)
-    if settings.evaluate == "all":  # what decides about the published model chooses no recipe
-        judged = [fold for fold in judged if fold not in held_out]
+    held_out = chosen_folds(settings.hold_out, clips)
+    judged = chosen_folds(settings.evaluate, clips, but=held_out)  # what decides about a model chooses no recipe
     check_before(settings, clips, held_out, judged)
     idle = [name for name in OF_FINE_TUNING if getattr(settings, name) != type(settings).model_fields[name].default]
     if idle and settings.method == "bottlenecks":

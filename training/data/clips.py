@@ -63,10 +63,12 @@ def load_clip(path: Path) -> NDArray[np.int16]:
 
 
 def recording_shown(path: Path) -> tuple[str, int | None]:
-    """The recording that a picture says it shows, and the fold of it.
+    """The recording that a clip says it shows, and the fold of it, if it is a picture.
 
     Empty and None where it does not say, as one that another program wrote anew.
     """
+    if not is_picture(path):
+        return "", None
     try:
         with Image.open(path) as picture:
             said, fold = (_value(picture.info.get(name)) for name in (RECORDING_SHOWN, FOLD_SHOWN))

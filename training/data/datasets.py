@@ -17,7 +17,7 @@ from training.data.layouts import FREESOUND, NotThisLayout, background_in, clips
 from training.settings import folders_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from training.data.clips import Clip
@@ -182,11 +182,14 @@ def _of_one(folder: Path) -> list[Clip]:
     return clips
 
 
-def chosen_folds(text: str, clips: list[Clip]) -> list[int]:
-    """The folds that `text` names: all, none, or numbers as 1,2; raises DataError where one has no clip of a class."""
+def chosen_folds(text: str, clips: list[Clip], but: Collection[int] = ()) -> list[int]:
+    """The folds that `text` names: all `but` some, none, or numbers as 1,2.
+
+    Raises DataError where one has no clip of a class.
+    """
     present = sorted({clip.fold for clip in clips if clip.label != UNKNOWN})
     if text == "all":
-        return present
+        return [fold for fold in present if fold not in but]
     if text in {"", "none"}:
         return []
     try:

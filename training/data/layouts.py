@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from earshot.labels import UNKNOWN
 from earshot.logs import get_log
 from producers.recordings import SUFFIXES
-from training.data.clips import PICTURE, Clip, is_picture, recording_shown
+from training.data.clips import PICTURE, Clip, recording_shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,21 +98,22 @@ def _folders(folder: Path) -> Iterator[Clip]:
     for name in sorted(each.name for each in folder.iterdir() if each.is_dir()):
         if used and name not in used and not _is_hidden(name):
             log.warning("no recording in the folder of a class", folder=str(folder / name))
-    shown = [recording_shown(path) if is_picture(path) else ("", None) for path in clips]
-    sources = [_source(path, folder, said, classes=True) for path, (said, _) in zip(clips, shown, strict=True)]
-    own_folds = [fold if said == source else None for source, (said, fold) in zip(sources, shown, strict=True)]
+    found: list[tuple[Path, str, int | None]] = []
+    for path in clips:
+        shown, fold = recording_shown(path)
+        source = _source(path, folder, shown, classes=True)
+        found.append((path, source, fold if shown == source else None))
     # Of a recording that has several pictures some may have been written anew, and say no fold.
-    folds = {source: fold for source, fold in zip(sources, own_folds, strict=True) if fold}
-    for path, source, own in zip(clips, sources, own_folds, strict=True):
-        fold = own or folds.get(source) or _fold(source)
-        yield Clip(path, path.relative_to(folder).parts[0], fold, source)
+    folds = {source: fold for _, source, fold in found if fold}
+    for path, source, fold in found:
+        yield Clip(path, path.relative_to(folder).parts[0], fold or folds.get(source) or _fold(source), source)
 
 
 def background_in(folder: Path) -> Iterator[Clip]:
     """Recordings of no class: every file below `folder`, or every folder in it, which holds one recording in pieces."""
     for path in _files(folder, "**/*"):
-        said, _ = recording_shown(path) if is_picture(path) else ("", None)
-        source = _source(path, folder, said, classes=False)
+        shown, _ = recording_shown(path)
+        source = _source(path, folder, shown, classes=False)
         yield Clip(path, UNKNOWN, _fold(source), source if source.startswith(FREESOUND) else f"background:{source}")
 
 

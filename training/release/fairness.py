@@ -38,19 +38,18 @@ class UnseenClips:
     known_to_current: int
     """How many more the version there knows."""
 
+    def known(self, current: str) -> list[tuple[str, int]]:
+        """Who knows how many of the clips that are left out; the version there is called `current`."""
+        of_each = ("the candidate", self.known_to_candidate), (current, self.known_to_current)
+        return [(whose, count) for whose, count in of_each if count]
+
     @property
     def left_out(self) -> str:
         """Which clips beside these are left out, in words; empty where none are."""
-        more = " more" if self.known_to_candidate else ""
-        known = [
-            f"{whose} knows the recordings of {count}{which} clips"
-            for whose, count, which in (
-                ("the candidate", self.known_to_candidate, ""),
-                ("the version there", self.known_to_current, more),
-            )
-            if count
-        ]
-        return " and ".join(known)
+        return " and ".join(
+            f"{whose} knows the recordings of {count}{' more' if second else ''} clips"
+            for second, (whose, count) in enumerate(self.known("the version there"))
+        )
 
 
 @dataclass(frozen=True, slots=True)

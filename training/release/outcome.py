@@ -220,14 +220,10 @@ def reservations(fair: FairClips, against: int) -> list[str]:
     """What of the clips is left out, is missing or makes figures too kind, a note each."""
     notes = []
     for unseen, what in ((fair.labelled, "clips"), (fair.background, "sounds of background")):
-        for whose, count in (
-            ("the candidate", unseen.known_to_candidate),
-            (f"version {against}", unseen.known_to_current),
-        ):
-            if count:
-                notes.append(
-                    f"{count} {what} left out: {whose} was trained on their recordings, or its weights have heard them"
-                )
+        notes += [
+            f"{count} {what} left out: {whose} was trained on their recordings, or its weights have heard them"
+            for whose, count in unseen.known(f"version {against}")
+        ]
     if fair.background.left_out and not fair.background.clips:
         notes.append("no background is left that is new to both, so false accepts are not counted")
     if not fair.candidate_tells:
