@@ -169,6 +169,7 @@ class RetrainSettings(DataSettings, env_prefix="EARSHOT_TRAINING_"):
     how_many_training_steps: int = Field(
         0,
         ge=0,
+        le=10_000_000,
         description="Most steps of the head's solver for each strength of regularisation, 0: 1000; batches of "
         "fine-tuning, to a whole epoch, instead of --epochs.",
     )

@@ -12,12 +12,14 @@ from training.data.clips import Clip
 from training.data.datasets import (
     DataError,
     chosen_folds,
+    clips_of,
     find_clips,
     read_class_map,
     require_no_copies,
     thin_classes,
 )
 from training.data.pictures import write_pictures
+from training.settings import RetrainSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +32,9 @@ def test_a_source_in_two_folds_is_refused_because_it_would_leak(tmp_path: Path) 
     )
     tone(tmp_path / "audio" / "fold1" / "7-3-0-0.wav")
     tone(tmp_path / "audio" / "fold2" / "7-8-0-0.wav")
-    with pytest.raises(DataError, match="leak"):
+    with pytest.raises(
+        DataError, match=r"folds 1 and 2, as .*fold1/7-3-0-0\.wav and .*fold2/7-8-0-0\.wav: it would leak"
+    ):
         find_clips(tmp_path)
 
 
@@ -56,6 +60,25 @@ def test_a_table_that_is_not_the_data_sets_is_told(tmp_path: Path) -> None:
     (urbansound8k(tmp_path, "1.wav,7,1,siren") / "metadata" / "UrbanSound8K.csv").write_text("name\n1.wav\n")
     with pytest.raises(DataError, match="fetch it again"):
         find_clips(tmp_path)
+
+
+def test_a_table_of_which_no_file_is_there_is_told(tmp_path: Path) -> None:
+    data = urbansound8k(tmp_path, "1.wav,7,1,siren", "2.wav,8,1,dog_bark")
+    (data / "audio" / "fold1").rename(data / "audio" / "fold-1")
+    with pytest.raises(DataError, match=r"none of the clips of .*UrbanSound8K\.csv, of 3 lines, is in .*audio; fetch"):
+        find_clips(data)
+
+
+def test_a_clip_with_two_classes_is_refused(tmp_path: Path) -> None:
+    data = urbansound8k(tmp_path, "1.wav,7,1,siren", "2.wav,8,1,dog_bark", "1.wav,7,1,dog_bark")
+    with pytest.raises(DataError, match=r"1\.wav is of siren and of dog_bark; a clip has one class"):
+        clips_of(RetrainSettings.read({"data": str(data)}))
+
+
+def test_blanks_about_a_name_in_a_table_are_none_of_it(tmp_path: Path) -> None:
+    table = urbansound8k(tmp_path, "1.wav,7,1,siren", "2.wav,8,1,dog_bark") / "metadata" / "UrbanSound8K.csv"
+    table.write_text(table.read_text().replace(",siren", ", siren "))
+    assert {clip.label for clip in find_clips(tmp_path)} == {"siren", "dog_bark"}
 
 
 def test_a_table_with_a_quote_that_nobody_closes_is_told(tmp_path: Path) -> None:
@@ -140,6 +163,11 @@ def test_a_class_map_that_does_not_fit_is_told(tmp_path: Path) -> None:
         find_clips(tmp_path, class_map=read_class_map(class_map(tmp_path / "map", "*,dog")))
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read_class_map(tmp_path / "gone")
+    (tmp_path / "map").write_text("label,class\n")
+    with pytest.raises(DataError, match="has no row; give each label its class"):
+        read_class_map(tmp_path / "map")
+    with pytest.raises(DataError, match="columns label and class"):
+        read_class_map(class_map(tmp_path / "map", "dog,dog", "siren"))
     (tmp_path / "map").write_text("from;to\ndog;hound\n")
     with pytest.raises(DataError, match="columns label and class"):
         read_class_map(tmp_path / "map")

@@ -65,12 +65,14 @@ def find_background(folders: Iterable[Path], clips: Iterable[Clip] = ()) -> list
 
 
 def require_apart(clips: Iterable[Clip]) -> None:
-    """Raise DataError where a file is both of a class and of none."""
+    """Raise DataError where a file is of two classes, or of a class and of none."""
     label_of: dict[Path, str] = {}
     for clip in sorted(clips, key=lambda clip: clip.label == UNKNOWN):
         label = label_of.setdefault(clip.path.resolve(), clip.label)
         if (label == UNKNOWN) != (clip.label == UNKNOWN):
             raise DataError(f"{clip.path} is of {label} and background too; name other folders with --background")
+        if label != clip.label:
+            raise DataError(f"{clip.path} is of {label} and of {clip.label}; a clip has one class, so take one away")
 
 
 def require_no_copies(clips: Iterable[Clip]) -> None:
@@ -175,10 +177,14 @@ def _of_one(folder: Path) -> list[Clip]:
         clips = clips_in(folder)
     except NotThisLayout as error:
         raise DataError(str(error)) from error
-    folds: dict[str, int] = {}
+    first: dict[str, Clip] = {}
     for clip in clips:
-        if folds.setdefault(clip.source, clip.fold) != clip.fold:
-            raise DataError(f"recording {clip.source} is in folds {folds[clip.source]} and {clip.fold}: it would leak")
+        one = first.setdefault(clip.source, clip)
+        if one.fold != clip.fold:
+            raise DataError(
+                f"recording {clip.source} is in folds {one.fold} and {clip.fold}, as {one.path} and {clip.path}: it "
+                "would leak; have all clips of a recording in one fold"
+            )
     return clips
 
 
@@ -211,11 +217,13 @@ def read_class_map(path: Path) -> dict[str, str]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as table:
-            rows = [(row["label"].strip(), (row["class"] or "").strip()) for row in csv.DictReader(table)]
+            rows = [(row["label"].strip(), row["class"].strip()) for row in csv.DictReader(table)]
     except OSError as error:
         raise DataError(f"the class map {path} cannot be read: {error.strerror}") from error
     except (KeyError, AttributeError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"the class map {path} is no CSV table with the columns label and class") from error
+    if not rows:
+        raise DataError(f"the class map {path} has no row; give each label its class, under a line label,class")
     names: dict[str, str] = {}
     for label, name in rows:
         if names.setdefault(label, name) != name:

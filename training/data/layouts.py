@@ -54,11 +54,18 @@ def clips_in(folder: Path) -> list[Clip]:
         if (folder / table).is_file():
             try:
                 with (folder / table).open(newline="", encoding="utf-8-sig") as lines:
-                    return list(layout(folder, csv.DictReader(lines)))
+                    rows = csv.DictReader(lines)
+                    clips = list(layout(folder, rows))
             except (KeyError, ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
                 name = "UrbanSound8K" if layout is _urbansound8k else "ESC-50"
                 why = f"it has no column {error.args[0]}" if isinstance(error, KeyError) else error
                 raise NotThisLayout(f"{folder / table} is not {name}'s table ({why}); fetch it again") from error
+            if not clips:
+                raise NotThisLayout(
+                    f"none of the clips of {folder / table}, of {rows.line_num} lines, is in {folder / 'audio'}; fetch "
+                    "the sounds, or the table, again"
+                )
+            return clips
     return list(_folders(folder))
 
 
@@ -82,7 +89,7 @@ def _rows(table: csv.DictReader[str], *columns: str) -> Iterator[list[str]]:
         values = [row[column] for column in columns]
         if None in values:
             raise ValueError(f"line {table.line_num} ends too early")
-        yield values
+        yield [value.strip() for value in values]
 
 
 def _there(named: Path) -> Path | None:
