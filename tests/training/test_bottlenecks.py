@@ -96,6 +96,22 @@ def test_what_a_power_cut_left_of_a_file_is_computed_again(
     np.testing.assert_array_equal(after[clips[0]].heard, before[clips[0]].heard)
 
 
+def test_features_that_a_disk_changed_or_that_lie_under_anothers_name_are_computed_again(
+    weights: Weights, clips: list[Clip], tmp_path: Path
+) -> None:
+    work = bottlenecks(weights, tmp_path / "cache")
+    before, _ = work.of(clips)
+    one, other = kept(tmp_path / "cache")
+    damaged = bytearray(one.read_bytes())
+    damaged[len(damaged) // 2] ^= 0x7F
+    for left, right in ((bytes(damaged), other.read_bytes()), (other.read_bytes(), one.read_bytes())):
+        one.write_bytes(left)
+        other.write_bytes(right)
+        after, _ = work.of(clips)
+        for clip in clips:
+            np.testing.assert_array_equal(after[clip].rows, before[clip].rows)
+
+
 def test_features_of_clips_that_were_heard_otherwise_are_not_read(
     weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

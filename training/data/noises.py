@@ -7,6 +7,7 @@ seeds, and other colours, frequencies and levels. Sweeps and beeps are not among
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,7 +91,7 @@ def coloured(rng: np.random.Generator, slope: float) -> NDArray[np.float64]:
 
 
 def make_noises(count: int, folds: Sequence[int], seed: int, folder: Path) -> list[Clip]:
-    """Write `count` noises into `folder`, but for those that are there, and return them as clips of no class.
+    """Write `count` noises into `folder`, but for those that are there whole, and return them as clips of no class.
 
     They are dealt into `folds` and to `KINDS`.
     """
@@ -101,12 +102,21 @@ def make_noises(count: int, folds: Sequence[int], seed: int, folder: Path) -> li
         # What decides its sound is in its name: runs at once may write the same file, and none another's.
         name = f"{kind.__name__}-{seed}-{number}-{place + 1}-of-{len(folds)}"
         path = folder / f"{name}.wav"
-        if not path.exists():
+        if not _is_whole(path):
             noise = kind(Draw(np.random.default_rng([seed, number]), place, len(folds)))
+            sound = io.BytesIO()  # to a full disk soundfile fails with an AssertionError
+            soundfile.write(sound, noise, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
             with whole_file(path) as file:
-                soundfile.write(file, noise, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
+                file.write(sound.getvalue())
         clips.append(Clip(path, UNKNOWN, folds[place], f"{GENERATED}{name}"))
     return clips
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return bool(soundfile.info(path).frames == _SAMPLES)
+    except soundfile.LibsndfileError:
+        return False
 
 
 def _levelled(sound: NDArray[np.float64], level_dbfs: float) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """Bottlenecks: the features of every window of every clip, computed once and kept on disk.
 
 One file a clip, named after the clip's content and all that the features depend on: a run that was killed goes on
-where it was, and nothing stale is ever read.
+where it was, and nothing stale is ever read. A digest of name and features ends the file, so that neither is what a
+failing disk left, or somebody renamed.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ def _write(path: Path, features: Features) -> None:
     with whole_file(path) as file:  # two runs at once may compute the same clip
         np.save(file, np.array([features.roles.heard, features.roles.whole]))
         np.save(file, features.rows)
+        file.write(_digest(path, features))
 
 
 def _read(path: Path) -> Features | None:
@@ -121,6 +123,14 @@ def _read(path: Path) -> Features | None:
         with path.open("rb") as file:
             heard, whole = read_array(file).tolist()
             rows = read_array(file)
-            return Features(rows, Roles(heard, whole, len(rows)))
+            features = Features(rows, Roles(heard, whole, len(rows)))
+            return features if file.read() == _digest(path, features) else None
     except (FileNotFoundError, EOFError, ValueError, TokenError):
         return None
+
+
+def _digest(path: Path, features: Features) -> bytes:
+    roles = features.roles
+    digest = hashlib.sha256(f"{path.name} {roles.heard} {roles.whole}".encode())
+    digest.update(np.ascontiguousarray(features.rows).data)
+    return digest.digest()
