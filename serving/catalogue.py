@@ -7,6 +7,7 @@ under a hidden name, which no server takes for a version, and renamed: it appear
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -54,8 +55,11 @@ class CannotPublish(CatalogueError):
 
 
 def next_version(base_path: Path) -> Path:
-    """The folder for the version after the highest that is there."""
-    return base_path / str(1 + max(servable_folders(base_path), default=0))
+    """The folder for the version after the highest that is there; a number that something else has is left out."""
+    number = 1 + max(servable_folders(base_path), default=0)
+    while os.path.lexists(base_path / str(number)):
+        number += 1
+    return base_path / str(number)
 
 
 def versions(base_path: Path) -> list[Version]:
@@ -65,13 +69,18 @@ def versions(base_path: Path) -> list[Version]:
     """
     if not base_path.is_dir():
         raise NoBasePath(f"{base_path} is no folder; --model-base-path names the one that holds the version folders")
+    require_no_version(base_path)
+    return [
+        Version.read(number, folder) for number, folder in sorted(servable_folders(base_path).items(), reverse=True)
+    ]
+
+
+def require_no_version(base_path: Path) -> None:
+    """Raise NoBasePath where the folder is a version itself."""
     if (base_path / SAVED_MODEL_FILE).exists():
         raise NoBasePath(
             f"{base_path} is a version itself; name the folder that it is in, {base_path.absolute().parent}"
         )
-    return [
-        Version.read(number, folder) for number, folder in sorted(servable_folders(base_path).items(), reverse=True)
-    ]
 
 
 def find_version(base_path: Path, number: int | None = None) -> Version:

@@ -78,8 +78,10 @@ def recordings_seen(version_dir: Path) -> frozenset[str] | None:
 
 def class_names(version_dir: Path) -> list[str] | None:
     """What a version tells apart, in the order of its scores; None where it does not say."""
-    file = version_dir / CLASSES_FILE
-    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else None
+    try:
+        return (version_dir / CLASSES_FILE).read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
+        return None
 
 
 def sounds_heard(version_dir: Path) -> frozenset[str] | None:
@@ -122,7 +124,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a file of a version; empty where there is none, or what is no object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 
@@ -145,11 +147,13 @@ def _accuracy(training: Mapping[str, Any]) -> tuple[float | None, str, int, int]
     """Accuracy, what of, of how many clips, and how many of these the weights have heard, so far as it says."""
     try:
         if one := training.get("held_out"):
-            return float(one["accuracy"]), "held out", int(one["clips"]), int(one.get("heard_clips", 0))
-        folds = list(training.get("folds", {}).values())
-        heard = sum(int(one.get("heard_clips", 0)) for one in folds)
-        clips = sum(int(one["clips"]) for one in folds)
-        accuracy = sum(one["accuracy"] * one["clips"] for one in folds) / clips if clips else None
-    except (AttributeError, KeyError, TypeError, ValueError):  # another's file, or an older one
-        accuracy = None
-    return (None, "", 0, 0) if accuracy is None else (accuracy, "folds", clips, heard)
+            judged, accuracy = "held out", float(one["accuracy"])
+            clips, heard = int(one["clips"]), int(one.get("heard_clips", 0))
+        else:
+            folds = list(training.get("folds", {}).values())
+            heard = sum(int(one.get("heard_clips", 0)) for one in folds)
+            clips = sum(int(one["clips"]) for one in folds)
+            judged, accuracy = "folds", sum(one["accuracy"] * one["clips"] for one in folds) / clips
+    except (AttributeError, ArithmeticError, KeyError, TypeError, ValueError):  # another's file, none, or an older one
+        return None, "", 0, 0
+    return (accuracy, judged, clips, heard) if 0 <= accuracy <= 1 else (None, "", 0, 0)

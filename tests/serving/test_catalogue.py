@@ -67,6 +67,9 @@ def test_the_next_version_is_one_after_the_highest_that_can_be_served(tmp_path: 
     for name in ("2", "10", ".11", "eleven", str(2**63)):
         (tmp_path / name).mkdir()
     assert next_version(tmp_path).name == "11"
+    (tmp_path / "11").write_text("no version")
+    (tmp_path / "12").symlink_to("nowhere")
+    assert next_version(tmp_path).name == "13"
 
 
 def test_versions_are_listed_by_number_with_what_their_files_say(tmp_path: Path) -> None:
@@ -86,6 +89,27 @@ def test_versions_are_listed_by_number_with_what_their_files_say(tmp_path: Path)
     assert two.judged_on == "folds"
     assert nine.size_bytes == sum(map(len, contents(nine.folder).values()))
     assert nine.made.timestamp() == pytest.approx((nine.folder / SAVED_MODEL_FILE).stat().st_mtime)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        (CLASSES_FILE, b"\xff\xfe\n"),
+        (PROMOTION_FILE, b"[" * 100_000),
+        (TRAINING_FILE, b'{"held_out": {"accuracy": 1, "clips": 1e400}}'),
+        (TRAINING_FILE, b'{"held_out": {"accuracy": 1e400, "clips": 9}}'),
+        (TRAINING_FILE, b'{"folds": {"1": {"accuracy": 0.5, "clips": 0}}}'),
+    ],
+)
+def test_a_damaged_file_beside_the_graph_keeps_nobody_from_listing_or_going_back(
+    tmp_path: Path, file: str, content: bytes
+) -> None:
+    make(tmp_path, 1)
+    (make(tmp_path, 2) / file).write_bytes(content)
+    two, one = versions(tmp_path)
+    assert (two.number, two.accuracy, two.lacks) == (2, None, "")
+    assert roll_back(tmp_path).name == "3"
+    assert versions(tmp_path)[0].again == one.number
 
 
 @pytest.mark.parametrize(
