@@ -41,6 +41,10 @@ class WeightsError(ValueError):
     """The pretrained weights cannot be had; the message says what to do."""
 
 
+class WeightsOutOfReach(WeightsError):
+    """Weights could not be downloaded, which may go better later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """A pretrained Inception V3 without its top, or several side by side."""
@@ -170,6 +174,17 @@ def save_weights(
 
 
 def _weights(name: str, blocks: tuple[ConvBlock, ...], input_range: tuple[float, float], **more: Any) -> Weights:
+    for number, block in enumerate(blocks, start=1):
+        channels = block.kernel.shape[-1:]
+        values = {"beta": block.beta, "moving mean": block.mean, "moving variance": block.variance}
+        for which, one in values.items():
+            if one.shape != channels:
+                raise WeightsError(
+                    f"{name}: the {which} of convolution {number} has the shape {one.shape}, not {channels}; fetch or "
+                    "make the file again"
+                )
+        if not all(np.isfinite(one).all() for one in (block.kernel, *values.values())):
+            raise WeightsError(f"{name}: convolution {number} has values that are no numbers; fetch or make it again")
     return Weights(blocks, input_range, Path(name).name, digest_of(blocks, repr(input_range).encode()), **more)
 
 
@@ -264,8 +279,9 @@ def _keras(weights: str) -> Weights:
     except Exception as error:  # Keras raises a bare Exception where it cannot download, and others for a broken file
         if weights != IMAGENET:
             raise WeightsError(f"{weights} holds no Inception V3 of Keras's without its top ({error})") from error
-        raise WeightsError(
-            f"Keras could not download the ImageNet weights ({error}); name its file, which ends in _notop.h5, instead"
+        raise WeightsOutOfReach(
+            f"Keras could not download the ImageNet weights ({error}); try again, or name its file, which ends in "
+            "_notop.h5, instead"
         ) from error
     return _weights(weights, tuple(blocks_in(network)), (-1.0, 1.0))
 

@@ -123,6 +123,18 @@ def test_what_parts_say_is_calibrated_and_counted_and_their_validation_is_in_the
     assert "the weights have heard" in recipe.train(recipe.clips, ["hiss", "hum", UNKNOWN, "whistle"]).notes[0]
 
 
+def test_a_loss_above_that_of_guessing_is_noted(
+    frozen: FrozenRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverged(*arguments: Any) -> Learnt:
+        return Learnt(arguments[5], arguments[3](), ({"epoch": 1, "loss": 3.8e9},), 0)
+
+    monkeypatch.setattr("training.finetuning.tuning.finetune", diverged)
+    recipe = TuningRecipe(frozen, Schedule(epochs=1), folder=tmp_path, precision=0.5, steps=0, seed=0)
+    (note,) = recipe.train(recipe.clips, ["hiss", "hum", UNKNOWN, "whistle"]).notes[-1:]
+    assert note.startswith("Fine-tuning did not converge: the loss ended at 3.8e+09, where guessing has 1.39.")
+
+
 def test_networks_that_calibrate_begin_with_the_weights_that_are_to_calibrate_and_are_asked_what_these_have_not_heard(
     data: Path, weights_file: Path, tunings: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

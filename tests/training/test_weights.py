@@ -14,7 +14,15 @@ from serving.compact import load_compact
 from serving.network import BLOCKS, Architecture, Head, blocks_needed, creation_order
 from serving.starter import STARTER, STARTER_TRAINING
 from tests.training.conftest import write_taught
-from training.weights import WeightsError, averaged, calibrating_weights, load_averaged, load_weights, save_weights
+from training.weights import (
+    WeightsError,
+    WeightsOutOfReach,
+    averaged,
+    calibrating_weights,
+    load_averaged,
+    load_weights,
+    save_weights,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +83,21 @@ def test_keras_own_file_has_the_weights_that_keras_would_download(tmp_path: Path
         load_weights(str(path))
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "words"),
+    [
+        ("conv2d_5/kernel:ms", np.array([np.nan, 1.0]), "convolution 5 has values that are no numbers"),
+        ("batch_normalization_6/beta:q", np.zeros(3, np.uint8), r"the beta of convolution 6 has the shape \(3,\), not"),
+    ],
+)
+def test_weights_that_no_network_could_have_are_refused_when_they_are_read(
+    arrays: dict[str, Any], tmp_path: Path, name: str, wrong: Any, words: str
+) -> None:
+    np.savez(tmp_path / "wrong.npz", **{**arrays, name: wrong})
+    with pytest.raises(WeightsError, match=rf"wrong\.npz: {words}"):
+        load_weights(str(tmp_path / "wrong.npz"))
+
+
 def test_imagenet_that_cannot_be_downloaded_says_to_name_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras's download is replaced: whether the network is there must not decide about the test."""
 
@@ -82,7 +105,7 @@ def test_imagenet_that_cannot_be_downloaded_says_to_name_a_file(monkeypatch: pyt
         raise Exception("URL fetch failure on inception_v3")  # noqa: TRY002 - what Keras raises
 
     monkeypatch.setattr(keras.applications, "InceptionV3", unreachable)
-    with pytest.raises(WeightsError, match=r"could not download .*URL fetch failure.*name its file"):
+    with pytest.raises(WeightsOutOfReach, match=r"could not download .*URL fetch failure.*name its file"):
         load_weights("imagenet")
 
 

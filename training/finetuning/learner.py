@@ -26,6 +26,7 @@ from serving.network import (
     Architecture,
     ConvBlock,
     Head,
+    NetworkError,
     blocks_needed,
     blocks_of,
     conv_layers,
@@ -172,7 +173,7 @@ def learn(
 
     folder: keeps the state after each epoch; where it has one of this very run, the run goes on from it. title: of the
     progress bar, and of each epoch's line in the log. Raises NetworkError where `blocks` are too few for the
-    architecture.
+    architecture, or learning does not converge.
     """
     # Layers are numbered from the start again: TensorFlow adds gradients up in the order of their names. So those of
     # the whole Inception V3, which is built once a process, must not be counted this time and not the next.
@@ -195,6 +196,11 @@ def learn(
             if pace.patience and best and epoch - best >= pace.patience:
                 break
             history.append(learner.run_epoch(epoch, lambda: progress.advance(task)))
+            if not math.isfinite(history[-1]["loss"]):
+                raise NetworkError(
+                    f"{title}: in epoch {epoch + 1} the loss is no number any more; learn at a lower rate than "
+                    f"{pace.rate:g} (--learning-rate)"
+                )
             if pace.patience and best_epoch(history) == epoch + 1:
                 state.mark_best()
             if epoch >= first_averaged:

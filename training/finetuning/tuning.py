@@ -226,6 +226,11 @@ def _trained(
     notes: Sequence[str],
 ) -> Trained:
     """A fine-tuned network with calibrated scores."""
+    loss, guessing = tuned.history[-1]["loss"], math.log(tuned.head.classes)
+    diverged = (
+        f"Fine-tuning did not converge: the loss ended at {loss:.3g}, where guessing has {guessing:.3g}. Learn at a "
+        "lower rate, or for longer."
+    )
     return Trained(
         tuned.blocks,
         cooled(tuned.head, calibration.temperature),
@@ -233,7 +238,7 @@ def _trained(
         calibration.thresholds,
         chosen,
         history,
-        (*notes, *calibration.notes),
+        (*notes, *calibration.notes, *([diverged] if loss > guessing else [])),
     )
 
 
