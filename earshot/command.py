@@ -31,14 +31,17 @@ APP: dict[str, Any] = {
 USAGE_ERROR = 2
 """Exit status where a setting, an argument or the surroundings are at fault and the message says what to do."""
 
+TRY_AGAIN = 75
+"""Exit status where the same command may do later what the surroundings kept it from: EX_TEMPFAIL of sysexits.h."""
+
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as a shell gives it."""
 
 
-def fail(message: object) -> typer.Exit:
-    """Print one clear message to stderr, and return the exception that ends the command with `USAGE_ERROR`."""
+def fail(message: object, status: int = USAGE_ERROR) -> typer.Exit:
+    """Print one clear message to stderr, and return the exception that ends the command with `status`."""
     typer.secho(f"earshot: {message}", fg="red", err=True)
-    return typer.Exit(USAGE_ERROR)
+    return typer.Exit(status)
 
 
 def interrupted(then: str) -> typer.Exit:

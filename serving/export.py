@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from earshot.audio import SEGMENT_SAMPLES
 from earshot.spectrogram import DEFAULT_PARAMS
-from serving.failures import ExportError
+from serving.failures import ExportError, VersionTaken
 from serving.folding import fold_batch_norm
 from serving.layout import CARD_FILE, CLASSES_FILE, EXTRA_FOLDER, SPECTROGRAM_FILE, WARMUP_FILE
 from serving.modelserver.signatures import DEFAULT_SIGNATURE
@@ -68,7 +68,7 @@ def export_saved_model(
         _write_assets(class_names, unfinished, params, {CARD_FILE: card, **extra})
         unfinished.chmod(0o755)  # a server under another user reads it too
         if version_dir.exists():
-            raise ExportError(f"{version_dir} appeared meanwhile; export to another version number")
+            raise VersionTaken(f"{version_dir} appeared meanwhile; export to another version number")
         unfinished.rename(version_dir)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -81,7 +81,7 @@ def _check(
     if not version_dir.name.isdigit():
         raise ExportError(f"{version_dir} is no version: the folder's name must be a number")
     if version_dir.exists():
-        raise ExportError(f"{version_dir} exists; a version is never overwritten, export to a higher number")
+        raise VersionTaken(f"{version_dir} exists; a version is never overwritten, export to a higher number")
     if len(set(class_names)) != len(class_names):
         raise ExportError("class names must differ from one another")
     if any("\n" in name or not name for name in class_names):

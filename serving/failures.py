@@ -13,6 +13,10 @@ class ExportError(ValueError):
     """A version cannot be written; the message says what to change."""
 
 
+class VersionTaken(ExportError):
+    """There is something in its place already; the next number may be free."""
+
+
 class ErrorCode(IntEnum):
     """What GetModelStatus says of a version that cannot be served, by gRPC's numbers."""
 

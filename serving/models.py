@@ -107,6 +107,7 @@ def promote(
         from rich.console import Console
 
         from local.interrupts import Interrupts
+        from serving.inspection import Version
         from training.release.promotion import FAILURES, Promotion, Refused
         from training.release.promotion import promote as judge_and_publish
 
@@ -130,7 +131,8 @@ def promote(
         raise fail(error) from None
     except KeyboardInterrupt:
         raise interrupted("`earshot models list` shows what is published") from None
-    typer.echo(f"published {published}")
+    forced = " by force" if Version.read(int(published.name), published).forced else ""
+    typer.echo(f"published {published}{forced}")
 
 
 @app.command()

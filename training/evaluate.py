@@ -89,8 +89,7 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
         notes.append(f"{trained_on}: figures are too kind")
     notes += pooled["notes"]
     if settings.background and not len(answers.of_background):
-        where = "" if settings.folds == "all" else f" in fold {settings.folds}"
-        notes.append(f"There is no background{where} that can be read: no false accepts are counted")
+        notes.append(f"No false accepts are counted: {_why_no_background(settings, clips, chosen)}")
     pooled["notes"] = notes
     return {
         "title": f"Evaluation of {model.name}" + (f", version {model.version}" if model.version else ""),
@@ -106,6 +105,16 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
         "peak_memory_mb": stages.peak_memory_mb,
         "packages": package_versions(),
     }
+
+
+def _why_no_background(settings: EvaluateSettings, clips: Sequence[Clip], chosen: Sequence[Clip]) -> str:
+    if any(clip.label == UNKNOWN for clip in chosen):
+        return "no recording of background can be read"
+    dealt = sorted({clip.fold for clip in clips if clip.label == UNKNOWN})
+    return (
+        f"no recording of background is dealt into fold {settings.folds}, but into {', '.join(map(str, dealt))}; "
+        "--folds names these, or all"
+    )
 
 
 def _model(settings: EvaluateSettings) -> AbstractContextManager[Judged]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from earshot.folders import NotWritable, require_writable
 from earshot.labels import UNKNOWN
-from serving.catalogue import next_version
+from serving.catalogue import next_version, require_no_version
 from serving.layout import version_folders
 from training.data.background import is_generated
 from training.data.datasets import DataError, require_no_copies
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[int], judged: list[int]) -> None:
-    """Find now what would else end the run after minutes or hours; raises DataError, NetworkError or NotWritable."""
+    """Find now what would else end the run after minutes or hours.
+
+    Raises DataError, NetworkError, NotWritable or NoBasePath.
+    """
     settings.architecture((0.0, 1.0))  # before weights are fetched
     trainings = _trainings(settings, held_out, judged)
     for without in trainings:
@@ -50,6 +53,7 @@ def check_before(settings: RetrainSettings, clips: list[Clip], held_out: list[in
             _make(folder, settings.option(option))
     targets = [settings.compact, settings.output_labels, *(report_files(settings.report) if settings.report else ())]
     if settings.model_base_path:
+        require_no_version(settings.model_base_path)
         targets.append(next_version(settings.model_base_path))
     for target in filter(None, targets):
         require_writable(target)

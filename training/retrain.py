@@ -18,10 +18,11 @@ if __name__ == "__main__":  # as a file, this folder would come before the proje
 from rich.console import Console
 from structlog.contextvars import bound_contextvars
 
-from earshot.command import fail, interrupted
+from earshot.command import TRY_AGAIN, fail, interrupted
 from earshot.folders import NotWritable, cache_folder
 from earshot.labels import UNKNOWN
 from earshot.spectrogram import DEFAULT_PARAMS
+from serving.catalogue import NoBasePath
 from serving.compact import CompactModel
 from serving.inspection import timestamp
 from serving.network import NetworkError
@@ -41,7 +42,7 @@ from training.runs import write_run
 from training.screen import print_judged, print_lost, print_notes, print_thin
 from training.settings import OF_FINE_TUNING
 from training.stages import Stages
-from training.weights import WeightsError, load_weights
+from training.weights import WeightsError, WeightsOutOfReach, load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,7 +59,9 @@ def run(settings: RetrainSettings) -> None:
     console = Console(markup=False)  # a class, or a folder, may have brackets in its name
     try:
         report = retrain(settings, console)
-    except (DataError, WeightsError, NetworkError, NotWritable) as error:
+    except WeightsOutOfReach as error:
+        raise fail(error, TRY_AGAIN) from None
+    except (DataError, WeightsError, NetworkError, NotWritable, NoBasePath) as error:
         raise fail(error) from None
     except OSError as error:
         raise fail(f"{error}; mend that and start again, the cache keeps what was computed") from None
@@ -68,7 +71,10 @@ def run(settings: RetrainSettings) -> None:
 
 
 def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
-    """The whole job; returns the report as JSON values. Raises DataError, WeightsError, NetworkError or NotWritable."""
+    """The whole job; returns the report as JSON values.
+
+    Raises DataError, WeightsError, NetworkError, NotWritable or NoBasePath.
+    """
     started = datetime.now(UTC)
     _set_up_libraries(settings)
     clips = clips_of(settings)
@@ -196,7 +202,7 @@ def _publish(
     if held_out:
         report["held_out"] = unseen.figures()
         console.print(
-            f"the model that is published, on folds {settings.hold_out}, which it never saw: "
+            f"the model that is published, on fold {settings.hold_out}, whose labels it never saw: "
             f"{report['held_out']['accuracy']:.1%} of {report['held_out']['clips']} clips"
         )
         if report["held_out"]["recordings"] < LEAST_RECORDINGS:
@@ -208,7 +214,7 @@ def _publish(
     if settings.summaries_dir:
         write_summary(settings.summaries_dir, "published model", trained, report.get("held_out"))
     judged = [clip for clip in recipe.clips if str(clip.fold) in report["folds"]]
-    card = model_card(report, held_out, list(dict.fromkeys([*too_kind(recipe.heard, judged), *unseen.notes])))
+    card = model_card(report, trained, held_out, list(dict.fromkeys([*too_kind(recipe.heard, judged), *unseen.notes])))
     model = CompactModel(
         recipe.architecture, trained.blocks, trained.head, class_names, DEFAULT_PARAMS, card, trained.thresholds
     )

@@ -50,11 +50,21 @@ def print_judged(console: Console, report: Mapping[str, Any]) -> None:
         console.print(f"{len(report['unreadable'])} clips could not be read; {where}")
     if not report["folds"] and not report["random_split"]:
         return
-    table = Table(title="Clips that the model which is judged never saw", title_justify="left")
+    table = Table(title="Clips whose labels the model which is judged never saw", title_justify="left")
     titles = {"background": "false/h", "generated_background": "false/h, generated"}
     split = {"random": report["random_split"]} if report["random_split"] else {}
     heard = [name for name in titles if any(one[name] for one in (report["folds"] | split).values())]
-    columns = ("fold", "clips", "first 3 s", "whole clip", "ECE", "by chance up to", "labels right", "unknown")
+    columns = (
+        "fold",
+        "clips",
+        "first 3 s",
+        "whole clip",
+        "ECE before",
+        "ECE",
+        "by chance up to",
+        "labels right",
+        "unknown",
+    )
     for name in (*columns, *(titles[name] for name in heard)):
         table.add_column(name, justify="right")
     together = {"together": report["pooled"]} if len(report["folds"]) > 1 else {}
@@ -64,6 +74,7 @@ def print_judged(console: Console, report: Mapping[str, Any]) -> None:
             str(one["clips"]),
             f"{one['accuracy']:.1%}",
             f"{one['clip_accuracy']:.1%}",
+            f"{one['calibration_before']['ece']:.3f}",
             f"{one['calibration']['ece']:.3f}",
             f"{chance['p95']:.3f}" if (chance := one["calibration"]["ece_by_chance"]) else "-",
             f"{one['labels_right']:.1%}",
@@ -71,7 +82,9 @@ def print_judged(console: Console, report: Mapping[str, Any]) -> None:
             *(f"{one[name]['false_accepts_per_hour']}" if one[name] else "-" for name in heard),
         )
     print_whole(console, table)
-    print_notes(console, [note for one in (report["pooled"], report["random_split"]) if one for note in one["notes"]])
+    of_folds = report["pooled"]["notes"] if report["pooled"] else []
+    of_split = report["random_split"]["notes"] if report["random_split"] else []
+    print_notes(console, [*of_folds, *(f"Of the random split: {note}" for note in of_split if note not in of_folds)])
 
 
 def _is_written(report: Mapping[str, Any]) -> bool:

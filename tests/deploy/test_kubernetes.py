@@ -15,6 +15,8 @@ import yaml
 from typer.main import get_command
 
 from earshot.cli import app
+from earshot.command import TRY_AGAIN, USAGE_ERROR
+from serving.models import REFUSED
 from tests.deploy.compose import ROOT, instructions
 
 MANIFEST = ROOT / "deploy" / "kubernetes" / "retrain.yaml"
@@ -57,6 +59,12 @@ def test_each_container_calls_a_command_with_options_that_it_has(cron_job: Any) 
     context = command.make_context("promote", [*promote["command"][3:], *promote["args"]])
     assert context.params["candidate"] == Path("/candidates")
     assert context.params["folds"] == trained["hold_out"] != ""
+
+
+def test_what_trying_again_cannot_mend_fails_at_once_and_a_failed_download_does_not(cron_job: Any) -> None:
+    *_, at_once = cron_job["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
+    assert at_once == {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [REFUSED, USAGE_ERROR]}}
+    assert TRY_AGAIN not in at_once["onExitCodes"]["values"]
 
 
 def test_containers_have_no_rights_and_their_volumes_are_there(cron_job: Any) -> None:

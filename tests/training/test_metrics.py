@@ -74,9 +74,20 @@ def test_counts_by_hand() -> None:
     shown = {name: tuple(one[key] for key in ("support", "precision", "recall", "f1")) for name, one in found.items()}
     assert shown == {"cat": (2, 1.0, 0.5, 0.6667), "dog": (2, 0.5, 0.5, 0.5), "owl": (1, 0.5, 1.0, 0.6667)}
     assert macro_f1(FIVE) == 0.6111
+    assert {(one["label_recall"], one["threshold"]) for one in found.values()} == {(0.5, 0.0), (1.0, 0.0)}
     whole = judge(FIVE)
     assert (whole["clips"], whole["recordings"], whole["accuracy"], whole["clip_accuracy"]) == (5, 5, 0.6, 0.6)
     assert [note[:16] for note in whole["notes"]] == ["Of 5 recordings,"]
+
+
+def test_labels_of_a_class_are_counted_with_its_threshold_and_the_best_class_without() -> None:
+    strict = replace(FIVE, thresholds=np.array([0.0, 0.99, 0.0], np.float32))
+    found = per_class(strict)
+    assert [found["dog"][key] for key in ("precision", "recall")] == [0.5, 0.5]
+    assert [found["dog"][key] for key in ("label_precision", "label_recall", "threshold")] == [None, 0.0, 0.99]
+    assert [found["cat"][key] for key in ("label_precision", "label_recall", "threshold")] == [1.0, 0.5, 0.0]
+    each = replace(FIVE, thresholds=np.zeros_like(FIVE.segment))  # of models with thresholds of their own
+    assert [one["threshold"] for one in per_class(each).values()] == [None] * 3
 
 
 @given(judged())
@@ -192,6 +203,12 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     assert held >= 88
 
 
+FIGURES_OF_A_CLASS = (
+    *("precision", "recall", "f1", "label_precision", "label_recall", "threshold"),
+    *("average_precision", "roc_auc", "curve"),
+)
+
+
 @pytest.mark.parametrize(
     ("some", "words"),
     [
@@ -206,7 +223,7 @@ def test_what_cannot_be_said_is_none_and_said_so(some: Answers, words: str) -> N
     found = judge(some)
     assert any(words in note for note in found["notes"])
     owl = found["classes"]["owl"]
-    assert owl == dict.fromkeys(("precision", "recall", "f1", "average_precision", "roc_auc", "curve")) | {"support": 0}
+    assert owl == dict.fromkeys(FIGURES_OF_A_CLASS) | {"support": 0, "threshold": 0.0}
     assert all(one["roc_auc"] is None for one in found["classes"].values()) == (len({*found["confusion"]}) == 1)
 
 

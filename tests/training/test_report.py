@@ -152,7 +152,7 @@ def test_pictures_are_svg_in_the_pages_ink_and_the_same_each_time(run: dict[str,
     assert {"loss", "val_loss", "accuracy"} <= words[3]
     several = [{"epoch": 1, "loss, fold 1": 2.0, "val_loss, fold 1": 3.0, "loss, fold 2": 1.0, "rate, fold 1": 0.1}]
     panels = ET.fromstring(plots.learning_curves(several))
-    assert list(panels.itertext()).count("epoch") == 2  # one of all losses, one of the rate
+    assert list(panels.itertext()).count("epoch") == 3  # losses of other clips and labels are not to be compared
     assert plots.confusion_matrix(pooled["confusion"], CLASSES) == drawn[0]
     ids = [one.get("id") for svg in drawn for one in ET.fromstring(svg).iter() if one.get("id")]
     assert len(ids) == len(set(ids))
@@ -175,12 +175,14 @@ def test_the_page_has_what_the_run_gives_and_no_more(run: dict[str, Any], answer
     assert "Learning curves" in text
     assert "whose figures say little: a&lt;b (3)" in text
     assert "before calibration" in text
+    assert "recall of labels" in text
+    assert "recall of labels" not in plain
     assert "of labels are <i>unknown</i>" in text
 
 
 def test_a_published_model_that_was_judged_has_its_own_part(run: dict[str, Any]) -> None:
     held_out = page({**run, "folds": {}, "pooled": None, "held_out": run["folds"]["1"]})
-    assert "The published model, on the folds that it never saw" in held_out
+    assert "The published model, on the folds whose labels it never saw" in held_out
     assert "The recipe, on folds" not in held_out
     both = page({**run, "held_out": run["folds"]["1"]})
     assert "The recipe, on folds" in both

@@ -127,6 +127,22 @@ def test_a_solver_that_is_stopped_is_said_once(
     assert not [one for one in recwarn if "lbfgs" in str(one.message)]
 
 
+def test_a_version_that_another_run_published_meanwhile_is_left_and_the_next_number_taken(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = iter([tmp_path / "1", tmp_path / "2"])
+    monkeypatch.setattr("training.release.publishing.next_version", lambda _: next(numbers))
+    (tmp_path / "1").mkdir()
+    said = io.StringIO()
+    once: dict[str, Any] = {"model_base_path": tmp_path, "compact": None, "report": None, "run_dir": None}
+    once |= {"protocol": "folds", "evaluate": "none"}
+    report = retrain(RetrainSettings.read({**trained.settings, **once}), Console(file=said, width=200))
+    assert report["published"] == str(tmp_path / "2")
+    assert f"{tmp_path / '1'} appeared meanwhile; this model goes on to the next number" in said.getvalue()
+    assert [path.name for path in sorted(tmp_path.iterdir()) if path.name[0] != "."] == ["1", "2"]
+    assert not list((tmp_path / "1").iterdir())
+
+
 def test_versions_count_up_a_run_that_reads_the_cache_says_the_same_and_plain_tensorflow_serves_both(
     trained: Trained, data: Path
 ) -> None:

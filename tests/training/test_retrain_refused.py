@@ -8,11 +8,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import pytest
 import soundfile
 import typer
 from rich.console import Console
 
+from earshot.command import TRY_AGAIN
 from tests.producers.sounds import noise
 from tests.training.conftest import QUIET, run_file
 from training.data.datasets import DataError, find_background, find_clips
@@ -62,6 +64,28 @@ def test_what_a_user_can_mend_ends_with_status_2_and_says_how(
         run(RetrainSettings.read({**settings, **options}))
     assert ended.value.exit_code == 2
     assert words in capsys.readouterr().err
+
+
+def test_weights_that_cannot_be_downloaded_end_with_a_status_that_says_to_try_again(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(**_: Any) -> Any:
+        raise Exception("URL fetch failure on inception_v3")  # noqa: TRY002 - what Keras raises
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", unreachable)
+    with pytest.raises(typer.Exit) as ended:
+        run(RetrainSettings.read({**trained.settings, "weights": "imagenet"}))
+    assert ended.value.exit_code == TRY_AGAIN
+    assert "URL fetch failure on inception_v3); try again, or name its file" in capsys.readouterr().err
+
+
+def test_a_version_is_no_base_path_for_others(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    inside = trained.model_base_path / "1"
+    with pytest.raises(typer.Exit) as ended:
+        run(RetrainSettings.read({**trained.settings, "model_base_path": inside, "weights": "nowhere.npz"}))
+    assert ended.value.exit_code == 2
+    assert f"1 is a version itself; name the folder that it is in, {trained.model_base_path}" in capsys.readouterr().err
+    assert not (inside / "1").exists()
 
 
 def test_a_copy_in_another_fold_is_refused_before_the_long_work(data: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from earshot.labels import UNKNOWN
 from serving.catalogue import versions
 from serving.compact import load_compact
 from serving.inspection import recordings_seen
@@ -34,8 +35,13 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
     assert report["folds"] == {}
     assert report["held_out"] == trained.report["folds"][fold]
     card = load_compact(trained.settings["compact"]).card
-    assert f"and never saw fold {fold}. Of its {report['held_out']['clips']} clips it names" in card
+    assert f"and never saw the labels of fold {fold}. Of its {report['held_out']['clips']} clips it names" in card
     assert "| fold |" not in card  # a table without rows
+    thresholds = zip(report["class_names"], report["held_out"]["thresholds"], strict=True)
+    least = ", ".join(f"{name} {score:.2f}" for name, score in thresholds if name != UNKNOWN)
+    assert f"the score below which a label is `unknown`: {least}. Scores were divided" in card
+    before, after = (report["held_out"][key]["ece"] for key in ("calibration_before", "calibration"))
+    assert f"before calibration and after: {before:.3f}, {after:.3f}." in card
     (version,) = versions(tmp_path)
     assert (version.accuracy, version.judged_on) == (report["held_out"]["accuracy"], "held out")
     unseen = {clip.source for clip in find_clips(data) if str(clip.fold) == fold}
@@ -53,6 +59,11 @@ def test_folds_that_are_held_out_judge_no_recipe(trained: Trained) -> None:
     assert report["folds"] == {fold: trained.report["folds"][fold]}
 
 
+def head_in(file: Path) -> bytes:
+    """The values of a model's head, which are divided by its temperature."""
+    return b"".join(values.tobytes() for layer in load_compact(file).head.layers for values in layer)
+
+
 def test_a_head_on_weights_that_have_heard_all_clips_is_chosen_by_others_that_have_not(
     data: Path, weights_file: Path, tmp_path: Path
 ) -> None:
@@ -64,17 +75,17 @@ def test_a_head_on_weights_that_have_heard_all_clips_is_chosen_by_others_that_ha
     by_heard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
     assert "the weights have heard" in by_heard["notes"][1]
     assert "--calibrate-by" in by_heard["notes"][2]
-    chosen = [(by_heard["temperature"], by_heard["inner_accuracy"])]
+    chosen = [head_in(tmp_path / "model.npz")]
     write_taught(weights_file, tmp_path / "others.npz", marks(clips[::6]), times=-1.0)
     for name in ("some", "others"):
         settings["calibrate_by"] = f"{tmp_path / name}.npz"
         by_unheard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
         assert not any("too sure" in note for note in by_unheard["notes"])
-        chosen.append((by_unheard["temperature"], by_unheard["inner_accuracy"]))
-    assert len(set(chosen)) == 3  # by fewer clips, and by other features
+        chosen.append(head_in(tmp_path / "model.npz"))
+    assert len(set(chosen)) == 3  # by fewer clips, and by other features, it has another temperature
     settings["calibrate_by"] = settings["weights"]
     by_none = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
-    assert (by_none["temperature"], by_none["inner_accuracy"]) == chosen[0]
+    assert head_in(tmp_path / "model.npz") == chosen[0]
     assert "What --calibrate-by names has heard all but too few" in by_none["notes"][2]
 
 
@@ -100,6 +111,7 @@ def test_clips_that_the_weights_have_heard_without_labels_are_known_in_the_repor
     assert [version.judged_heard for version in versions(tmp_path / "models")] == [2]
     assert record["chosen"]["temperature"] == report["held_out"]["temperature"]
     assert record["chosen"]["strength"] == report["held_out"]["strength"]
+    assert list(record["thresholds"].values()) == report["held_out"]["thresholds"]
     new = [clip for clip in clips if clip.fold == fold and clip not in heard]
     fair = fair_clips(clips, [], tmp_path / "models" / "1", tmp_path / "models" / "1")
     assert fair.labelled.clips == new

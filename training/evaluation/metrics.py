@@ -109,9 +109,13 @@ def accuracy_interval(answers: Answers, seed: int = 0) -> list[float] | None:
 def per_class(answers: Answers) -> dict[str, dict[str, Any]]:
     """For each class, and each truth that is none: clips (`support`), precision, recall, F1 and its curve.
 
-    `average_precision`, `roc_auc` and `curve` are of its score against all other classes.
+    These go by the best class; `label_precision` and `label_recall` by what a worker would say, with `threshold`, the
+    score from which on it says so: None where several models answered, each with its own. `average_precision`,
+    `roc_auc` and `curve` are of its score against all other classes.
     """
-    return {name: _counted(answers, name) | _curve(answers, name) for name in _labels(answers)}
+    return {
+        name: _counted(answers, name) | _labelled(answers, name) | _curve(answers, name) for name in _labels(answers)
+    }
 
 
 def macro_f1(answers: Answers) -> float | None:
@@ -253,14 +257,24 @@ def _labels(answers: Answers) -> list[str]:
 
 
 def _counted(answers: Answers, name: str) -> dict[str, Any]:
-    mine = _of(answers, name)
-    named = np.array([answers.class_names[best] == name for best in answers.answered], dtype=bool)
+    mine, named = _of(answers, name), _named(answers, name)
     hits, support, answered = int((mine & named).sum()), int(mine.sum()), int(named.sum())
     return {
         "support": support,
-        "precision": _round(hits / answered) if answered else None,
-        "recall": _round(hits / support) if support else None,
+        "precision": _mean(mine[named]),
+        "recall": _mean(named[mine]),
         "f1": _round(2 * hits / (support + answered)) if support else None,
+    }
+
+
+def _labelled(answers: Answers, name: str) -> dict[str, Any]:
+    mine, labelled = _of(answers, name), _named(answers, name) & ~answers.unknown
+    known = name in answers.class_names and answers.thresholds.ndim == 1
+    thresholds = np.broadcast_to(answers.thresholds, answers.segment.shape[1:]) if known else None
+    return {
+        "label_precision": _mean(mine[labelled]),
+        "label_recall": _mean(labelled[mine]),
+        "threshold": None if thresholds is None else _round(thresholds[answers.class_names.index(name)]),
     }
 
 
@@ -283,6 +297,10 @@ def _curve(answers: Answers, name: str) -> dict[str, Any]:
 
 def _of(answers: Answers, name: str) -> NDArray[np.bool_]:
     return np.array([clip.label == name for clip in answers.clips], dtype=bool)
+
+
+def _named(answers: Answers, name: str) -> NDArray[np.bool_]:
+    return np.array([answers.class_names[best] == name for best in answers.answered], dtype=bool)
 
 
 def _notes(answers: Answers, interval: list[float] | None) -> list[str]:

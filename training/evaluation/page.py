@@ -42,7 +42,7 @@ def page(run: Mapping[str, Any]) -> str:
     """The page of a run's report (JSON values, see `training.evaluation.report`); it hears the worst mistakes."""
     parts = [f"<h1>{escape(run['title'])}</h1>", _intro(run)]
     if run.get("pooled"):
-        title = "The recipe, on folds that its models never saw" if run.get("held_out") else ""
+        title = "The recipe, on folds whose labels its models never saw" if run.get("held_out") else ""
         parts += _judged(title, run["pooled"], run["class_names"])
     if len(run["folds"]) > 1:
         parts += [_folds(run["folds"])]
@@ -50,12 +50,21 @@ def page(run: Mapping[str, Any]) -> str:
         share = run["random_split"]["accuracy"]
         parts += [f"<h3>A random split</h3><p>{share:.1%} of the clips by their first 3 s. {WHY_RANDOM_IS_HIGHER}</p>"]
     if run.get("held_out"):
-        parts += _judged("The published model, on the folds that it never saw", run["held_out"], run["class_names"])
+        parts += _judged(
+            "The published model, on the folds whose labels it never saw", run["held_out"], run["class_names"]
+        )
     elif run.get("notes"):
         parts += ["<h2>The published model</h2>", _notes(run["notes"])]
     if run.get("learning_curves"):
         curves = plots.learning_curves(run["learning_curves"])
-        parts += ["<h2>Learning curves</h2>", f'<div class="wide">{curves}</div>']
+        parts += [
+            "<h2>Learning curves</h2>",
+            '<p class="quiet">What is learnt from (loss) are clips as they were augmented, with smoothed labels. What '
+            "is validated (val_loss and the like) are clips as they are, by other networks than the one that is named, "
+            "which learnt from all its clips: the mean of those that learnt without a part of them each, on that "
+            "part.</p>",
+            f'<div class="wide">{curves}</div>',
+        ]
     parts += ["<h2>The run</h2>", "<h3>Time and memory</h3>", plots.durations(run["seconds"])]
     most = max(run["peak_memory_mb"].values())
     parts += [f"<p>{most:,} MB of memory at most. {_reached(run['peak_memory_mb'])}</p>"]
@@ -87,10 +96,11 @@ def _judged(title: str, judged: Mapping[str, Any], class_names: Sequence[str]) -
         calibrations = {"before calibration": judged["calibration_before"], "after": judged["calibration"]}
     parts += [
         "<h3>Confusion</h3>",
-        '<p class="quiet">Clips by truth and answer; the deeper, the larger the share of its row.</p>',
+        '<p class="quiet">Clips by truth and best class, whatever its score; the deeper, the larger the share of its '
+        "row.</p>",
         f'<div class="wide">{plots.confusion_matrix(judged["confusion"], class_names)}</div>',
         "<h3>Classes</h3>",
-        _classes(judged["classes"]),
+        *_classes(judged["classes"], labels=judged["unknown"] is not None),
     ]
     if curves := plots.precision_recall(judged["classes"]):
         parts += [
@@ -119,13 +129,17 @@ def _figures(judged: Mapping[str, Any]) -> str:
     low_high = judged["accuracy_95"]
     interval = f", 95 %: {_percent(low_high[0])} to {_percent(low_high[1])}" if low_high else ""
     calibration = judged["calibration"]
+    uncalibrated = judged.get("calibration_before")
+    before = f", {_number(uncalibrated['ece'])} before calibration" if uncalibrated else ""
+    if "temperature" in judged:
+        before += f" (scores are divided by {judged['temperature']:g})"
     tiles = [
         (_percent(judged["accuracy"]), f"best class right, the first 3 s{interval}"),
         (_percent(judged["clip_accuracy"]), "best class right, whole clips"),
         (_number(judged["macro_f1"]), "macro F1"),
         (
             _number(calibration["ece"]),
-            f"calibration error{by_chance(calibration)}; Brier {_number(calibration['brier'])}, "
+            f"calibration error{before}{by_chance(calibration)}; Brier {_number(calibration['brier'])}, "
             f"negative log likelihood {_number(calibration['nll'])}",
         ),
         (f"{judged['clips']:,}", f"clips of {judged['recordings']:,} recordings"),
@@ -144,12 +158,21 @@ def _figures(judged: Mapping[str, Any]) -> str:
     return f'<div class="figures">{"".join(f"<div><b>{a}</b><span>{b}</span></div>" for a, b in tiles)}</div>'
 
 
-def _classes(classes: Mapping[str, Mapping[str, Any]]) -> str:
-    head = ["class", "clips", "precision", "recall", "F1", "average precision", "ROC AUC"]
-    keys = ["precision", "recall", "f1", "average_precision", "roc_auc"]
-    return _table(
-        head, ([name, f"{one['support']:,}", *(_number(one[key]) for key in keys)] for name, one in classes.items())
+def _classes(classes: Mapping[str, Mapping[str, Any]], *, labels: bool) -> list[str]:
+    """Figures of each class; labels: of what a worker would say too, where that may be something else."""
+    keys = {"precision": "precision", "recall": "recall", "F1": "f1"}
+    caption = []
+    if labels:
+        keys |= {"precision of labels": "label_precision", "recall of labels": "label_recall", "threshold": "threshold"}
+        caption.append(
+            '<p class="quiet">Precision, recall and F1 are of the best class, whatever its score. Labels are '
+            "<i>unknown</i> below the threshold of their class, and it is they that false accepts are counted of.</p>"
+        )
+    keys |= {"average precision": "average_precision", "ROC AUC": "roc_auc"}
+    rows = (
+        [name, f"{one['support']:,}", *(_number(one[key]) for key in keys.values())] for name, one in classes.items()
     )
+    return [*caption, _table(["class", "clips", *keys], rows)]
 
 
 def _folds(folds: Mapping[str, Mapping[str, Any]]) -> str:

@@ -134,10 +134,10 @@ def reliability(calibrations: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def learning_curves(epochs: Sequence[Mapping[str, float]]) -> str:
-    """A picture for each quantity, as `loss`, with all models' (`loss, fold 1`), and what is validated (`val_loss`)."""
+    """A picture for each quantity, as `loss` or `val_loss`, with all models' (`loss, fold 1`)."""
     families: dict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(name for epoch in epochs for name in epoch if name != "epoch"):
-        families[name.partition(",")[0].rpartition("_")[2]].append(name)
+        families[name.partition(",")[0]].append(name)
     if not families:
         return ""
     with mpl.rc_context(_STYLE):

@@ -92,12 +92,14 @@ def promote(order: Promotion, console: Console) -> Path:
         _require_warmup(copy.folder, order.candidate)
         contest = _Contest(newest, _fair_clips(order, copy.folder, newest, clips, console)) if newest else None
         trial = opened.enter_context(Trial("the candidate", copy.folder, work_dir / "candidate"))
+        takes = _require_servable(trial)
         if contest is None:
-            _require_servable(trial)
+            _require_scores(trial)
         else:
             name = f"version {contest.newest.number}"
             current = opened.enter_context(Trial(name, contest.newest.folder, work_dir / "current"))
-            _require_same_inputs(_require_servable(trial), current)
+            _require_same_inputs(takes, current)
+            _require_scores(trial)
             outcome = _compare(trial, current, contest, order, console)
             if isinstance(outcome, NotCompared):
                 outcome = replace(outcome, lost=_lost(class_names(copy.folder), class_names(contest.newest.folder)))
@@ -211,6 +213,15 @@ def _require_servable(trial: Trial) -> Inputs:
         check_signature(trial.metadata(), IMAGE_SHAPE, model="of the candidate")
         return trial.inputs()
     except (NotServable, WrongModel) as error:
+        raise Refused(f"{error}\nnothing was published") from error
+
+
+def _require_scores(trial: Trial) -> None:
+    """Raise Refused where what the candidate answers about silence is of no use to a worker."""
+    try:
+        with served_model(trial.address, MODEL_NAME):
+            pass
+    except PredictError as error:
         raise Refused(f"{error}\nnothing was published") from error
 
 

@@ -43,21 +43,28 @@ def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, An
     if settings.compact:
         save_compact(model, settings.compact)
         console.print(f"wrote {settings.compact} ({settings.compact.stat().st_size / 1e6:.1f} MB)")
-    target = None
-    if settings.model_base_path:
-        from serving.export import export_saved_model
-        from serving.failures import ExportError
+    if not settings.model_base_path:
+        return None
+    target = _published(model, settings.model_base_path, {TRAINING_FILE: json.dumps(record, indent=1) + "\n"}, console)
+    console.print(f"published {target}")
+    return target
 
-        target = next_version(settings.model_base_path)
+
+def _published(model: CompactModel, base_path: Path, extra: Mapping[str, str], console: Console) -> Path:
+    """The next version there, of the number after those that others publish meanwhile."""
+    from serving.export import export_saved_model
+    from serving.failures import ExportError, VersionTaken
+
+    while True:
+        target = next_version(base_path)
         try:
-            extra = {TRAINING_FILE: json.dumps(record, indent=1) + "\n"}
-            export_saved_model(
+            return export_saved_model(
                 model.network(), model.class_names, target, model.params, model.card, model.thresholds, extra
             )
+        except VersionTaken:
+            console.print(f"{target} appeared meanwhile; this model goes on to the next number")
         except ExportError as error:
             raise NotWritable(f"{error}; start again, the cache keeps what was computed") from error
-        console.print(f"published {target}")
-    return target
 
 
 def training_record(
@@ -94,31 +101,39 @@ def training_record(
         "architecture": report["architecture"],
         "recipe": report["recipe"],
         "chosen": {**trained.chosen, "temperature": round(trained.temperature, 3)},
+        "thresholds": thresholds_of(trained, report["class_names"]),
         "settings": settings.model_dump(mode="json", include=SAID),
         "packages": report["packages"],
     }
 
 
-def model_card(report: dict[str, Any], held_out: list[int], notes: Sequence[str]) -> str:
-    """What the model is and how good it is, Markdown; `held_out` are the folds that it never saw."""
+def thresholds_of(trained: Trained, class_names: Sequence[str]) -> dict[str, float]:
+    """Score of each class below which its label is `unknown`."""
+    return {name: round(score, 4) for name, score in zip(class_names, trained.thresholds, strict=True)}
+
+
+def model_card(report: dict[str, Any], trained: Trained, held_out: list[int], notes: Sequence[str]) -> str:
+    """What the `trained` model is and how good it is, Markdown; `held_out` are the folds whose labels it never saw."""
     rows = [
-        f"| {fold} | {one['clips']} | {one['accuracy']:.3f} | {one['clip_accuracy']:.3f} "
-        f"| {_false_accepts(one) or '-'} |\n"
+        f"| {fold} | {one['clips']} | {one['accuracy']:.3f} | {one['clip_accuracy']:.3f} | {one['macro_f1']:.3f} "
+        f"| {_calibration_error(one)} | {_false_accepts(one) or '-'} |\n"
         for fold, one in report["folds"].items()
     ]
     figures = "" if held_out else "No fold was left out of it or of another model to judge it by.\n"
     if rows:
         figures = (
-            "The same recipe on folds that it had not seen:\n\n| fold | clips | accuracy, first 3 s | accuracy, whole "
-            f"clip | false accepts an hour |\n| --- | --- | --- | --- | --- |\n{''.join(rows)}"
+            "The same recipe on folds whose labels it had not seen:\n\n| fold | clips | accuracy, first 3 s "
+            "| accuracy, whole clip | macro F1 | calibration error, before and after | false accepts an hour |\n"
+            f"| --- | --- | --- | --- | --- | --- | --- |\n{''.join(rows)}"
         )
     left_out = "It was trained on every clip."
     if held_out:
         unseen = report["held_out"]
         left_out = (
-            f"It learnt from {report['clips'] - unseen['clips']} of the clips, and never saw fold "
+            f"It learnt from {report['clips'] - unseen['clips']} of the clips, and never saw the labels of fold "
             f"{', '.join(map(str, held_out))}. Of its {unseen['clips']} clips it names "
-            f"{unseen['accuracy']:.1%} by the first 3 s, {unseen['clip_accuracy']:.1%} by the whole clip."
+            f"{unseen['accuracy']:.1%} by the first 3 s, {unseen['clip_accuracy']:.1%} by the whole clip. Calibration "
+            f"error, before calibration and after: {_calibration_error(unseen)}."
         )
         if heard := _false_accepts(unseen):
             left_out += f" False accepts an hour: {heard}."
@@ -128,10 +143,19 @@ def model_card(report: dict[str, Any], held_out: list[int], notes: Sequence[str]
     bands = f"{network['bands']} frequency band{'s' if network['bands'] > 1 else ''}"
     what = f"{network['inceptions']} Inception V3s side by side" if "inceptions" in network else "Inception V3"
     said = "".join(f"\n{note}\n" for note in notes)
+    least = thresholds_of(trained, report["class_names"])
+    named = ", ".join(f"{name} {score:.2f}" for name, score in least.items() if name != UNKNOWN)
     return (
         f"# Model card\n\n{what} ({report['weights']}), features of {', '.join(network['taps'])} in {bands}, "
-        f"{report['recipe']}; {report['clips']} clips of {classes} classes{background}. {left_out}\n\n{figures}{said}"
+        f"{report['recipe']}; {report['clips']} clips of {classes} classes{background}. {left_out}\n\n"
+        f"Classes, and the score below which a label is `{UNKNOWN}`: {named}. Scores were divided by a temperature of "
+        f"{trained.temperature:.2f}.\n\n{figures}{said}"
     )
+
+
+def _calibration_error(judged: Mapping[str, Any]) -> str:
+    """Of scores before they were calibrated, and after."""
+    return f"{judged['calibration_before']['ece']:.3f}, {judged['calibration']['ece']:.3f}"
 
 
 def _false_accepts(judged: Mapping[str, Any]) -> str:

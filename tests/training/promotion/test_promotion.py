@@ -7,6 +7,7 @@ import shutil
 import signal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -82,10 +83,25 @@ def test_a_candidate_that_lacks_classes_of_the_version_there_is_published_by_for
     assert names(base_path) == ["1"]
     forced = promote(good, base_path, data, "--force")
     assert forced.exit_code == 0, forced.output
+    assert f"published {base_path / '2'} by force" in forced.output
     event = json.loads((base_path / "2" / PROMOTION_FILE).read_text())
     assert (event["forced"], event["amiss"]) == (True, ["does not know owl, wren"])
     assert "the candidate does not know owl, wren, which version 1 does" in event["notes"]
     assert "version 1 learnt background too, and the candidate did not; that decides nothing" in event["notes"]
+
+
+def test_a_candidate_whose_answers_are_no_scores_is_refused_where_nothing_is_compared_too(
+    data: Path, tmp_path: Path
+) -> None:
+    broken = network(data)
+    kernel, bias = broken.layers[-1].get_weights()
+    broken.layers[-1].set_weights([kernel, np.full_like(bias, np.nan)])
+    candidate = export_saved_model(broken, CLASSES, tmp_path / "broken" / "1")
+    for more in ((), ("--force",)):
+        refused = promote(candidate, tmp_path / "models", None, *more)
+        assert refused.exit_code == REFUSED, refused.output
+        assert "the model answered scores outside 0 to 1" in refused.output
+        assert names(tmp_path / "models") == []
 
 
 def test_that_servers_in_8_bits_would_not_take_the_candidate_is_said(
