@@ -134,7 +134,7 @@ class Draft:
             (self.folder / EXTRA_FOLDER).mkdir(exist_ok=True)
             whole = {**event, "before": before} if before else event
             note.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-            text = card.read_text(encoding="utf-8") if card.exists() else "# Model card\n"
+            text = card.read_text(encoding="utf-8", errors="replace") if card.exists() else "# Model card\n"
             card.write_text(f"{text.rstrip()}\n\n## Version {self.target.name}\n\n{section}\n", encoding="utf-8")
             self.folder.chmod(0o755)  # a server under another user reads it too
         if frozenset(servable_folders(self.target.parent)) - self._there or self.target.exists():

@@ -7,6 +7,7 @@ It appears whole or not at all: it is written beside its place and renamed into 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -53,8 +54,8 @@ def export_saved_model(
     and both answer `scores` float32 [batch, classes], `classes` string [batch, classes] and `thresholds` float32
     [batch, classes]: below its threshold a class is to be called unknown. None are all 0. `extra` is the text of
     further files of the version, by their place within it, which is under `assets.extra/`.
-    Raises ExportError where the folder exists or is not a version, the network's shapes do not fit, or a further file
-    would stand elsewhere or in the place of one of its own.
+    Raises VersionTaken where there is something in its place, ExportError where the folder is not a version, the
+    network's shapes do not fit, or a further file would stand elsewhere or in the place of one of its own.
     """
     version_dir = Path(version_dir)
     thresholds = [0.0] * len(class_names) if thresholds is None else list(thresholds)
@@ -67,9 +68,15 @@ def export_saved_model(
         _save(network, class_names, unfinished, params, thresholds)
         _write_assets(class_names, unfinished, params, {CARD_FILE: card, **extra})
         unfinished.chmod(0o755)  # a server under another user reads it too
-        if version_dir.exists():
-            raise VersionTaken(f"{version_dir} appeared meanwhile; export to another version number")
-        unfinished.rename(version_dir)
+        taken = VersionTaken(f"{version_dir} appeared meanwhile; export to another version number")
+        if os.path.lexists(version_dir):
+            raise taken
+        try:
+            unfinished.rename(version_dir)
+        except OSError:
+            if os.path.lexists(version_dir):
+                raise taken from None
+            raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return version_dir
@@ -80,7 +87,7 @@ def _check(
 ) -> None:
     if not version_dir.name.isdigit():
         raise ExportError(f"{version_dir} is no version: the folder's name must be a number")
-    if version_dir.exists():
+    if os.path.lexists(version_dir):
         raise VersionTaken(f"{version_dir} exists; a version is never overwritten, export to a higher number")
     if len(set(class_names)) != len(class_names):
         raise ExportError("class names must differ from one another")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
 _SHARD = re.compile(r"variables\.data-(\d+)-of-(\d+)")
 
 
@@ -32,7 +34,7 @@ class Version:
     accuracy: float | None
     """Share of first 3 s named right in `judged_on`; None where it does not say."""
     judged_on: str
-    """"held out": clips that this version never saw; "folds": its recipe on folds unseen; empty without an accuracy."""
+    """"held out": clips that this version did not learn from; "folds": its recipe on such ones; empty: no accuracy."""
     judged_clips: int
     """How many these were."""
     judged_heard: int
@@ -80,7 +82,7 @@ def class_names(version_dir: Path) -> list[str] | None:
     """What a version tells apart, in the order of its scores; None where it does not say."""
     try:
         return (version_dir / CLASSES_FILE).read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
+    except (*_ABSENT, UnicodeDecodeError):
         return None
 
 
@@ -124,7 +126,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a file of a version; empty where there is none, or what is no object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
+    except (*_ABSENT, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 

@@ -107,7 +107,8 @@ def promote(
         from rich.console import Console
 
         from local.interrupts import Interrupts
-        from serving.inspection import Version
+        from serving.inspection import read_json
+        from serving.layout import PROMOTION_FILE
         from training.release.promotion import FAILURES, Promotion, Refused
         from training.release.promotion import promote as judge_and_publish
 
@@ -131,8 +132,8 @@ def promote(
         raise fail(error) from None
     except KeyboardInterrupt:
         raise interrupted("`earshot models list` shows what is published") from None
-    forced = " by force" if Version.read(int(published.name), published).forced else ""
-    typer.echo(f"published {published}{forced}")
+    forced = read_json(published / PROMOTION_FILE).get("forced") is True
+    typer.echo(f"published {published}{' by force' if forced else ''}")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from earshot.command import APP, fail, interrupted, logs_as_set, needs
+from earshot.command import APP, TRY_AGAIN, USAGE_ERROR, fail, interrupted, logs_as_set, needs
 from earshot.folders import NotWritable, cache_folder, require_writable
 from training.settings import SHRINK, folders_of, shrink_of
 
@@ -75,10 +75,11 @@ def main(
         from training.data.datasets import DataError
         from training.data.heard import marks
         from training.finetuning.learner import Pace, learn
+        from training.recipe import NotConverged
         from training.teaching.pieces import cut_pieces
         from training.teaching.taught import Taught, write_views
         from training.teaching.teacher import Teacher, TeacherError
-        from training.weights import WeightsError, load_averaged, save_weights
+        from training.weights import WeightsError, WeightsOutOfReach, load_averaged, save_weights
     if not re.fullmatch(SHRINK, shrink):
         raise fail(f"--shrink takes two numbers of 1 to 8, as 1,3, and not {shrink}")
     pace = Pace(
@@ -104,8 +105,8 @@ def main(
         kept = folder / hashlib.sha256(run.encode()).hexdigest()[:16]
         learnt = learn(lesson, architecture, start.blocks, pace, seed, kept, "distilling")
         save_weights(learnt.blocks, architecture, learnt.head, out, heard, start.notes)
-    except (DataError, NetworkError, NotWritable, TeacherError, WeightsError) as error:
-        raise fail(error) from None
+    except (DataError, NetworkError, NotConverged, NotWritable, TeacherError, WeightsError) as error:
+        raise fail(error, TRY_AGAIN if isinstance(error, WeightsOutOfReach) else USAGE_ERROR) from None
     except OSError as error:
         raise fail(f"{error}; mend that and start again, it goes on where it was") from None
     except KeyboardInterrupt:

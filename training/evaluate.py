@@ -89,7 +89,7 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
         notes.append(f"{trained_on}: figures are too kind")
     notes += pooled["notes"]
     if settings.background and not len(answers.of_background):
-        notes.append(f"No false accepts are counted: {_why_no_background(settings, clips, chosen)}")
+        notes.append(f"No false accepts are counted: {_why_no_background(settings.folds, chosen)}")
     pooled["notes"] = notes
     return {
         "title": f"Evaluation of {model.name}" + (f", version {model.version}" if model.version else ""),
@@ -107,14 +107,10 @@ def evaluate(settings: EvaluateSettings, console: Console) -> dict[str, Any]:
     }
 
 
-def _why_no_background(settings: EvaluateSettings, clips: Sequence[Clip], chosen: Sequence[Clip]) -> str:
+def _why_no_background(folds: str, chosen: Sequence[Clip]) -> str:
     if any(clip.label == UNKNOWN for clip in chosen):
         return "no recording of background can be read"
-    dealt = sorted({clip.fold for clip in clips if clip.label == UNKNOWN})
-    return (
-        f"no recording of background is dealt into fold {settings.folds}, but into {', '.join(map(str, dealt))}; "
-        "--folds names these, or all"
-    )
+    return f"no recording of background is dealt into --folds {folds}; --folds all asks about every one"
 
 
 def _model(settings: EvaluateSettings) -> AbstractContextManager[Judged]:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from training.data.clips import Clip
 
 
+class NotConverged(RuntimeError):
+    """Training came to values that are no numbers; the message says what to change."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A model, and what training chose for it on its own clips."""

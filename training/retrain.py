@@ -36,6 +36,7 @@ from training.evaluation.report import package_versions, printed_instead, write_
 from training.evaluation.resampling import LEAST_RECORDINGS
 from training.evaluation.summaries import write_summary
 from training.preflight import check_before, check_readable, tells_apart
+from training.recipe import NotConverged
 from training.recipes import recipe_of
 from training.release.publishing import model_card, publish, training_record
 from training.runs import write_run
@@ -61,7 +62,7 @@ def run(settings: RetrainSettings) -> None:
         report = retrain(settings, console)
     except WeightsOutOfReach as error:
         raise fail(error, TRY_AGAIN) from None
-    except (DataError, WeightsError, NetworkError, NotWritable, NoBasePath) as error:
+    except (DataError, WeightsError, NetworkError, NotConverged, NotWritable, NoBasePath) as error:
         raise fail(error) from None
     except OSError as error:
         raise fail(f"{error}; mend that and start again, the cache keeps what was computed") from None
@@ -73,7 +74,7 @@ def run(settings: RetrainSettings) -> None:
 def retrain(settings: RetrainSettings, console: Console) -> dict[str, Any]:
     """The whole job; returns the report as JSON values.
 
-    Raises DataError, WeightsError, NetworkError, NotWritable or NoBasePath.
+    Raises DataError, WeightsError, NetworkError, NotConverged, NotWritable or NoBasePath.
     """
     started = datetime.now(UTC)
     _set_up_libraries(settings)
@@ -202,8 +203,8 @@ def _publish(
     if held_out:
         report["held_out"] = unseen.figures()
         console.print(
-            f"the model that is published, on fold {settings.hold_out}, whose labels it never saw: "
-            f"{report['held_out']['accuracy']:.1%} of {report['held_out']['clips']} clips"
+            f"the model that is published, on fold{'s' * (len(held_out) > 1)} {settings.hold_out}, whose labels it "
+            f"never saw: {report['held_out']['accuracy']:.1%} of {report['held_out']['clips']} clips"
         )
         if report["held_out"]["recordings"] < LEAST_RECORDINGS:
             console.print(f"fewer than {LEAST_RECORDINGS} recordings cannot promote it: hold out more folds for that")

@@ -50,7 +50,7 @@ def print_judged(console: Console, report: Mapping[str, Any]) -> None:
         console.print(f"{len(report['unreadable'])} clips could not be read; {where}")
     if not report["folds"] and not report["random_split"]:
         return
-    table = Table(title="Clips whose labels the model which is judged never saw", title_justify="left")
+    table = Table(title="Clips whose labels the judged model never saw", title_justify="left")
     titles = {"background": "false/h", "generated_background": "false/h, generated"}
     split = {"random": report["random_split"]} if report["random_split"] else {}
     heard = [name for name in titles if any(one[name] for one in (report["folds"] | split).values())]

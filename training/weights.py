@@ -279,7 +279,8 @@ def _keras(weights: str) -> Weights:
     except Exception as error:  # Keras raises a bare Exception where it cannot download, and others for a broken file
         if weights != IMAGENET:
             raise WeightsError(f"{weights} holds no Inception V3 of Keras's without its top ({error})") from error
-        raise WeightsOutOfReach(
+        kind = WeightsError if isinstance(error, OSError) else WeightsOutOfReach  # the disk is full, or not writable
+        raise kind(
             f"Keras could not download the ImageNet weights ({error}); try again, or name its file, which ends in "
             "_notop.h5, instead"
         ) from error
@@ -306,6 +307,8 @@ def _file(path: Path) -> Weights:
                     notes=tuple(notes),
                 )
             blocks = tuple(_block(arrays, number) for number in range(1, BLOCKS + 1))
+    except WeightsError:
+        raise
     except NOT_WHOLE as error:
         raise WeightsError(f"{path} holds no Inception V3 in 8 bit form ({error})") from error
     return _weights(path.name, blocks, (0.0, 1.0))

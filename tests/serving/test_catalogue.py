@@ -95,6 +95,7 @@ def test_versions_are_listed_by_number_with_what_their_files_say(tmp_path: Path)
     ("file", "content"),
     [
         (CLASSES_FILE, b"\xff\xfe\n"),
+        (CARD_FILE, b"\xff\xfe\n"),
         (PROMOTION_FILE, b"[" * 100_000),
         (TRAINING_FILE, b'{"held_out": {"accuracy": 1, "clips": 1e400}}'),
         (TRAINING_FILE, b'{"held_out": {"accuracy": 1e400, "clips": 9}}'),
@@ -110,6 +111,15 @@ def test_a_damaged_file_beside_the_graph_keeps_nobody_from_listing_or_going_back
     assert (two.number, two.accuracy, two.lacks) == (2, None, "")
     assert roll_back(tmp_path).name == "3"
     assert versions(tmp_path)[0].again == one.number
+    assert roll_back(tmp_path, to=2).name == "4"
+
+
+@pytest.mark.parametrize("file", [CLASSES_FILE, TRAINING_FILE])
+def test_a_folder_in_the_place_of_a_file_is_as_if_there_were_none(tmp_path: Path, file: str) -> None:
+    version = make(tmp_path, 1)
+    (version / file).unlink(missing_ok=True)
+    (version / file).mkdir()
+    assert [one.number for one in versions(tmp_path)] == [1]
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,12 @@ def test_a_model_that_learnt_background_calls_it_unknown(data: Path, weights_fil
     assert "No false accepts are counted: no recording of background can be read" in unheard["pooled"]["notes"]
     everything = evaluate(EvaluateSettings.read({**judged, "folds": "all"}), QUIET)
     assert everything["pooled"]["background"]["recordings"] == 8
+    for clip in find_background([tmp_path / "room"]):
+        if clip.fold == 1:
+            clip.path.unlink()
+    elsewhere = evaluate(EvaluateSettings.read(judged), QUIET)
+    words = "no recording of background is dealt into --folds 1; --folds all asks about every one"
+    assert f"No false accepts are counted: {words}" in elsewhere["pooled"]["notes"]
 
 
 def test_a_fold_whose_only_readable_clips_are_background_cannot_be_judged(weights_file: Path, tmp_path: Path) -> None:

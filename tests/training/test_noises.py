@@ -88,7 +88,7 @@ def test_noises_are_clips_of_no_class_dealt_to_kinds_and_folds(tmp_path: Path) -
     empty.write_bytes(b"")
     make_noises(16, [2, 7], 3, tmp_path)
     assert {path: path.read_bytes() for path in before} == before
-    assert kept.stat().st_mtime_ns == written[kept], "what is there whole is not made again"
+    assert kept.stat().st_mtime_ns == written[kept], "what is there in full length is not made again"
     assert thin_classes(clips) == {}
     other = make_noises(16, [2, 7], 4, tmp_path)
     assert not {clip.path.read_bytes() for clip in other} & set(before.values())

@@ -176,6 +176,7 @@ def test_the_page_has_what_the_run_gives_and_no_more(run: dict[str, Any], answer
     assert "whose figures say little: a&lt;b (3)" in text
     assert "before calibration" in text
     assert "recall of labels" in text
+    assert text.count('<td class="number">0.900</td>') >= len(CLASSES)  # the threshold of each
     assert "recall of labels" not in plain
     assert "of labels are <i>unknown</i>" in text
 

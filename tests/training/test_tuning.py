@@ -123,16 +123,20 @@ def test_what_parts_say_is_calibrated_and_counted_and_their_validation_is_in_the
     assert "the weights have heard" in recipe.train(recipe.clips, ["hiss", "hum", UNKNOWN, "whistle"]).notes[0]
 
 
-def test_a_loss_above_that_of_guessing_is_noted(
-    frozen: FrozenRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("of_a_trial", [True, False])
+def test_a_loss_above_that_of_guessing_is_noted_of_the_networks_that_calibrate_too(
+    frozen: FrozenRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_a_trial: bool
 ) -> None:
+    least_calibrating(monkeypatch, 1)
+
     def diverged(*arguments: Any) -> Learnt:
-        return Learnt(arguments[5], arguments[3](), ({"epoch": 1, "loss": 3.8e9},), 0)
+        loss = 3.8e9 if bool(arguments[1]) == of_a_trial else 1.0
+        return Learnt(arguments[5], arguments[3](), ({"epoch": 1, "loss": loss},), 0)
 
     monkeypatch.setattr("training.finetuning.tuning.finetune", diverged)
     recipe = TuningRecipe(frozen, Schedule(epochs=1), folder=tmp_path, precision=0.5, steps=0, seed=0)
     (note,) = recipe.train(recipe.clips, ["hiss", "hum", UNKNOWN, "whistle"]).notes[-1:]
-    assert note.startswith("Fine-tuning did not converge: the loss ended at 3.8e+09, where guessing has 1.39.")
+    assert note.startswith("Fine-tuning did not converge: the loss ended at 3.8e+09, and guessing gives 1.39.")
 
 
 def test_networks_that_calibrate_begin_with_the_weights_that_are_to_calibrate_and_are_asked_what_these_have_not_heard(

@@ -39,7 +39,7 @@ def test_folds_that_are_held_out_are_judged_and_named_in_the_card(trained: Train
     assert "| fold |" not in card  # a table without rows
     thresholds = zip(report["class_names"], report["held_out"]["thresholds"], strict=True)
     least = ", ".join(f"{name} {score:.2f}" for name, score in thresholds if name != UNKNOWN)
-    assert f"the score below which a label is `unknown`: {least}. Scores were divided" in card
+    assert f"the score below which a label is `unknown`: {least}. Logits were divided" in card
     before, after = (report["held_out"][key]["ece"] for key in ("calibration_before", "calibration"))
     assert f"before calibration and after: {before:.3f}, {after:.3f}." in card
     (version,) = versions(tmp_path)

@@ -94,19 +94,32 @@ def test_weights_that_no_network_could_have_are_refused_when_they_are_read(
     arrays: dict[str, Any], tmp_path: Path, name: str, wrong: Any, words: str
 ) -> None:
     np.savez(tmp_path / "wrong.npz", **{**arrays, name: wrong})
-    with pytest.raises(WeightsError, match=rf"wrong\.npz: {words}"):
+    with pytest.raises(WeightsError, match=rf"^wrong\.npz: {words}"):
         load_weights(str(tmp_path / "wrong.npz"))
 
 
-def test_imagenet_that_cannot_be_downloaded_says_to_name_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taught_weights_that_are_no_numbers_are_refused(weights_file: Path, tmp_path: Path) -> None:
+    write_taught(weights_file, tmp_path / "taught.npz", [], times=np.nan)
+    with pytest.raises(WeightsError, match=r"^taught\.npz: convolution 1 has values that are no numbers"):
+        load_weights(str(tmp_path / "taught.npz"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "later"),
+    [(Exception("URL fetch failure on inception_v3"), True), (OSError(28, "No space left on device"), False)],
+)
+def test_imagenet_that_cannot_be_downloaded_says_to_name_a_file(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception, later: bool
+) -> None:
     """Keras's download is replaced: whether the network is there must not decide about the test."""
 
     def unreachable(**_: Any) -> Any:
-        raise Exception("URL fetch failure on inception_v3")  # noqa: TRY002 - what Keras raises
+        raise fault
 
     monkeypatch.setattr(keras.applications, "InceptionV3", unreachable)
-    with pytest.raises(WeightsOutOfReach, match=r"could not download .*URL fetch failure.*name its file"):
+    with pytest.raises(WeightsError, match=rf"could not download .*{fault.args[-1]}.*name its file") as raised:
         load_weights("imagenet")
+    assert isinstance(raised.value, WeightsOutOfReach) == later
 
 
 def test_the_starter_models_weights_come_with_the_network_that_they_are_of() -> None:

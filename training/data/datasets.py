@@ -217,7 +217,7 @@ def read_class_map(path: Path) -> dict[str, str]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as table:
-            rows = [(row["label"].strip(), row["class"].strip()) for row in csv.DictReader(table)]
+            rows = [(row["label"].strip(), row["class"]) for row in csv.DictReader(table)]
     except OSError as error:
         raise DataError(f"the class map {path} cannot be read: {error.strerror}") from error
     except (KeyError, AttributeError, UnicodeDecodeError, csv.Error) as error:
@@ -225,7 +225,10 @@ def read_class_map(path: Path) -> dict[str, str]:
     if not rows:
         raise DataError(f"the class map {path} has no row; give each label its class, under a line label,class")
     names: dict[str, str] = {}
-    for label, name in rows:
+    for label, given in rows:
+        if given is None:
+            raise DataError(f"the class map {path} ends the row of {label} too early; a comma after it leaves it out")
+        name = given.strip()
         if names.setdefault(label, name) != name:
             raise DataError(f"the class map {path} has {label} as {names[label]!r} and as {name!r}; leave one of them")
     for name in filter(None, names.values()):

@@ -42,13 +42,14 @@ TAKE = "_nohash_"
 
 
 class NotThisLayout(ValueError):
-    """A folder has a data set's table, and the table is not what it should be."""
+    """A folder has a data set's table, and the table is not what it should be, or none of its clips is there."""
 
 
 def clips_in(folder: Path) -> list[Clip]:
     """Every clip in `folder`, in order, by the table that it has, or else by its folders.
 
-    A table may name .wav files where the clips are .flac, and clips that are not there. Raises NotThisLayout.
+    A table may name .wav files where the clips are .flac, and clips that are not there, but not only these. Raises
+    NotThisLayout.
     """
     for table, layout in ((URBANSOUND8K, _urbansound8k), (ESC50, _esc50)):
         if (folder / table).is_file():
@@ -62,8 +63,8 @@ def clips_in(folder: Path) -> list[Clip]:
                 raise NotThisLayout(f"{folder / table} is not {name}'s table ({why}); fetch it again") from error
             if not clips:
                 raise NotThisLayout(
-                    f"none of the clips of {folder / table}, of {rows.line_num} lines, is in {folder / 'audio'}; fetch "
-                    "the sounds, or the table, again"
+                    f"{folder / table} names {max(rows.line_num - 1, 0)} clips, and none of them is in "
+                    f"{folder / 'audio'}; fetch the sounds, or the table, again"
                 )
             return clips
     return list(_folders(folder))

@@ -91,9 +91,9 @@ def coloured(rng: np.random.Generator, slope: float) -> NDArray[np.float64]:
 
 
 def make_noises(count: int, folds: Sequence[int], seed: int, folder: Path) -> list[Clip]:
-    """Write `count` noises into `folder`, but for those that are there whole, and return them as clips of no class.
+    """Write `count` noises into `folder`, and return them as clips of no class.
 
-    They are dealt into `folds` and to `KINDS`.
+    Those that are there in full length are left. They are dealt into `folds` and to `KINDS`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     clips = []
@@ -102,7 +102,7 @@ def make_noises(count: int, folds: Sequence[int], seed: int, folder: Path) -> li
         # What decides its sound is in its name: runs at once may write the same file, and none another's.
         name = f"{kind.__name__}-{seed}-{number}-{place + 1}-of-{len(folds)}"
         path = folder / f"{name}.wav"
-        if not _is_whole(path):
+        if not _in_full_length(path):
             noise = kind(Draw(np.random.default_rng([seed, number]), place, len(folds)))
             sound = io.BytesIO()  # to a full disk soundfile fails with an AssertionError
             soundfile.write(sound, noise, SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
@@ -112,7 +112,7 @@ def make_noises(count: int, folds: Sequence[int], seed: int, folder: Path) -> li
     return clips
 
 
-def _is_whole(path: Path) -> bool:
+def _in_full_length(path: Path) -> bool:
     try:
         return bool(soundfile.info(path).frames == _SAMPLES)
     except soundfile.LibsndfileError:

@@ -59,10 +59,7 @@ def page(run: Mapping[str, Any]) -> str:
         curves = plots.learning_curves(run["learning_curves"])
         parts += [
             "<h2>Learning curves</h2>",
-            '<p class="quiet">What is learnt from (loss) are clips as they were augmented, with smoothed labels. What '
-            "is validated (val_loss and the like) are clips as they are, by other networks than the one that is named, "
-            "which learnt from all its clips: the mean of those that learnt without a part of them each, on that "
-            "part.</p>",
+            f'<p class="quiet">{_of_curves(run["learning_curves"])}</p>',
             f'<div class="wide">{curves}</div>',
         ]
     parts += ["<h2>The run</h2>", "<h3>Time and memory</h3>", plots.durations(run["seconds"])]
@@ -121,6 +118,17 @@ def _judged(title: str, judged: Mapping[str, Any], class_names: Sequence[str]) -
     return parts
 
 
+def _of_curves(curves: Sequence[Mapping[str, float]]) -> str:
+    """What the losses are of, so that nobody holds one against the other."""
+    lines = "loss: of the clips that the model learnt from, augmented where they were, with smoothed labels."
+    if any(name.startswith("val_") for epoch in curves for name in epoch):
+        lines += (
+            " val_loss and the like: of the networks that calibrate it, the mean, each on the clips that it was "
+            "trained without, as they are."
+        )
+    return lines
+
+
 def _notes(notes: Sequence[str]) -> str:
     return f'<div class="notes">{"".join(f"<p>{escape(note)}</p>" for note in notes)}</div>'
 
@@ -131,15 +139,14 @@ def _figures(judged: Mapping[str, Any]) -> str:
     calibration = judged["calibration"]
     uncalibrated = judged.get("calibration_before")
     before = f", {_number(uncalibrated['ece'])} before calibration" if uncalibrated else ""
-    if "temperature" in judged:
-        before += f" (scores are divided by {judged['temperature']:g})"
+    temperature = f"; temperature {judged['temperature']:g}" if "temperature" in judged else ""
     tiles = [
         (_percent(judged["accuracy"]), f"best class right, the first 3 s{interval}"),
         (_percent(judged["clip_accuracy"]), "best class right, whole clips"),
         (_number(judged["macro_f1"]), "macro F1"),
         (
             _number(calibration["ece"]),
-            f"calibration error{before}{by_chance(calibration)}; Brier {_number(calibration['brier'])}, "
+            f"calibration error{before}{by_chance(calibration)}{temperature}; Brier {_number(calibration['brier'])}, "
             f"negative log likelihood {_number(calibration['nll'])}",
         ),
         (f"{judged['clips']:,}", f"clips of {judged['recordings']:,} recordings"),
@@ -166,7 +173,8 @@ def _classes(classes: Mapping[str, Mapping[str, Any]], *, labels: bool) -> list[
         keys |= {"precision of labels": "label_precision", "recall of labels": "label_recall", "threshold": "threshold"}
         caption.append(
             '<p class="quiet">Precision, recall and F1 are of the best class, whatever its score. Labels are '
-            "<i>unknown</i> below the threshold of their class, and it is they that false accepts are counted of.</p>"
+            "<i>unknown</i> below the threshold of their class, and false accepts are counted from labels; models of "
+            "several folds have a threshold each.</p>"
         )
     keys |= {"average precision": "average_precision", "ROC AUC": "roc_auc"}
     rows = (

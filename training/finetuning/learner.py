@@ -26,7 +26,6 @@ from serving.network import (
     Architecture,
     ConvBlock,
     Head,
-    NetworkError,
     blocks_needed,
     blocks_of,
     conv_layers,
@@ -37,6 +36,7 @@ from serving.network import (
 from training.data.ahead import ahead
 from training.finetuning.checkpoint import Checkpoint
 from training.finetuning.norms import with_fused_norms
+from training.recipe import NotConverged
 from training.weights import digest_of
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def learn(
 
     folder: keeps the state after each epoch; where it has one of this very run, the run goes on from it. title: of the
     progress bar, and of each epoch's line in the log. Raises NetworkError where `blocks` are too few for the
-    architecture, or learning does not converge.
+    architecture, and NotConverged.
     """
     # Layers are numbered from the start again: TensorFlow adds gradients up in the order of their names. So those of
     # the whole Inception V3, which is built once a process, must not be counted this time and not the next.
@@ -196,11 +196,6 @@ def learn(
             if pace.patience and best and epoch - best >= pace.patience:
                 break
             history.append(learner.run_epoch(epoch, lambda: progress.advance(task)))
-            if not math.isfinite(history[-1]["loss"]):
-                raise NetworkError(
-                    f"{title}: in epoch {epoch + 1} the loss is no number any more; learn at a lower rate than "
-                    f"{pace.rate:g} (--learning-rate)"
-                )
             if pace.patience and best_epoch(history) == epoch + 1:
                 state.mark_best()
             if epoch >= first_averaged:
@@ -218,6 +213,8 @@ def learn(
                 learner.settle_norms()
         state.finish(history)
     kernel, bias = learner.model.get_layer("outputs").get_weights()
+    if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+        raise NotConverged(f"what was learnt is no number in the end; {_slower(pace)}")
     best = best_epoch(history) if stopped else 0
     return Learnt(blocks_of(learner.features), Head(((kernel, bias),)), tuple(history), best)
 
@@ -305,6 +302,8 @@ class _Learner:
         for number, (images, targets, weights) in enumerate(self._batches(epoch)):
             self.model.optimizer.learning_rate = self.rate(epoch * self.steps + number)
             losses.append(float(self.model.train_on_batch(images, targets, weights)))
+            if not math.isfinite(losses[-1]):
+                raise NotConverged(f"in epoch {epoch + 1} the loss is no number any more; {_slower(self._pace)}")
             self.model.reset_metrics()  # else the next step's loss is the mean of both
             after_step()
         return {
@@ -332,6 +331,10 @@ class _Learner:
         with ThreadPoolExecutor(max_workers=4) as pool:
             for _, batch in ahead(pool, range(self.steps), lambda step: self._lesson.batch(epoch, step), most=8):
                 yield batch
+
+
+def _slower(pace: Pace) -> str:
+    return f"learn at a lower rate than {pace.rate:g}, with --learning-rate"
 
 
 class _Layerwise(keras.optimizers.AdamW):  # type: ignore[misc]

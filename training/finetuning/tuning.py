@@ -132,7 +132,7 @@ class TuningRecipe:
         decides = of_classes(targets, background)
         right = (logits.argmax(axis=1) == targets)[decides]
         chosen["inner_accuracy"] = round(float(np.average(right, weights=weights[decides])), 4)
-        return _trained(tuned, calibration, chosen, history, notes)
+        return _trained(tuned, calibration, chosen, history, notes, histories)
 
     def _tuned(
         self,
@@ -224,11 +224,13 @@ def _trained(
     chosen: dict[str, float],
     history: tuple[dict[str, float], ...],
     notes: Sequence[str],
+    trials: Sequence[Sequence[dict[str, float]]] = (),
 ) -> Trained:
-    """A fine-tuned network with calibrated scores."""
-    loss, guessing = tuned.history[-1]["loss"], math.log(tuned.head.classes)
+    """A fine-tuned network with calibrated scores; `trials` are the histories of the others, by which it is."""
+    loss = max(one[-1]["loss"] for one in (tuned.history, *trials))
+    guessing = math.log(tuned.head.classes)
     diverged = (
-        f"Fine-tuning did not converge: the loss ended at {loss:.3g}, where guessing has {guessing:.3g}. Learn at a "
+        f"Fine-tuning did not converge: the loss ended at {loss:.3g}, and guessing gives {guessing:.3g}. Learn at a "
         "lower rate, or for longer."
     )
     return Trained(

@@ -1,8 +1,8 @@
 """Bottlenecks: the features of every window of every clip, computed once and kept on disk.
 
 One file a clip, named after the clip's content and all that the features depend on: a run that was killed goes on
-where it was, and nothing stale is ever read. A digest of name and features ends the file, so that neither is what a
-failing disk left, or somebody renamed.
+where it was, and nothing stale is ever read. A digest of name and features ends the file, so that what is damaged or
+lies under another's name is computed again.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _read(path: Path) -> Features | None:
 
 
 def _digest(path: Path, features: Features) -> bytes:
-    roles = features.roles
-    digest = hashlib.sha256(f"{path.name} {roles.heard} {roles.whole}".encode())
-    digest.update(np.ascontiguousarray(features.rows).data)
+    rows, roles = features.rows, features.roles
+    digest = hashlib.sha256(f"{path.name} {roles.heard} {roles.whole} {rows.dtype.str} {rows.shape}".encode())
+    digest.update(np.ascontiguousarray(rows).data)
     return digest.digest()

@@ -221,8 +221,8 @@ def _require_scores(trial: Trial) -> None:
     try:
         with served_model(trial.address, MODEL_NAME):
             pass
-    except PredictError as error:
-        raise Refused(f"{error}\nnothing was published") from error
+    except (NoModel, PredictError) as error:
+        raise Refused(f"{trial.name}: {error}\nnothing was published") from error
 
 
 def _lost(ours: Iterable[str] | None, theirs: Iterable[str] | None) -> tuple[str, ...]:

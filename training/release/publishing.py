@@ -37,8 +37,7 @@ SAID = {
 def publish(settings: RetrainSettings, model: CompactModel, record: dict[str, Any], console: Console) -> Path | None:
     """Write `model` where the settings say, a version together with `record`, which says what it was made from.
 
-    Returns the version's folder, if there is one. Raises NotWritable where another took its number, or the disk is
-    full.
+    Returns the version's folder, if there is one. Raises NotWritable where the disk is full.
     """
     if settings.compact:
         save_compact(model, settings.compact)
@@ -108,7 +107,7 @@ def training_record(
 
 
 def thresholds_of(trained: Trained, class_names: Sequence[str]) -> dict[str, float]:
-    """Score of each class below which its label is `unknown`."""
+    """Score of each class below which its label is `unknown`; of `unknown` itself it says nothing."""
     return {name: round(score, 4) for name, score in zip(class_names, trained.thresholds, strict=True)}
 
 
@@ -148,7 +147,7 @@ def model_card(report: dict[str, Any], trained: Trained, held_out: list[int], no
     return (
         f"# Model card\n\n{what} ({report['weights']}), features of {', '.join(network['taps'])} in {bands}, "
         f"{report['recipe']}; {report['clips']} clips of {classes} classes{background}. {left_out}\n\n"
-        f"Classes, and the score below which a label is `{UNKNOWN}`: {named}. Scores were divided by a temperature of "
+        f"Classes, and the score below which a label is `{UNKNOWN}`: {named}. Logits were divided by a temperature of "
         f"{trained.temperature:.2f}.\n\n{figures}{said}"
     )
 

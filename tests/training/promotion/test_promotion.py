@@ -91,17 +91,17 @@ def test_a_candidate_that_lacks_classes_of_the_version_there_is_published_by_for
 
 
 def test_a_candidate_whose_answers_are_no_scores_is_refused_where_nothing_is_compared_too(
-    data: Path, tmp_path: Path
+    good: Path, data: Path, tmp_path: Path
 ) -> None:
     broken = network(data)
     kernel, bias = broken.layers[-1].get_weights()
     broken.layers[-1].set_weights([kernel, np.full_like(bias, np.nan)])
     candidate = export_saved_model(broken, CLASSES, tmp_path / "broken" / "1")
-    for more in ((), ("--force",)):
-        refused = promote(candidate, tmp_path / "models", None, *more)
+    for base_path, there in ((tmp_path / "models", []), (base_path_with(good, tmp_path / "served"), ["1"])):
+        refused = promote(candidate, base_path, None, "--force")
         assert refused.exit_code == REFUSED, refused.output
-        assert "the model answered scores outside 0 to 1" in refused.output
-        assert names(tmp_path / "models") == []
+        assert "the candidate: the model answered scores outside 0 to 1" in refused.output
+        assert names(base_path) == there
 
 
 def test_that_servers_in_8_bits_would_not_take_the_candidate_is_said(
