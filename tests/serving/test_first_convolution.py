@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from copy import deepcopy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,13 +20,14 @@ from serving.export import export_saved_model
 from serving.network import Architecture, Head, blocks_in, build_network, cut_inception
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
 ROWS, FRAMES = 14, 23
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, ROWS, FRAMES, 3)).astype(np.uint8)
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
+EXACT = "vnni" in Path("/proc/cpuinfo").read_text()
+"""Whether the CPU adds products of 8 bits up in 32: without VNNI two at a time are cut off at 16, so that where the
+largest kernels meet the largest inputs an answer is another one, whichever way the image is read."""
 
 
 def network(
@@ -104,7 +106,8 @@ def test_8_bits_answer_as_near_to_float32_as_before(case: dict[str, Any]) -> Non
     before = answers(in_8_bits)
     assert read_as_it_came(in_8_bits)
     for own, rounded, exact in zip(answers(in_8_bits), before, wanted, strict=True):
-        np.testing.assert_allclose(own, rounded, atol=0.03 * np.abs(exact).max())
+        apart = np.abs(own - rounded) > 0.03 * np.abs(exact).max() + 1e-7 * np.abs(rounded)
+        assert apart.mean() <= (0 if EXACT else 0.05)
         assert 0 < np.abs(own - exact).mean() < 1.05 * np.abs(rounded - exact).mean()
 
 
