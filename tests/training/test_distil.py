@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from earshot.audio import SEGMENT_SAMPLES
 from earshot.labels import UNKNOWN
 from serving.network import Architecture, Head, blocks_needed
+from tests.training.conftest import write_taught
 from tests.training.sounds import tone
 from training.data.clips import Clip
 from training.data.datasets import DataError, find_background, find_clips
@@ -208,7 +209,7 @@ def test_the_command_writes_weights_that_say_what_the_teacher_says(
     (tmp_path / "sounds" / "empty").mkdir()
     out, cache = tmp_path / "sound.npz", tmp_path / "cache"
     options = ["--teacher", str(teacher), "--out", str(out), "--weights", str(weights_file), "--cache", str(cache)]
-    small = ["--views", "200", "--epochs", "3", "--last", "mixed0", "--shrink", "2,4", "--learning-rate", "1e-3"]
+    small = ["--views", "100", "--epochs", "3", "--last", "mixed0", "--shrink", "2,4", "--learning-rate", "1e-3"]
     ended = CliRunner().invoke(app, [str(tmp_path / "sounds"), *options, *small])
     assert ended.exit_code == 0, ended.output
     assert "2 pieces of sound" in ended.output
@@ -230,7 +231,7 @@ def test_the_command_writes_weights_that_say_what_the_teacher_says(
     (cache / "distilling" / "of-another-run.images").touch()
     tone(tmp_path / "more" / "other.wav", 3.0, 8_000)
     sounds = f"{tmp_path / 'sounds'},{tmp_path / 'more'}"
-    ended = CliRunner().invoke(app, [sounds, *options, "--views", "200", "--epochs", "1", "--learning-rate", "1e-9"])
+    ended = CliRunner().invoke(app, [sounds, *options, "--views", "100", "--epochs", "1", "--learning-rate", "1e-9"])
     assert ended.exit_code == 0, ended.output
     assert "mixed0, as taught before" in ended.output
     again = load_weights(str(out))
@@ -240,22 +241,30 @@ def test_the_command_writes_weights_that_say_what_the_teacher_says(
     assert again.readout
     np.testing.assert_allclose(again.readout.layers[0][0], taught.readout.layers[0][0], atol=1e-5)  # not begun anew
     assert [path.name for path in (cache / "distilling").iterdir()] == ["of-another-run.images"]
-    other = [replace(block, beta=block.beta + np.float32(1e-3)) for block in again.blocks]
-    save_weights(other, taught.architecture, again.readout, tmp_path / "other.npz", [])
-    mean = tmp_path / "mean.npz"
-    averaged = ["--weights", f"{out},{tmp_path / 'other.npz'}", "--out", str(mean)]
-    once = ["--views", "200", "--epochs", "1", "--learning-rate", "1e-9"]
-    ended = CliRunner().invoke(app, [sounds, *options, *averaged, *once])
+
+
+def test_the_command_goes_on_from_a_mean_of_weights_and_from_networks_side_by_side(
+    pieces: Pieces, teacher: Path, weights_file: Path, tmp_path: Path
+) -> None:
+    out, other = tmp_path / "out.npz", tmp_path / "other.npz"
+    write_taught(weights_file, tmp_path / "one.npz", [], times=0.5)
+    taught = load_weights(str(tmp_path / "one.npz"))
+    assert taught.architecture
+    assert taught.readout
+    moved = [replace(block, beta=block.beta + np.float32(1e-3)) for block in taught.blocks]
+    save_weights(moved, taught.architecture, taught.readout, other, [])
+    options = ["--teacher", str(teacher), "--out", str(out), "--cache", str(tmp_path / "cache")]
+    once = [str(tmp_path / "sounds"), *options, "--views", "100", "--epochs", "1", "--learning-rate", "1e-9"]
+    ended = CliRunner().invoke(app, [*once, "--weights", f"{tmp_path / 'one.npz'},{other}"])
     assert ended.exit_code == 0, ended.output
-    for block, one, another in zip(load_weights(str(mean)).blocks, again.blocks, other, strict=True):
+    for block, one, another in zip(load_weights(str(out)).blocks, taught.blocks, moved, strict=True):
         np.testing.assert_allclose(block.beta, (one.beta + another.beta) / 2, atol=1e-4)
-    options[options.index("--weights") + 1] = f"{out}+{tmp_path / 'other.npz'}"
-    ended = CliRunner().invoke(app, [sounds, *options, "--views", "200", "--epochs", "1", "--learning-rate", "1e-9"])
+    ended = CliRunner().invoke(app, [*once, "--weights", f"{tmp_path / 'one.npz'}+{other}"])
     assert ended.exit_code == 0, ended.output
     pair = load_weights(str(out))
     assert (pair.architecture, len(pair.blocks)) == (replace(taught.architecture, inceptions=2), 2 * len(taught.blocks))
     assert pair.readout
-    half = np.concatenate([again.readout.layers[0][0] / 2] * 2)  # the mean of what the two said goes on
+    half = np.concatenate([taught.readout.layers[0][0] / 2] * 2)  # the mean of what the two said goes on
     np.testing.assert_allclose(pair.readout.layers[0][0], half, atol=1e-3)
 
 
