@@ -247,7 +247,8 @@ def test_the_command_goes_on_from_a_mean_of_weights_and_from_networks_side_by_si
     pieces: Pieces, teacher: Path, weights_file: Path, tmp_path: Path
 ) -> None:
     out, other = tmp_path / "out.npz", tmp_path / "other.npz"
-    write_taught(weights_file, tmp_path / "one.npz", [], times=0.5)
+    small = Architecture(("mixed0",), 1, (0.0, 1.0), (2, 4))
+    write_taught(weights_file, tmp_path / "one.npz", [], small, times=0.5)
     taught = load_weights(str(tmp_path / "one.npz"))
     assert taught.architecture
     assert taught.readout
