@@ -55,15 +55,8 @@ def print_judged(console: Console, report: Mapping[str, Any]) -> None:
     split = {"random": report["random_split"]} if report["random_split"] else {}
     heard = [name for name in titles if any(one[name] for one in (report["folds"] | split).values())]
     columns = (
-        "fold",
-        "clips",
-        "first 3 s",
-        "whole clip",
-        "ECE before",
-        "ECE",
-        "by chance up to",
-        "labels right",
-        "unknown",
+        *("fold", "clips", "first 3 s", "whole clip"),
+        *("ECE before", "ECE", "by chance up to", "labels right", "unknown"),
     )
     for name in (*columns, *(titles[name] for name in heard)):
         table.add_column(name, justify="right")
