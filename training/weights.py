@@ -288,30 +288,31 @@ def _keras(weights: str) -> Weights:
 
 
 def _file(path: Path) -> Weights:
+    more: dict[str, Any] = {}
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if _ARCHITECTURE in arrays:
-                architecture = Architecture.from_json(json.loads(arrays[_ARCHITECTURE].tobytes()))
-                blocks = blocks_from(arrays, architecture.inceptions * blocks_needed(architecture.taps))
-                readout = Head(((arrays["readout/weights"].astype(np.float32), arrays["readout/bias"]),))
-                notes = json.loads(arrays[_NOTES].tobytes()) if _NOTES in arrays else []
-                if _HEARD not in arrays:
-                    notes = list(dict.fromkeys([*notes, _SAYS_NOTHING]))
-                return _weights(
-                    path.name,
-                    blocks,
-                    architecture.input_range,
-                    architecture=architecture,
-                    readout=readout,
-                    heard=frozenset(json.loads(arrays[_HEARD].tobytes())) if _HEARD in arrays else None,
-                    notes=tuple(notes),
-                )
-            blocks = tuple(_block(arrays, number) for number in range(1, BLOCKS + 1))
-    except WeightsError:
-        raise
+                more = _taught(arrays)
+                own = more["architecture"]
+                blocks, input_range = blocks_from(arrays, own.inceptions * blocks_needed(own.taps)), own.input_range
+            else:
+                blocks, input_range = tuple(_block(arrays, number) for number in range(1, BLOCKS + 1)), (0.0, 1.0)
     except NOT_WHOLE as error:
         raise WeightsError(f"{path} holds no Inception V3 in 8 bit form ({error})") from error
-    return _weights(path.name, blocks, (0.0, 1.0))
+    return _weights(path.name, blocks, input_range, **more)
+
+
+def _taught(arrays: Any) -> dict[str, Any]:
+    """What `save_weights` wrote beside the blocks, as `Weights` has it."""
+    notes = json.loads(arrays[_NOTES].tobytes()) if _NOTES in arrays else []
+    if _HEARD not in arrays:
+        notes = list(dict.fromkeys([*notes, _SAYS_NOTHING]))
+    return {
+        "architecture": Architecture.from_json(json.loads(arrays[_ARCHITECTURE].tobytes())),
+        "readout": Head(((arrays["readout/weights"].astype(np.float32), arrays["readout/bias"]),)),
+        "heard": frozenset(json.loads(arrays[_HEARD].tobytes())) if _HEARD in arrays else None,
+        "notes": tuple(notes),
+    }
 
 
 def _as_array(value: Any) -> NDArray[np.uint8]:
