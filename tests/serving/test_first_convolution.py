@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 from copy import deepcopy
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -20,14 +19,13 @@ from serving.export import export_saved_model
 from serving.network import Architecture, Head, blocks_in, build_network, cut_inception
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 ROWS, FRAMES = 14, 23
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, ROWS, FRAMES, 3)).astype(np.uint8)
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
-EXACT = "vnni" in Path("/proc/cpuinfo").read_text()
-"""Whether the CPU adds products of 8 bits up in 32: without VNNI two at a time are cut off at 16, so that where the
-largest kernels meet the largest inputs an answer is another one, whichever way the image is read."""
 
 
 def network(
@@ -40,10 +38,13 @@ def network(
     dilation: int = 1,
     convolutions: int = 1,
     watched: bool = False,
+    every_other: float = 1.0,
 ) -> ov.Model:
     """As exported networks are converted.
 
-    watched: something else than a convolution takes what they take.
+    watched: something else than a convolution takes what they take. every_other: share of the kernels' size that they
+    have for every second channel: next to nothing keeps the sums of two products of 8 bits within 16, at which CPUs
+    without VNNI cut them off.
     """
     rng = np.random.default_rng(1)
     image = operations.parameter([-1, ROWS, FRAMES, 3], ov.Type.u8, name="image")
@@ -60,6 +61,8 @@ def network(
     outputs: list[Any] = [taken] if watched else []
     for _ in range(convolutions):
         first, second = (rng.normal(size=size).astype(np.float32) for size in ((8, 3, 3, 2), (4, 8, 1, 1)))
+        for kernel in (first, second):
+            kernel[:, 1::2] *= every_other
         made = operations.convolution(
             taken, operations.constant(first), strides, 2 * [pads], 2 * [pads], 2 * [dilation]
         )
@@ -100,14 +103,13 @@ def test_answers_stay_the_same_and_the_image_is_read_as_it_came(case: dict[str, 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_8_bits_answer_as_near_to_float32_as_before(case: dict[str, Any]) -> None:
-    model = network(**case)
+    model = network(**case, every_other=1 / 200)
     wanted = answers(model)
     in_8_bits = quantised(model, measure(model, IMAGES))
     before = answers(in_8_bits)
     assert read_as_it_came(in_8_bits)
     for own, rounded, exact in zip(answers(in_8_bits), before, wanted, strict=True):
-        apart = np.abs(own - rounded) > 0.03 * np.abs(exact).max() + 1e-7 * np.abs(rounded)
-        assert apart.mean() <= (0 if EXACT else 0.05)
+        np.testing.assert_allclose(own, rounded, atol=0.03 * np.abs(exact).max())
         assert 0 < np.abs(own - exact).mean() < 1.05 * np.abs(rounded - exact).mean()
 
 

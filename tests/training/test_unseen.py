@@ -75,17 +75,17 @@ def test_a_head_on_weights_that_have_heard_all_clips_is_chosen_by_others_that_ha
     by_heard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
     assert "the weights have heard" in by_heard["notes"][1]
     assert "--calibrate-by" in by_heard["notes"][2]
-    chosen = [head_in(tmp_path / "model.npz")]
+    chosen = [(head_in(tmp_path / "model.npz"), by_heard["inner_accuracy"])]
     write_taught(weights_file, tmp_path / "others.npz", marks(clips[::6]), times=-1.0)
     for name in ("some", "others"):
         settings["calibrate_by"] = f"{tmp_path / name}.npz"
         by_unheard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
         assert not any("too sure" in note for note in by_unheard["notes"])
-        chosen.append(head_in(tmp_path / "model.npz"))
+        chosen.append((head_in(tmp_path / "model.npz"), by_unheard["inner_accuracy"]))
     assert len(set(chosen)) == 3  # by fewer clips, and by other features, it has another temperature
     settings["calibrate_by"] = settings["weights"]
     by_none = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
-    assert head_in(tmp_path / "model.npz") == chosen[0]
+    assert (head_in(tmp_path / "model.npz"), by_none["inner_accuracy"]) == chosen[0]
     assert "What --calibrate-by names has heard all but too few" in by_none["notes"][2]
 
 
