@@ -315,10 +315,10 @@ class _Learner:
 
     def settle_norms(self) -> None:
         """Let batch normalisation measure its means and variances anew: averaged weights have others."""
-        self.model.optimizer.learning_rate = 0.0
+        measure = tf.function(lambda images: self.model(images, training=True))
         batches = itertools.chain.from_iterable(self._batches(epoch) for epoch in itertools.count(self._pace.epochs))
-        for images, targets, weights in itertools.islice(batches, SETTLING_STEPS):
-            self.model.train_on_batch(images, targets, weights)
+        for images, _, _ in itertools.islice(batches, SETTLING_STEPS):
+            measure(tf.convert_to_tensor(images))
 
     def _predict(self, images: Images, rows: Sequence[int]) -> NDArray[np.float32]:
         size = self._pace.batch

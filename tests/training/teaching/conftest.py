@@ -55,3 +55,8 @@ def pieces(tmp_path: Path) -> Pieces:
     cut, unreadable = cut_pieces([recordings], tmp_path / "work")
     assert ["broken" in unreadable[0], "silent" in unreadable[1]] == [True, True]
     return cut
+
+
+@pytest.fixture(autouse=True)
+def _measures_norms_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.finetuning.learner.SETTLING_STEPS", 6)  # of so few views there is no more to be known
