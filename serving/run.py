@@ -131,7 +131,7 @@ def _models(settings: ServerSettings) -> list[ModelConfig]:
         return [ModelConfig(settings.model_name, _base_path(settings))]
     if settings.model_base_path:  # TensorFlow Serving's image gives both
         log.warning("--model-config-file names the models, so --model-base-path is ignored")
-    models = read_models(settings.model_config_file)
+    models = read_models(settings.model_config_file, may_be_empty=True)
     for model in models:
         _check_base_path(model.base_path)
     return models

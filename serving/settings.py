@@ -54,7 +54,9 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
     rest_api_port: int = Field(
         8501, ge=0, le=65535, description="Port for HTTP (REST API, metrics); 0 takes a free one."
     )
-    rest_api_timeout_in_ms: int = Field(30_000, ge=1, description="Milliseconds that a request over HTTP may take.")
+    rest_api_timeout_in_ms: int = Field(
+        30_000, description="Milliseconds that a request over HTTP may take; 0 or less: as long as it takes."
+    )
     monitoring_config_file: Path | None = Field(
         None, description="MonitoringConfig in protobuf's text format: whether, and at which path, metrics are served."
     )
@@ -63,13 +65,15 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
         "EARSHOT_SERVING_POLL_S",
         1.0,
         ge=0,
-        le=3600,
+        le=31_536_000,
         description="Seconds between two looks for new versions; 0 looks once.",
     )
     max_num_load_retries: int = Field(
-        5, ge=0, le=1000, description="How often a load is tried again that failed for a reason that may pass."
+        5, ge=0, description="How often a load is tried again that failed for a reason that may pass."
     )
-    load_retry_interval_micros: int = Field(60_000_000, ge=0, description="Microseconds between two such tries.")
+    load_retry_interval_micros: int = Field(
+        60_000_000, description="Microseconds between two such tries; of less than 0: at once."
+    )
     allow_version_labels_for_unavailable_models: bool = renamed(
         "allow_version_labels_for_unavailable_models",
         "EARSHOT_SERVING_LABELS_FOR_UNAVAILABLE",
@@ -77,6 +81,25 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
         description="A new label may name a version that is not available yet.",
     )
     enable_model_warmup: bool = Field(True, description="Run a version's warm-up requests before it is served.")
+    num_request_iterations_for_warmup: int = renamed(
+        "num_request_iterations_for_warmup",
+        "EARSHOT_SERVING_WARMUP_ITERATIONS",
+        1,
+        ge=1,
+        description="How often each of them is run.",
+    )
+    enable_grpc_healthcheck_service: bool = renamed(
+        "enable_grpc_healthcheck_service",
+        "EARSHOT_SERVING_HEALTHCHECK",
+        True,
+        description="Answer gRPC's health service.",
+    )
+    enable_serialization_as_tensor_content: bool = renamed(
+        "enable_serialization_as_tensor_content",
+        "EARSHOT_SERVING_TENSOR_CONTENT",
+        False,
+        description="Answer Predict with numbers in tensor_content, and not in typed fields.",
+    )
     enable_signature_method_name_check: bool = renamed(
         "enable_signature_method_name_check",
         "EARSHOT_SERVING_CHECK_METHOD_NAMES",

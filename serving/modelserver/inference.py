@@ -81,12 +81,13 @@ class Inference:
         *,
         most_decoding: int | None = None,
         check_methods: bool = False,
+        packed: bool = False,
     ) -> None:
         """max_bytes: most that the tensors of a request may take, unpacked.
 
         most_decoding: requests that may at once be decoded by a thread, or wait for one; None: any number.
         check_methods: whether a signature has to say that it is for what it is asked for; those of TF2 models are all
-        for Predict.
+        for Predict. packed: whether Predict is answered with numbers in `tensor_content`.
         """
         self._servables = servables
         self._runner = runner
@@ -94,7 +95,7 @@ class Inference:
         self._max_bytes = max_bytes
         self._most_decoding = most_decoding
         self._decoding = 0
-        self._check_methods = check_methods
+        self._check_methods, self._packed = check_methods, packed
         threads = os.cpu_count() or 1
         self._codec = ready_threads(threads, "codec")
         self._readers = asyncio.Semaphore(threads)
@@ -126,7 +127,7 @@ class Inference:
             self._decoding -= 1
 
     async def predict(self, request: predict_pb2.PredictRequest | InPlaceRequest) -> predict_pb2.PredictResponse:
-        """Outputs of one batch, in typed fields."""
+        """Outputs of one batch."""
 
         def decode(signature: meta_graph_pb2.SignatureDef) -> dict[str, NDArray[Any]]:
             return decode_inputs(signature, request.inputs, self._max_bytes)
@@ -138,7 +139,7 @@ class Inference:
             response = messages.PredictResponse()
             _fill_spec(response.model_spec, request.model_spec.name, answer.version, answer.signature)
             for name, array in answer.outputs.items():
-                from_numpy(array, response.outputs[name])
+                from_numpy(array, response.outputs[name], packed=self._packed)
             return response
 
         size = sum(array.nbytes for array in answer.outputs.values())

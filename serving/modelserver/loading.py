@@ -64,7 +64,7 @@ class Loader:
             try:
                 if logs := read_warmup(version_dir):
                     began = time.monotonic()
-                    warm_up(engine, logs)
+                    warm_up(engine, logs, self._settings.num_request_iterations_for_warmup)
                     self._metrics.warmed_up(str(version_dir), time.monotonic() - began)
             except BaseException:
                 engine.close()
@@ -95,14 +95,15 @@ def may_pass(error: Exception) -> bool:
     return isinstance(error, (CannotLoadNow, MemoryError, OSError)) and not isinstance(error, FileNotFoundError)
 
 
-def warm_up(engine: Engine, logs: Sequence[prediction_log_pb2.PredictionLog]) -> None:
-    """Run the warm-up requests of a version; nothing else is run, which might change a model with a state.
+def warm_up(engine: Engine, logs: Sequence[prediction_log_pb2.PredictionLog], times: int = 1) -> None:
+    """Run each warm-up request of a version so often; nothing else is run, which might change a model with a state.
 
     Raises BrokenModel where a request of its own cannot be answered, CannotLoadNow where memory is short for it.
     """
     try:
         for each in logs:
-            _replay(engine, each)
+            for _ in range(times):
+                _replay(engine, each)
     except ServingError as error:
         if error.code in _PASSING:
             raise CannotLoadNow(error.message) from error

@@ -47,11 +47,15 @@ def read_text_proto(path: Path, message: Message) -> None:
         raise InvalidConfig(f"{path} is not a {message.DESCRIPTOR.name} in protobuf's text format: {error}") from error
 
 
-def read_models(path: Path) -> list[ModelConfig]:
-    """The models of a file that `--model-config-file` names; raises InvalidConfig."""
+def read_models(path: Path, *, may_be_empty: bool = False) -> list[ModelConfig]:
+    """The models of a file that `--model-config-file` names; raises InvalidConfig.
+
+    may_be_empty: whether a file without a list has no models, as at the start of a server that gets them over gRPC;
+    while one runs such a file is being written, most likely.
+    """
     config = messages.ModelServerConfig()
     read_text_proto(path, config)
-    if config.WhichOneof("config") is None:  # it is being written, most likely
+    if config.WhichOneof("config") is None and not may_be_empty:
         raise InvalidConfig(f"{path} has no model_config_list")
     try:
         return models_of(config)

@@ -76,15 +76,15 @@ class RestApi:
         *,
         max_bytes: int,
         most_requests: int | None,
-        timeout_s: float,
+        timeout_s: float | None,
         grace_s: float,
         metrics_path: str | None = METRICS_PATH,
     ) -> None:
         """Make the server, which does not listen yet.
 
         max_bytes: most that a request's body, and its tensors, may have. most_requests: requests for models at once;
-        more are refused before they are read; None: as many as come. grace_s: seconds that requests in flight get when
-        it stops. metrics_path: None serves no metrics.
+        more are refused before they are read; None: as many as come. timeout_s: None lets a request take as long as it
+        takes. grace_s: seconds that requests in flight get when it stops. metrics_path: None serves no metrics.
         """
         self._servables, self._inference, self._metrics = servables, inference, metrics
         self._max_bytes, self._timeout_s = max_bytes, timeout_s
@@ -135,44 +135,44 @@ class RestApi:
         path = request.rel_url.raw_path_qs  # a query is nothing that the API has, and makes another path
         if request.method == "POST" and (found := _INFERENCE.fullmatch(path)):
             return await self._infer(found, request)
-        if request.method == "GET" and (found := _ABOUT.fullmatch(path)):
+        found = _ABOUT.fullmatch(path) if request.method == "GET" else None
+        with self._counted(unquote(found["name"] or "") if found else ""):
+            if not found:
+                raise invalid(f"Malformed request: {request.method} {path}")
             if not found["name"]:
                 raise invalid("Missing model name in request.")
             if found["metadata"]:
                 return json.dumps(self._metadata(_spec(found)))
             status = model_status(self._servables, messages.GetModelStatusRequest(model_spec=_spec(found)))
             return json.dumps(_as_dict(status))
-        raise invalid(f"Malformed request: {request.method} {path}")
 
     async def _infer(self, found: re.Match[str], request: web.Request) -> str:
-        spec, method = _spec(found), found["method"]
-        api = method.capitalize()
+        method = found["method"]
+        with self._counted(unquote(found["name"]), method):
+            spec = _spec(found)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    with self._place(), self._metrics.in_flight(method.capitalize()):
+                        body = await _body(request)
+                        parsed = await self._inference.do(lambda: parse(body), heavy=len(body) > LIGHT_BYTES)
+                        spec.signature_name = signature_name(parsed)
+                        ask = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[method]
+                        return await ask(spec, parsed, heavy=len(body) > LIGHT_BYTES)
+            except TimeoutError:
+                words = f"not answered within {self._timeout_s:g} s (--rest-api-timeout-in-ms)"
+                raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, words) from None
+
+    @contextmanager
+    def _counted(self, model: str, method: str = "") -> Iterator[None]:
+        """Count a request by how it ends, and time it if it succeeds; method: none for those about models."""
         started, code = time.monotonic(), grpc.StatusCode.OK
         try:
-            with self._place(), self._metrics.in_flight(api):
-                async with asyncio.timeout(self._timeout_s):
-                    body = await _body(request)
-                    parsed = await self._inference.do(lambda: parse(body), heavy=len(body) > LIGHT_BYTES)
-                    spec.signature_name = signature_name(parsed)
-                    ask = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[method]
-                    return await ask(spec, parsed, heavy=len(body) > LIGHT_BYTES)
-        except TimeoutError:
-            code = grpc.StatusCode.DEADLINE_EXCEEDED
-            raise ServingError(code, f"not answered within {self._timeout_s:g} s (--rest-api-timeout-in-ms)") from None
-        except ServingError as error:
-            code = error.code
-            raise
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
-            raise
-        except web.HTTPRequestEntityTooLarge:
-            code = grpc.StatusCode.RESOURCE_EXHAUSTED  # what gRPC calls it
-            raise
-        except BaseException:
-            code = grpc.StatusCode.INTERNAL
+            yield
+        except BaseException as error:
+            code = _code(error)
             raise
         finally:
-            self._metrics.answered(spec.name, method, "REST", code.name, time.monotonic() - started)
+            self._metrics.answered(model, method, "REST", code.name, time.monotonic() - started)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -226,6 +226,17 @@ async def _body(request: web.Request) -> bytes:
     except web.RequestPayloadError as error:  # it is not compressed as it says
         request.content.feed_eof()  # else aiohttp would go on reading it
         raise invalid(f"JSON Parse error: The body cannot be read: {error}") from None
+
+
+def _code(error: BaseException) -> grpc.StatusCode:
+    """What gRPC would have called it."""
+    if isinstance(error, ServingError):
+        return error.code
+    if isinstance(error, asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+    return grpc.StatusCode.INTERNAL
 
 
 def _spec(found: re.Match[str]) -> model_pb2.ModelSpec:

@@ -8,7 +8,7 @@ import numpy as np
 
 from earshot.tfserving import messages
 from serving.modelserver.errors import invalid
-from serving.modelserver.rest_json import BASE64, kind_of, require_lossless, short_floats, shown, string, utf8
+from serving.modelserver.rest_json import BASE64, kind_of, short_floats, shown, string, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,18 +70,18 @@ def _add_to_feature(value: Any, name: str, feature: example_pb2.Feature) -> None
         value = string(value)
     elif kind == "int64_list":
         value = int(value)  # a boolean is 1 or 0
+        if value >= 1 << 63:
+            raise invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
     else:
-        require_lossless([value], np.dtype(np.float32))
-    try:
-        getattr(feature, kind).value.append(value)
-    except (OverflowError, ValueError) as error:
-        raise invalid(f"Feature: {name} has an element that is out of range: {error}") from None
+        with np.errstate(over="ignore"):  # what is too large is infinite
+            value = np.float32(value)
+    getattr(feature, kind).value.append(value)
 
 
 def _feature_kind(value: Any) -> str | None:
-    if isinstance(value, (bool, int)):
+    if isinstance(value, int) and -(1 << 63) <= value < 1 << 64:  # a boolean too
         return "int64_list"
-    if isinstance(value, float):
+    if isinstance(value, (float, int)):  # JSON has no whole numbers beyond 64 bits
         return "float_list"
     if isinstance(value, str) or (isinstance(value, dict) and set(value) == {BASE64}):
         return "bytes_list"

@@ -8,17 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 
 from serving.modelserver.errors import ServingError, invalid
-from serving.modelserver.tensors import TYPES, dtype_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -106,23 +103,6 @@ def shown(value: Any) -> str:
         if len(text) > _MOST_SHOWN:
             return f"{text[:_MOST_SHOWN]}..."
     return text
-
-
-def most_whole(dtype: np.dtype[Any]) -> int:
-    """The number up to which each whole one is a value of a type of floats."""
-    about: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
-    return int(2 ** (about.nmant + 1) - 1)
-
-
-def require_lossless(values: Iterable[float], dtype: np.dtype[Any]) -> None:
-    """Raise ServingError where one is too large for a type of floats: a whole number where it might be rounded."""
-    about: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
-    whole, most = most_whole(dtype), float(about.max)
-    for value in values:
-        limit = whole if isinstance(value, int) and abs(value) < 1 << 64 else most
-        if abs(value) > limit and not math.isinf(value):
-            name = dtype_name(TYPES[dtype])
-            raise invalid(f"Cannot convert JSON value: {shown(value)} to {name} without loss of precision.")
 
 
 def type_error(value: Any, expected: str) -> ServingError:

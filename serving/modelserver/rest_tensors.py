@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import math
-from itertools import chain, compress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import grpc
 import numpy as np
 
 from serving.modelserver.errors import ServingError, invalid
-from serving.modelserver.rest_json import BASE64, most_whole, require_lossless, short_floats, shown, string, type_error
+from serving.modelserver.rest_json import BASE64, short_floats, shown, string, type_error
 from serving.modelserver.tensors import MOST_DIMENSIONS, InvalidTensor, dtype_name, numpy_type
 
 if TYPE_CHECKING:
@@ -69,8 +70,6 @@ def predict_answer(outputs: Mapping[str, NDArray[Any]], *, rows: bool) -> dict[s
     for name, array in outputs.items():
         if array.ndim == 0:
             raise invalid(f"Tensor name: {name} has no shape information ")
-        if not len(array):
-            raise invalid(f"Tensor name: {name} has invalid batch size: 0")
         if size not in {None, len(array)}:
             raise invalid(f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {size}")
         size = len(array)
@@ -81,7 +80,7 @@ def predict_answer(outputs: Mapping[str, NDArray[Any]], *, rows: bool) -> dict[s
 
 def _from_rows(rows: Any, signature: meta_graph_pb2.SignatureDef) -> dict[str, NDArray[Any]]:
     if not isinstance(rows, list):
-        raise invalid(f"JSON Value: {shown(rows)} Excepting '{ROWS}' to be an list/array")
+        raise invalid(f"JSON Value: {shown(rows)} Expecting '{ROWS}' to be an list/array")
     if not rows:
         raise invalid(f"JSON Value: {shown(rows)} No values in '{ROWS}' array")
     names = sorted(signature.inputs)
@@ -163,16 +162,15 @@ def _tensor(value: Any, dtype: int) -> NDArray[Any]:
     if target == np.object_:
         return _strings(value)
     if target.kind not in _TAKES:
-        raise invalid(f"Conversion of JSON Value: {shown(value)} to type: {dtype_name(dtype)}")
+        words = f"Conversion of JSON Value: {shown(value)} to type: {dtype_name(dtype)}"
+        raise ServingError(grpc.StatusCode.UNIMPLEMENTED, words)
     array = _numbers(value, dtype, target)
     if target.kind in "iu" and array.size:
         bounds = np.iinfo(target)
         if array.min() < bounds.min or array.max() > bounds.max:
             _explain(value, dtype)
-    elif target.kind in "fV":
-        large = np.abs(array, dtype=np.float64) > most_whole(target)
-        require_lossless(compress(_flat(value, array.ndim), large.ravel().tolist() if large.any() else ()), target)
-    return array.astype(target)
+    with np.errstate(over="ignore"):  # what is too large for a type of floats is infinite
+        return array.astype(target)
 
 
 def _numbers(value: Any, dtype: int, target: np.dtype[Any]) -> NDArray[Any]:

@@ -63,9 +63,9 @@ class Servables:
 
     @property
     def all_served(self) -> bool:
-        """Whether there are models, and a version of each is served; what a reload waits for does not count."""
+        """Whether a version of each model is served; what a reload waits for does not count."""
         watchers = [self.watchers.get(model.name) for model in self._models]
-        return bool(watchers) and all(watcher and watcher.latest for watcher in watchers)
+        return all(watcher and watcher.latest for watcher in watchers)
 
     @property
     def reloading(self) -> bool:

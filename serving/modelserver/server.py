@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 
 log = get_log(__name__)
 
-HEALTH_NAMES = ("", PredictionService.NAME, ModelService.NAME)
-"""Names that the gRPC health service knows; the empty one is the server as a whole."""
+HEALTH_NAMES = ("", *(name for each in (PredictionService, ModelService) for name in (each.NAME, each.__name__)))
+"""Names that the gRPC health service knows: the server as a whole, and each service as gRPC and TensorFlow Serving call
+it."""
+_INT32 = range(-(1 << 31), 1 << 31)
 
 
 class PortTaken(OSError):
@@ -74,6 +76,7 @@ class ModelServer:
             settings.max_bytes,
             most_decoding=most_requests,
             check_methods=settings.enable_signature_method_name_check,
+            packed=settings.enable_serialization_as_tensor_content,
         )
         self._health = health.HealthServicer()
         self._grpc = self._grpc_server()
@@ -82,7 +85,7 @@ class ModelServer:
             self._inference,
             self.metrics,
             max_bytes=settings.max_bytes,
-            timeout_s=settings.rest_api_timeout_in_ms / 1000,
+            timeout_s=settings.rest_api_timeout_in_ms / 1000 if settings.rest_api_timeout_in_ms > 0 else None,
             grace_s=settings.grace_s,
             most_requests=most_requests,
             metrics_path=path,
@@ -167,7 +170,8 @@ class ModelServer:
         for service in (PredictionService(self._servables, self._inference), ModelService(self._servables)):
             handler = grpc.method_handlers_generic_handler(service.NAME, service.handlers())
             server.add_generic_rpc_handlers((handler,))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self.settings.enable_grpc_healthcheck_service:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         return server
 
     def _watcher(self, model: ModelConfig, changed: Callable[[], None]) -> VersionWatcher:
@@ -177,7 +181,7 @@ class ModelServer:
             model=model.name,
             policy=model.policy,
             poll_s=self.settings.file_system_poll_wait_seconds,
-            retries=Retries(self.settings.max_num_load_retries, self.settings.load_retry_interval_micros / 1e6),
+            retries=Retries(self.settings.max_num_load_retries, max(0, self.settings.load_retry_interval_micros) / 1e6),
             passing=may_pass,
             on_change=changed,
         )
@@ -218,7 +222,8 @@ def _runner(settings: ServerSettings, metrics: ServingMetrics) -> Runner:
 
 def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
     pairs = [pair.split("=") for pair in text.split(",") if pair]
-    return [(key, int(value) if re.fullmatch(r"-?\d{1,9}", value) else value) for key, value in pairs]
+    whole = {value for _, value in pairs if re.fullmatch(r"-?\d{1,10}", value) and int(value) in _INT32}
+    return [(key, int(value) if value in whole else value) for key, value in pairs]
 
 
 def _require_unused(path: Path) -> None:

@@ -121,14 +121,17 @@ def slow_to_read(proto: tensor_pb2.TensorProto | InPlaceTensor) -> bool:
     return max(sent, count) > LIGHT_VALUES or bool(strings and proto.ByteSize() > LIGHT_BYTES)
 
 
-def from_numpy(array: NDArray[Any], proto: tensor_pb2.TensorProto) -> None:
-    """Fill an empty TensorProto with `array`, its values in the typed field."""
+def from_numpy(array: NDArray[Any], proto: tensor_pb2.TensorProto, *, packed: bool = False) -> None:
+    """Fill an empty TensorProto with `array`: in `tensor_content` if packed and no strings, else in the typed field."""
     dtype = array.dtype
     number = TYPES[dtype]
     _, field = _FIELDS[number]
     proto.dtype = number
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
+    if packed and dtype != np.object_:
+        proto.tensor_content = array.tobytes()
+        return
     flat = np.ascontiguousarray(array).reshape(-1)
     getattr(proto, field).extend((flat.view(_STORED_AS[field]) if field in _STORED_AS else flat).tolist())
 

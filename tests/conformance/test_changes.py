@@ -98,12 +98,15 @@ def test_requests_are_counted_by_model_and_status_over_grpc_and_rest(server: Ser
     for _ in range(3):
         predict(server, spec(), x=floats(2))
     assert server.http("/v1/models/half:predict", {"instances": [2.0]})[0] == 200
+    assert [server.http(f"/v1/models/half{path}")[0] for path in ("", "/metadata", "/versions/77")] == [200, 200, 404]
     assert refused(lambda: predict(server, spec(), y=floats(2)))[0] is INVALID
 
     counts, latencies = ":tensorflow:serving:request_count", ":tensorflow:serving:request_latency_count"
     expected = {
-        (counts, "half", "OK"): 4,
+        (counts, "half", "OK"): 6,
         (counts, "half", "INVALID_ARGUMENT"): 1,
+        (counts, "half", "NOT_FOUND"): 1,
+        (latencies, "", "REST", "half"): 2,
         (latencies, "predict", "REST", "half"): 1,
     }
 

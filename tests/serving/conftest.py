@@ -141,7 +141,7 @@ def metrics(url: str) -> dict[tuple[str, ...], float]:
 
 @contextmanager
 def serve(
-    base_path: Path, models: Sequence[ModelConfig] = (), *, secure: Any = None, **settings: Any
+    base_path: Path, models: Sequence[ModelConfig] | None = None, *, secure: Any = None, **settings: Any
 ) -> Iterator[Served]:
     """The real server on free ports, in an event loop of its own; secure: credentials of the client's channel."""
     values = {"port": 0, "rest_api_port": 0, "file_system_poll_wait_seconds": 0.1, "concurrency": 2, **settings}
@@ -149,7 +149,8 @@ def serve(
 
     async def main() -> None:
         try:
-            server = ModelServer(ServerSettings(**values), models or [ModelConfig("earshot", base_path)])
+            offered = [ModelConfig("earshot", base_path)] if models is None else models
+            server = ModelServer(ServerSettings(**values), offered)
             stop = asyncio.Event()
             await server.start()
         except BaseException as error:

@@ -22,7 +22,7 @@ def test_rows_of_several_outputs_are_objects() -> None:
     ("outputs", "words"),
     [
         ({"a": np.array(1.0)}, "Tensor name: a has no shape information "),
-        ({"a": np.zeros((0, 3))}, "Tensor name: a has invalid batch size: 0"),
+        ({"a": np.zeros((0, 3)), "b": np.zeros(3)}, "Tensor name: b has inconsistent batch size: 3 expecting: 0"),
         ({"a": np.zeros(2), "b": np.zeros(3)}, "Tensor name: b has inconsistent batch size: 3 expecting: 2"),
     ],
 )
@@ -31,6 +31,11 @@ def test_outputs_that_have_no_rows_in_common_are_no_predictions(outputs: dict[st
         predict_answer(outputs, rows=True)
     assert (refused.value.code, refused.value.message) == (grpc.StatusCode.INVALID_ARGUMENT, words)
     assert predict_answer(outputs, rows=False)
+
+
+@pytest.mark.parametrize("names", ["a", "ab"])
+def test_no_rows_are_an_answer_too(names: str) -> None:
+    assert predict_answer({name: np.zeros((0, 3)) for name in names}, rows=True) == {"predictions": []}
 
 
 def test_a_long_message_says_that_there_was_more() -> None:

@@ -179,7 +179,7 @@ def test_a_body_over_the_bound_and_a_request_over_its_time_are_refused(base_path
 
 
 def test_requests_over_http_are_counted_beside_those_over_grpc(base_path: Path) -> None:
-    with serve(base_path) as server:
+    with serve(base_path, rest_api_timeout_in_ms=0) as server:  # as long as it takes
         server.wait_until_available(1)
         assert post(server, json.dumps({"instances": IMAGE.tolist()}).encode())[0] == 200
         assert post(server, b"{")[0] == 400

@@ -77,6 +77,7 @@ def test_a_file_that_is_not_there_or_custom_is_explained(tmp_path: Path) -> None
     (tmp_path / "empty").write_text("")
     with pytest.raises(InvalidConfig, match="has no model_config_list"):
         read_models(tmp_path / "empty")
+    assert read_models(tmp_path / "empty", may_be_empty=True) == []
     (tmp_path / "custom").write_text("custom_model_config {}")
     with pytest.raises(InvalidConfig, match="list the models in model_config_list"):
         read_models(tmp_path / "custom")
@@ -122,6 +123,20 @@ def test_a_changed_file_is_followed_and_a_wrong_one_changes_nothing(tmp_path: Pa
         written(tmp_path, model("more", "", path))
         wait_for(lambda: code(server, "half") is grpc.StatusCode.NOT_FOUND, 30, "the model that was taken away")
         assert answer(server, "more") == 3.0
+
+
+def test_a_server_that_begins_without_models_is_healthy_and_gets_them_over_grpc(tmp_path: Path) -> None:
+    write_half_plus(tmp_path / "half" / "1", 1.0)
+    with serve(tmp_path, ()) as server:
+        health = health_pb2_grpc.HealthStub(server.channel)
+        asked = health_pb2.HealthCheckRequest()
+        wait_for(lambda: health.Check(asked).status == health_pb2.HealthCheckResponse.SERVING, 10, "health")
+        request = model_management_pb2.ReloadConfigRequest()
+        request.config.model_config_list.config.add(
+            name="half", base_path=str(tmp_path / "half"), model_platform="tensorflow"
+        )
+        server.models.HandleReloadConfigRequest(request, timeout=30)
+        assert answer(server, "half") == 2.0
 
 
 @pytest.mark.parametrize(("allowed", "waiting"), [(False, "UNAVAILABLE"), (True, "NOT_FOUND")])

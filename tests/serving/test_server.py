@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 import pytest
+import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.modelserver.metrics import APIS, CODES
 from serving.modelserver.model_config import ModelConfig
-from serving.modelserver.server import HEALTH_NAMES, ModelServer, PortTaken
+from serving.modelserver.server import HEALTH_NAMES, ModelServer, PortTaken, _channel_arguments
 from serving.settings import ServerSettings
 from tests.serving.conftest import Served, metrics, serve
 from tests.waiting import wait_for
@@ -43,6 +44,15 @@ def test_health_follows_the_versions(tmp_path: Path, exported: Path) -> None:
         assert [health(server, name) for name in HEALTH_NAMES] == [SERVING] * len(HEALTH_NAMES)
         shutil.rmtree(tmp_path / "1")
         wait_for(lambda: health(server) == NOT_SERVING, 10, "health to follow")
+
+
+def test_the_services_have_the_names_that_tensorflow_serving_gives_them_too_and_health_can_be_left_out(
+    base_path: Path,
+) -> None:
+    assert {"PredictionService", "ModelService"} <= set(HEALTH_NAMES)
+    with serve(base_path, enable_grpc_healthcheck_service=False) as server, pytest.raises(grpc.RpcError) as caught:
+        health(server)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_health_of_an_unknown_service_is_not_found(served: Served) -> None:
@@ -79,6 +89,22 @@ def test_metrics_are_there_before_anything_happens(tmp_path: Path) -> None:
         assert counts == [0] * len(CODES)
         assert [values["earshot_serving_requests_in_flight", api] for api in APIS] == [0] * len(APIS)
         assert values["earshot_serving_loaded_version", "earshot"] == 0
+
+
+def test_numbers_are_answered_in_tensor_content_where_asked_for(base_path: Path, served: Served) -> None:
+    with serve(base_path, enable_serialization_as_tensor_content=True) as server:
+        server.wait_until_available(1)
+        packed, typed = (each.predict(spectrogram=IMAGE).outputs for each in (server, served))
+    assert (len(packed["scores"].tensor_content), list(packed["scores"].float_val)) == (3 * 4, [])
+    assert not typed["scores"].tensor_content
+    for name, tensor in typed.items():
+        np.testing.assert_array_equal(tf.make_ndarray(packed[name]), tf.make_ndarray(tensor))
+
+
+def test_channel_arguments_are_numbers_where_grpc_takes_them_for_some() -> None:
+    text = "grpc.max_connection_age_ms=2147483647,a=-1,b=2147483648,c=1.5"
+    arguments = [("grpc.max_connection_age_ms", 2**31 - 1), ("a", -1), ("b", "2147483648"), ("c", "1.5")]
+    assert _channel_arguments(text) == arguments
 
 
 def test_other_paths_of_the_http_port_are_not_found(served: Served) -> None:

@@ -56,6 +56,12 @@ def test_a_versions_own_requests_are_run_and_nothing_else(version: Path) -> None
     np.testing.assert_array_equal(ran[0][1]["pcm"], PCM)
 
 
+def test_each_request_is_run_as_often_as_asked_for_before_the_next_one(version: Path) -> None:
+    warm_up(Recorded(version), read_warmup(version), 3)
+    asked = [log.predict_log.request.model_spec.signature_name for log in read_warmup(version)]
+    assert [signature for signature, _ in ran] == [signature for signature in asked for _ in range(3)]
+
+
 def test_without_requests_of_its_own_nothing_of_a_version_is_run(tmp_path: Path) -> None:
     write_half_plus(tmp_path / "1", 1.0)
     ran.clear()
