@@ -35,7 +35,7 @@ def test_a_worker_that_reads_nothing_for_long_is_never_taken_out_of_its_group(ap
 def test_given_workers_that_join_and_leave_under_a_backlog_then_every_segment_gets_a_label(broker: Broker) -> None:
     topics = Topics(broker)
     model = Model()
-    model.delay_s = 0.3
+    model.delay_s = 1.0
     segments = [segment(number, device_id=f"device-{number % 12}") for number in range(120)]
     with ModelServer(model) as server, Worker(topics, server.address, max_batch=MAX_BATCH) as first:
         first.wait_until_ready()
