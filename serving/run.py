@@ -132,6 +132,11 @@ def _models(settings: ServerSettings) -> list[ModelConfig]:
     if settings.model_base_path:  # TensorFlow Serving's image gives both
         log.warning("--model-config-file names the models, so --model-base-path is ignored")
     models = read_models(settings.model_config_file, may_be_empty=True)
+    if not models:
+        log.warning(
+            "the models' file names none: there are none until it does, or a client reloads",
+            file=str(settings.model_config_file),
+        )
     for model in models:
         _check_base_path(model.base_path)
     return models

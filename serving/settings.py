@@ -55,7 +55,9 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
         8501, ge=0, le=65535, description="Port for HTTP (REST API, metrics); 0 takes a free one."
     )
     rest_api_timeout_in_ms: int = Field(
-        30_000, description="Milliseconds that a request over HTTP may take; 0 or less: as long as it takes."
+        30_000,
+        lt=1 << 31,
+        description="Milliseconds that a request over HTTP may take; 0 or less: as long as it takes.",
     )
     monitoring_config_file: Path | None = Field(
         None, description="MonitoringConfig in protobuf's text format: whether, and at which path, metrics are served."
@@ -69,10 +71,10 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
         description="Seconds between two looks for new versions; 0 looks once.",
     )
     max_num_load_retries: int = Field(
-        5, ge=0, description="How often a load is tried again that failed for a reason that may pass."
+        5, ge=0, lt=1 << 31, description="How often a load is tried again that failed for a reason that may pass."
     )
     load_retry_interval_micros: int = Field(
-        60_000_000, description="Microseconds between two such tries; of less than 0: at once."
+        60_000_000, lt=1 << 63, description="Microseconds between two such tries; of less than 0: at once."
     )
     allow_version_labels_for_unavailable_models: bool = renamed(
         "allow_version_labels_for_unavailable_models",

@@ -21,7 +21,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs services runs in one process, which starts them once; beside it the other tests, file by file."""
     for item in items:
-        group = "services" if item.get_closest_marker("integration") else item.path.stem
+        group = "services" if item.get_closest_marker("integration") else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -151,7 +151,7 @@ class RestApi:
         with self._counted(unquote(found["name"]), method):
             spec = _spec(found)
             try:
-                async with asyncio.timeout(self._timeout_s):
+                async with asyncio.timeout(self._timeout_s) as limit:
                     with self._place(), self._metrics.in_flight(method.capitalize()):
                         body = await _body(request)
                         parsed = await self._inference.do(lambda: parse(body), heavy=len(body) > LIGHT_BYTES)
@@ -159,6 +159,8 @@ class RestApi:
                         ask = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[method]
                         return await ask(spec, parsed, heavy=len(body) > LIGHT_BYTES)
             except TimeoutError:
+                if not limit.expired():
+                    raise
                 words = f"not answered within {self._timeout_s:g} s (--rest-api-timeout-in-ms)"
                 raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, words) from None
 

@@ -73,8 +73,11 @@ def _add_to_feature(value: Any, name: str, feature: example_pb2.Feature) -> None
         if value >= 1 << 63:
             raise invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
     else:
-        with np.errstate(over="ignore"):  # what is too large is infinite
-            value = np.float32(value)
+        try:
+            with np.errstate(over="ignore"):  # what is too large is infinite
+                value = np.float32(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            raise invalid("JSON Parse error: Number too big to be stored in double.") from None
     getattr(feature, kind).value.append(value)
 
 

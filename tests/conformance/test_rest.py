@@ -178,6 +178,7 @@ def test_numbers_that_are_none(server: Server) -> None:
             400,
             "Feature: x has uint64_t element. Only int64_t is supported.",
         ),
+        (f"{HALF}:regress", {"signature_name": "regress", "examples": [{"x": 10**400}]}, 400, "Number too big"),
         (f"{HALF}:predict", {"instances": [1, {"x": 1}]}, 400, "object at item 1"),
         (f"{HALF}:predict", {"instances": 1}, 400, "JSON Value: 1 Expecting 'instances' to be an list/array"),
         (f"{MIXED}:predict", {"instances": [1]}, 400, "expecting list of objects as multiple input tensors required"),
