@@ -8,7 +8,7 @@ import numpy as np
 
 from earshot.tfserving import messages
 from serving.modelserver.errors import invalid
-from serving.modelserver.rest_json import BASE64, kind_of, short_floats, shown, string, utf8
+from serving.modelserver.rest_json import BASE64, kind_of, short_floats, shown, string, too_big, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +77,7 @@ def _add_to_feature(value: Any, name: str, feature: example_pb2.Feature) -> None
             with np.errstate(over="ignore"):  # what is too large is infinite
                 value = np.float32(value)
         except OverflowError:  # a whole number of hundreds of digits
-            raise invalid("JSON Parse error: Number too big to be stored in double.") from None
+            raise too_big() from None
     getattr(feature, kind).value.append(value)
 
 

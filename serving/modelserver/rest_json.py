@@ -105,6 +105,11 @@ def shown(value: Any) -> str:
     return text
 
 
+def too_big() -> ServingError:
+    """What a client is told whose number is too large for a double."""
+    return invalid("JSON Parse error: Number too big to be stored in double.")
+
+
 def type_error(value: Any, expected: str) -> ServingError:
     """What a client is told whose value has another type than expected."""
     return invalid(f"JSON Value: {shown(value)} Type: {kind_of(value)} is not of expected type: {expected}")

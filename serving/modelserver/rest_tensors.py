@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 
 from serving.modelserver.errors import ServingError, invalid
-from serving.modelserver.rest_json import BASE64, short_floats, shown, string, type_error
+from serving.modelserver.rest_json import BASE64, short_floats, shown, string, too_big, type_error
 from serving.modelserver.tensors import MOST_DIMENSIONS, InvalidTensor, dtype_name, numpy_type
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _doubles(value: Any, dtype: int) -> NDArray[np.float64]:
     try:
         return np.array(value, dtype=np.float64)
     except OverflowError:
-        raise invalid("JSON Parse error: Number too big to be stored in double.") from None
+        raise too_big() from None
 
 
 def _leading_shape(value: Any) -> tuple[int, ...]:

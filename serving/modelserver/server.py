@@ -222,8 +222,10 @@ def _runner(settings: ServerSettings, metrics: ServingMetrics) -> Runner:
 
 def _channel_arguments(text: str) -> list[tuple[str, int | str]]:
     pairs = [pair.split("=") for pair in text.split(",") if pair]
-    whole = {value for _, value in pairs if re.fullmatch(r"-?\d{1,10}", value) and int(value) in _INT32}
-    return [(key, int(value) if value in whole else value) for key, value in pairs]
+    return [
+        (key, int(value) if re.fullmatch(r"-?\d{1,10}", value) and int(value) in _INT32 else value)
+        for key, value in pairs
+    ]
 
 
 def _require_unused(path: Path) -> None:

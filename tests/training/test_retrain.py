@@ -229,7 +229,6 @@ def test_fine_tuning_is_judged_calibrated_and_published_like_a_head(
 ) -> None:
     for module in ("heads.calibration", "finetuning.tuning"):
         monkeypatch.setattr(f"training.{module}.LEAST_CALIBRATING", 1)  # there are few recordings here
-    monkeypatch.setattr("training.finetuning.tuning.PARTS", 2)
     settings = {
         "data": str(data),
         "weights": str(weights_file),
@@ -250,7 +249,7 @@ def test_fine_tuning_is_judged_calibrated_and_published_like_a_head(
     epochs = [(line["model"], line["event"], line["epoch"]) for line in lines if "epoch" in line]
     whole = [(model, "fine-tuning", epoch) for model in ("fold 1", "published model") for epoch in (1, 2)]
     assert [one for one in epochs if one[1] == "fine-tuning"] == whole
-    assert ("fold 1", f"fine-tuning without part 1 of 2, from {weights_file.name}", 2) in epochs
+    assert ("fold 1", f"fine-tuning without part 1 of 4, from {weights_file.name}", 2) in epochs
     assert report["recipe"] == "all blocks fine-tuned for 2 steps, to a whole epoch at a rate of 0.001"
     assert list((tmp_path / "cache" / "finetuning").iterdir()) == []
     assert report["architecture"]["shrink"] == (2, 4)

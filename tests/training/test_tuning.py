@@ -209,7 +209,7 @@ def test_a_run_that_is_cut_off_between_networks_ends_with_the_same_model(
     frozen: FrozenRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     least_calibrating(monkeypatch, 1)
-    monkeypatch.setattr("training.finetuning.tuning.PARTS", 2)
+    monkeypatch.setattr("training.finetuning.tuning.PARTS", 3)
     names = ["hiss", "hum", UNKNOWN, "whistle"]
 
     def recipe(folder: str) -> TuningRecipe:
@@ -223,17 +223,17 @@ def test_a_run_that_is_cut_off_between_networks_ends_with_the_same_model(
     def cut_off(self: Checkpoint, history: list[dict[str, float]]) -> None:
         finish(self, history)
         over.append(self)
-        if len(over) in {1, 2}:
+        if len(over) in {1, 3}:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoint, "finish", cut_off)
-    for finished in (1, 2):
+    for finished in (1, 3):
         with pytest.raises(KeyboardInterrupt):
             recipe("cut").train(frozen.clips, names)
         assert len(over) == finished
     again = recipe("cut").train(frozen.clips, names)
     networks = len(list((tmp_path / "whole").glob("*/state.npz")))
-    assert len(over) == networks == 3  # none was trained twice
+    assert len(over) == networks == 4  # none was trained twice
     assert (again.temperature, again.thresholds) == (whole.temperature, whole.thresholds)
     assert (again.chosen, again.history) == (whole.chosen, whole.history)
     for block, same in zip(again.blocks, whole.blocks, strict=True):
