@@ -25,6 +25,7 @@ from serving.modelserver.rest_json import parse, signature_name
 from serving.modelserver.rest_tensors import has_rows, predict_answer, predict_inputs
 from serving.modelserver.signatures import DEFAULT_SIGNATURE
 from serving.modelserver.tensors import LIGHT_BYTES
+from serving.modelserver.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,13 +83,15 @@ class RestApi:
     ) -> None:
         """Make the server, which does not listen yet.
 
-        max_bytes: most that a request's body, and its tensors, may have. most_requests: requests for models at once;
-        more are refused before they are read; None: as many as come. timeout_s: None lets a request take as long as it
-        takes. grace_s: seconds that requests in flight get when it stops. metrics_path: None serves no metrics.
+        max_bytes: most that a request's body, and its tensors, may have. most_requests: requests for models at once,
+        each from when all of it is there; more are refused; None: as many as come. timeout_s: None lets a request take
+        as long as it takes. grace_s: seconds that requests in flight get when it stops. metrics_path: None serves no
+        metrics.
         """
         self._servables, self._inference, self._metrics = servables, inference, metrics
         self._max_bytes, self._timeout_s = max_bytes, timeout_s
         self._most_requests, self._requests = most_requests, 0
+        self._uploads = Uploads(None if most_requests is None else most_requests * max_bytes)
         app = web.Application(client_max_size=max_bytes)
         if metrics_path:
             app.router.add_get(metrics_path, self._scrape)
@@ -152,8 +155,9 @@ class RestApi:
             spec = _spec(found)
             try:
                 async with asyncio.timeout(self._timeout_s) as limit:
+                    self._require_place()  # else its body were read for nothing
+                    body = await self._uploads.read(request)
                     with self._place(), self._metrics.in_flight(method.capitalize()):
-                        body = await _body(request)
                         parsed = await self._inference.do(lambda: parse(body), heavy=len(body) > LIGHT_BYTES)
                         spec.signature_name = signature_name(parsed)
                         ask = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[method]
@@ -176,10 +180,13 @@ class RestApi:
         finally:
             self._metrics.answered(model, method, "REST", code.name, time.monotonic() - started)
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
+    def _require_place(self) -> None:
         if self._most_requests is not None and self._requests >= self._most_requests:
             raise unavailable(f"{self._most_requests} requests are running or waiting already; try again later")
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        self._require_place()
         self._requests += 1
         try:
             yield
@@ -220,14 +227,6 @@ class RestApi:
         signatures = messages.SignatureDefMap()
         signatures.ParseFromString(response.metadata[SIGNATURE_FIELD].value)
         return {"model_spec": _as_dict(response.model_spec), "metadata": {SIGNATURE_FIELD: _as_dict(signatures)}}
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        return await request.read()
-    except web.RequestPayloadError as error:  # it is not compressed as it says
-        request.content.feed_eof()  # else aiohttp would go on reading it
-        raise invalid(f"JSON Parse error: The body cannot be read: {error}") from None
 
 
 def _code(error: BaseException) -> grpc.StatusCode:

@@ -8,6 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -25,6 +26,7 @@ from tests.serving.conftest import metrics, predict_request, serve
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 BEGIN = '"-----BEGIN"'
@@ -208,25 +210,64 @@ def test_a_body_that_is_not_compressed_as_it_says_is_invalid(base_path: Path, ca
     assert "aiohttp.server" not in {record.name for record in caplog.records}, "it went on reading what cannot be read"
 
 
-@pytest.mark.parametrize(("batching", "status"), [(False, 503), (True, 200)])
+@contextmanager
+def begun_upload(server: Any, body: bytes, length: int) -> Iterator[socket.socket]:
+    """A request of so many bytes that has come as far as `body`."""
+    with socket.socket() as client:
+        client.connect(("127.0.0.1", int(server.metrics_url.split(":")[2].split("/")[0])))
+        client.sendall(b"POST /v1/models/earshot:predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % length)
+        client.sendall(body)
+        client.settimeout(60)
+        yield client
+
+
+@pytest.mark.parametrize("batching", [False, True])
 def test_with_batching_its_queue_alone_bounds_what_is_asked_over_http(
-    base_path: Path, batching: bool, status: int
+    base_path: Path, batching: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serve(base_path, enable_batching=batching, concurrency=1, queue=0) as server, socket.socket() as other:
+    runs, go, run = threading.Event(), threading.Event(), TensorFlowEngine.run
+
+    def held_up(*arguments: Any) -> Any:
+        runs.set()
+        go.wait(30)
+        return run(*arguments)
+
+    image = json.dumps({"instances": IMAGE.tolist()}).encode()
+    with serve(base_path, enable_batching=batching, concurrency=1, queue=0) as server, ThreadPoolExecutor(2) as clients:
         server.wait_until_available(1)
-        other.connect(("127.0.0.1", int(server.metrics_url.split(":")[2].split("/")[0])))
-        other.sendall(b"POST /v1/models/earshot:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-        running = "earshot_serving_requests_in_flight", "Predict"
-        wait_for(lambda: metrics(server.metrics_url).get(running) == 1, 20, "the other to be read")
-        assert post(server, json.dumps({"instances": IMAGE.tolist()}).encode())[0] == status
+        monkeypatch.setattr(TensorFlowEngine, "run", held_up)
+        first = clients.submit(post, server, image)
+        assert runs.wait(30)
+        second = clients.submit(post, server, image)
+        if batching:
+            running = "earshot_serving_requests_in_flight", "Predict"
+            wait_for(lambda: metrics(server.metrics_url)[running] == 2, 20, "the second to wait")
+        else:
+            assert second.result(30)[0] == 503
+        go.set()
+        assert first.result(30)[0] == 200
+        assert second.result(30)[0] == (200 if batching else 503)
+
+
+def test_who_sends_slowly_takes_nobodys_place_and_leaves_room_for_others(base_path: Path) -> None:
+    image = json.dumps({"instances": IMAGE.tolist()}).encode()
+    with serve(base_path, concurrency=1, queue=0, max_message_mib=1) as server:
+        server.wait_until_available(1)
+        with begun_upload(server, image[:-1], len(image)) as slow:
+            assert post(server, image)[0] == 200
+            slow.sendall(image[-1:])
+            assert b" 200 " in slow.recv(1000)
+        with begun_upload(server, b" " * 1_000_000, 1_000_001):
+
+            def refused() -> bool:
+                return "other requests are being received already" in post(server, b" " * 48_576 + image)[1]
+
+            wait_for(refused, 20, "the first megabyte to be there")
+        assert post(server, b" " * 48_576 + image)[0] == 200, "who is gone takes no room"
 
 
 def test_a_body_that_never_ends_is_given_up(base_path: Path) -> None:
-    with serve(base_path, rest_api_timeout_in_ms=500) as server, socket.socket() as client:
-        port = int(server.metrics_url.split(":")[2].split("/")[0])
-        client.connect(("127.0.0.1", port))
-        client.sendall(b"POST /v1/models/earshot:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-        client.settimeout(20)
+    with serve(base_path, rest_api_timeout_in_ms=500) as server, begun_upload(server, b"{", 100) as client:
         assert b" 504 " in client.recv(1000)
 
 
