@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from training.data.clips import Clip
     from training.weights import Weights
 
+ARCHITECTURE = Architecture(("mixed0",), 1, shrink=(2, 4))
+"""Little to compute."""
+
 
 def frozen_recipe(
     clips: list[Clip], weights: Weights, folder: Path, calibrating: Sequence[Weights] = ()
@@ -27,7 +30,7 @@ def frozen_recipe(
     return FrozenRecipe(
         clips,
         weights,
-        Architecture(("mixed0",), 1),
+        ARCHITECTURE,
         folder=folder,
         batch=16,
         precision=0.5,

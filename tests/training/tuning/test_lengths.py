@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from serving.network import Architecture
-from tests.training.tuning.conftest import frozen_recipe
+from tests.training.tuning.conftest import ARCHITECTURE, frozen_recipe
 from training.data.datasets import find_clips
 from training.finetuning.finetune import Schedule
 from training.finetuning.tuning import TuningRecipe
@@ -74,8 +73,8 @@ def test_balanced_a_rare_class_is_named_as_often_as_a_common_one(weights_file: P
 
     def says_common(balance: bool) -> float:
         options: dict[str, Any] = {"folder": tmp_path / "cache", "batch": 16, "precision": 0.5, "steps": 100, "seed": 0}
-        weights, network = load_weights(str(weights_file)), Architecture(("mixed0",), 1)
-        recipe = FrozenRecipe(clips, weights, network, balance=balance, **options)
+        weights = load_weights(str(weights_file))
+        recipe = FrozenRecipe(clips, weights, ARCHITECTURE, balance=balance, **options)
         trained = recipe.train(recipe.clips, ["common", "rare"])
         return float(np.mean([own[:, 0].mean() for own in recipe.scores(trained, recipe.clips).values()]))
 
