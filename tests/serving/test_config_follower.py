@@ -53,21 +53,27 @@ def says(file: Path, content: str) -> None:
     file.write_text(content)
 
 
-def followed(tmp_path: Path, steps: Callable[[Path, Models], Coroutine[Any, Any, None]]) -> tuple[Models, list[str]]:
-    """Have a file of a model `a`, which is offered, followed while `steps` happen; what was logged as problems."""
+def followed(
+    tmp_path: Path, steps: Callable[[Path, Models], Coroutine[Any, Any, None]], *, begins: str | None = None
+) -> tuple[Models, list[str]]:
+    """Have a file followed while `steps` happen; what was logged as problems.
+
+    begins: what the file and the server begin with; None is a model `a`, which is offered before the first step.
+    """
     file, models = tmp_path / "models.config", Models()
 
-    def counted(path: Path) -> list[ModelConfig]:
+    def counted(path: Path, *, may_be_empty: bool) -> list[ModelConfig]:
         models.looks += 1
-        return read_models(path)
+        return read_models(path, may_be_empty=may_be_empty)
 
     async def main() -> None:
-        says(file, named("a"))
+        says(file, named("a") if begins is None else begins)
         tasks: set[asyncio.Task[None]] = set()
         servables: Any = models
         follower = ConfigFollower(file, servables, [], POLL_S, lambda offer: tasks.add(asyncio.ensure_future(offer)))
         running = asyncio.ensure_future(follower.run())
-        await until(lambda: models.offers == ["a"])
+        if begins is None:
+            await until(lambda: models.offers == ["a"])
         await steps(file, models)
         running.cancel()
         await asyncio.gather(*tasks)
@@ -83,6 +89,22 @@ async def until(holds: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(POLL_S)
     raise TimeoutError
+
+
+def test_a_file_without_a_list_that_the_server_began_with_is_a_problem_once_another_was_there(
+    tmp_path: Path,
+) -> None:
+    async def steps(file: Path, models: Models) -> None:
+        await until(lambda: models.looks > 2)
+        says(file, named("a"))
+        await until(lambda: models.offers == ["a"])
+        says(file, "")
+        looks = models.looks
+        await until(lambda: models.looks > looks + 2)
+
+    models, problems = followed(tmp_path, steps, begins="")
+    assert models.offers == ["a"]
+    assert [problem.rpartition(" has ")[2] for problem in problems] == ["no model_config_list"]
 
 
 async def some_looks(models: Models) -> None:
@@ -204,7 +226,7 @@ def test_what_a_reload_that_succeeded_came_after_is_not_offered_again_however_la
 
 def test_where_no_thread_can_be_had_the_file_is_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def steps(file: Path, models: Models) -> None:
-        async def none_there(*_: Any) -> Any:
+        async def none_there(*_: Any, **__: Any) -> Any:
             models.looks += 1
             raise RuntimeError("can't start new thread")
 
