@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, message_factory
+from google.protobuf.descriptor_pool import DescriptorPool
 
 DESCRIPTORS_PATH = Path(__file__).with_name("descriptors.binpb")
 """A serialised FileDescriptorSet, each file after those it imports."""
@@ -20,14 +21,15 @@ METADATA_METHOD = "/tensorflow.serving.PredictionService/GetModelMetadata"
 STATUS_METHOD = "/tensorflow.serving.ModelService/GetModelStatus"
 
 
-def _pool() -> descriptor_pool.DescriptorPool:
-    pool = descriptor_pool.DescriptorPool()
+def descriptor_pool() -> DescriptorPool:
+    """A new pool of all of TensorFlow Serving's messages and services that clients and servers need."""
+    pool = DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS_PATH.read_bytes()).file:
         pool.Add(file)
     return pool
 
 
-_POOL = _pool()
+_POOL = descriptor_pool()
 
 
 def _message(name: str) -> Any:

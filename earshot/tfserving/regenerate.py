@@ -11,9 +11,10 @@ _APIS = "tensorflow_serving.apis"
 ROOTS = (
     *(f"{_APIS}.{name}_pb2" for name in ("predict", "classification", "regression", "inference", "prediction_log")),
     *(f"{_APIS}.{name}_pb2" for name in ("get_model_metadata", "get_model_status", "model_management")),
+    *(f"{_APIS}.{name}_pb2" for name in ("prediction_service", "model_service")),
     "tensorflow.core.protobuf.saved_model_pb2",
 )
-"""Modules whose messages clients and servers send or read."""
+"""Modules whose messages clients and servers send or read, and whose services servers describe."""
 
 
 def descriptor_set() -> bytes:

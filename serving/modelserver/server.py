@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_health.v1.health import aio as health
 
 from earshot.logs import get_log
@@ -24,6 +25,7 @@ from serving.modelserver.loading import Loader, may_pass
 from serving.modelserver.metrics import BatchingMetrics, ServingMetrics
 from serving.modelserver.model_service import ModelService
 from serving.modelserver.prediction_service import PredictionService
+from serving.modelserver.reflection import add_reflection
 from serving.modelserver.rest import METRICS_PATH, RestApi
 from serving.modelserver.servables import Servables
 from serving.modelserver.server_files import read_credentials, read_metrics_path
@@ -170,8 +172,11 @@ class ModelServer:
         for service in (PredictionService(self._servables, self._inference), ModelService(self._servables)):
             handler = grpc.method_handlers_generic_handler(service.NAME, service.handlers())
             server.add_generic_rpc_handlers((handler,))
+        names = [PredictionService.NAME, ModelService.NAME]
         if self.settings.enable_grpc_healthcheck_service:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+            names.append(HEALTH_SERVICE)
+        add_reflection(server, names)
         return server
 
     def _watcher(self, model: ModelConfig, changed: Callable[[], None]) -> VersionWatcher:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -174,3 +177,21 @@ def test_a_wrong_list_is_refused_and_changes_nothing(server: Server) -> None:
     for models in (twice, [relative]):
         assert refused(lambda: reload(server, *models))[0] is INVALID  # noqa: B023
     assert predict(server, spec(label="stable"), x=floats(2)).model_spec.version.value == 2
+
+
+def test_the_server_describes_itself_to_clients_without_proto_files(server: Server) -> None:
+    described = ProtoReflectionDescriptorDatabase(server.channel)
+    services = {"tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"}
+    assert services <= set(described.get_services())
+    pool = DescriptorPool(described)
+    methods = {method.name: method for name in services for method in pool.FindServiceByName(name).methods}
+    assert {"Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata"} <= set(methods)
+    assert {"GetModelStatus", "HandleReloadConfigRequest"} <= set(methods)
+    method = methods["GetModelStatus"]
+    request: Any = GetMessageClass(method.input_type)(model_spec={"name": "half"})
+    call: Any = server.channel.unary_unary(
+        f"/{method.containing_service.full_name}/{method.name}",
+        request_serializer=type(request).SerializeToString,
+        response_deserializer=GetMessageClass(method.output_type).FromString,
+    )
+    assert {each.version for each in call(request, timeout=30).model_version_status} >= {2}

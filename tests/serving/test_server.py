@@ -12,7 +12,9 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from serving.modelserver.metrics import APIS, CODES
 from serving.modelserver.model_config import ModelConfig
@@ -53,6 +55,18 @@ def test_the_services_have_the_names_that_tensorflow_serving_gives_them_too_and_
     with serve(base_path, enable_grpc_healthcheck_service=False) as server, pytest.raises(grpc.RpcError) as caught:
         health(server)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("health_service", [True, False])
+def test_reflection_describes_the_services_that_are_there(base_path: Path, health_service: bool) -> None:
+    with serve(base_path, enable_grpc_healthcheck_service=health_service) as server:
+        described = ProtoReflectionDescriptorDatabase(server.channel)
+        listed = set(described.get_services())
+        pool = DescriptorPool(described)
+        assert all(pool.FindServiceByName(name).methods for name in listed)
+    own = {"tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"}
+    health_name = {"grpc.health.v1.Health"} if health_service else set()
+    assert listed == own | health_name | {"grpc.reflection.v1alpha.ServerReflection"}
 
 
 def test_health_of_an_unknown_service_is_not_found(served: Served) -> None:
