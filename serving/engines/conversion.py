@@ -190,7 +190,8 @@ def _run(version_dir: Path, folder: Path, stop: threading.Event) -> None:
     module = "serving.engines.conversion_process"
     with subprocess.Popen(
         module_command(module, str(version_dir), str(folder), str(os.getpid())),
-        env=module_environment(),
+        # It needs no Keras, and TensorFlow imports Keras 3 (up to 3 s) unless it is told to look for the old one.
+        env={"TF_USE_LEGACY_KERAS": "1", **module_environment()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -23,8 +23,6 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 def main(version_dir: Path, folder: Path, parent: int) -> int:
     """Convert the version into `folder`, and return the exit status; parent: the process that waits for it."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    # Nothing here needs Keras, and TensorFlow imports Keras 3 (up to 3 s) unless it is told to look for the old one.
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     try:
         from serving.engines.openvino_export import export  # seconds, in which the parent may end
 

@@ -254,13 +254,14 @@ def _run_together(
 
 
 def _joined(arrays: list[NDArray[Any]], more: int) -> NDArray[Any]:
-    """The rows of all arrays and `more` copies of the first one; smaller ones are filled up with their first value."""
+    """The rows of all arrays and `more` copies of the first row; smaller ones are filled up with their first value."""
     if len(arrays) == 1 and not more:
         return arrays[0]
     largest = tuple(np.max([each.shape[1:] for each in arrays], axis=0)) if arrays[0].ndim > 1 else ()
     arrays = [_filled(each, largest) for each in arrays]
     if more:
-        arrays.append(np.repeat(arrays[0][:1], more, axis=0))
+        filler = next(each for each in arrays if len(each))
+        arrays.append(np.repeat(filler[:1], more, axis=0))
     return np.concatenate(arrays)
 
 

@@ -57,6 +57,7 @@ class ConfigFollower:
         while True:
             await asyncio.sleep(self._poll_s)
             try:
+                # A file that named none is not one that is half written.
                 models = await asyncio.to_thread(read_models, self._file, may_be_empty=not self._offered)
             except InvalidConfig as error:
                 self._unreadable = _told(str(error), self._unreadable)

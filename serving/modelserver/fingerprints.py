@@ -21,8 +21,8 @@ def fingerprint(folder: Path) -> tuple[Fingerprint, float]:
 
 
 def _stat(path: Path) -> os.stat_result:
-    """Of what a link leads to; of the link itself where that is nothing, as with an editor's lock."""
+    """Of what a link leads to; of the link itself where that is nothing, as with an editor's lock, or itself."""
     try:
         return path.stat()
-    except FileNotFoundError:
+    except OSError:
         return path.lstat()

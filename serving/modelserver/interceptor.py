@@ -100,7 +100,10 @@ def _answering(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any
 
 
 def _details(error: ServingError) -> str:
-    return error.message if len(error.message) <= MOST_DETAILS else f"{error.message[:MOST_DETAILS]}...TRUNCATED"
+    encoded = error.message.encode(errors="replace")
+    if len(encoded) <= MOST_DETAILS:
+        return error.message
+    return encoded[:MOST_DETAILS].decode(errors="ignore") + "...TRUNCATED"
 
 
 def _model(request: Any) -> str:

@@ -50,8 +50,8 @@ def read_text_proto(path: Path, message: Message) -> None:
 def read_models(path: Path, *, may_be_empty: bool = False) -> list[ModelConfig]:
     """The models of a file that `--model-config-file` names; raises InvalidConfig.
 
-    may_be_empty: whether a file without a list has no models, as at the start of a server that gets them over gRPC;
-    while one runs such a file is being written, most likely.
+    may_be_empty: whether a file without a list has no models, as that of a server that gets them over gRPC; where it
+    has named some, such a file is being written, most likely.
     """
     config = messages.ModelServerConfig()
     read_text_proto(path, config)
@@ -83,7 +83,7 @@ def _model(config: model_server_config_pb2.ModelConfig) -> ModelConfig:
     if not tensorflow:
         raise InvalidConfig(f'model {config.name} needs model_platform: "{PLATFORM}", the only one there is')
     path = Path(config.base_path.removeprefix(FILE_SCHEME))
-    if not path.is_absolute():
+    if not path.is_absolute() or "\0" in config.base_path:
         raise InvalidConfig(
             f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}"
         )

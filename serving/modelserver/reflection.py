@@ -1,4 +1,4 @@
-"""gRPC's server reflection, as TensorFlow Serving has it: tools such as grpcurl need no .proto files."""
+"""gRPC's server reflection, as late versions of TensorFlow Serving have it: tools like grpcurl need no .proto files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 
 def add_reflection(server: Any, services: Iterable[str]) -> None:
-    """Have `server` describe these services, full names of TensorFlow Serving's and gRPC's own, and reflection."""
-    pool = descriptor_pool()
-    for own in (health_pb2, reflection_pb2):
+    """Have `server` describe what it serves.
+
+    services: full names, of TensorFlow Serving's services or gRPC's health.
+    """
+    pool = descriptor_pool()  # a new one, as gRPC's files are nothing that `messages` has
+    for module in (health_pb2, reflection_pb2):
         file = descriptor_pb2.FileDescriptorProto()
-        own.DESCRIPTOR.CopyToProto(file)
+        module.DESCRIPTOR.CopyToProto(file)
         pool.Add(file)
     reflection.enable_server_reflection((*services, reflection.SERVICE_NAME), server, pool=pool)

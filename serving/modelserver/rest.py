@@ -96,8 +96,13 @@ class RestApi:
         if metrics_path:
             app.router.add_get(metrics_path, self._scrape)
         app.router.add_route("*", "/{api:[vV]1}/{rest:.*}", self._answer)
-        # A client that hangs up lets go of its place.
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace_s, handler_cancellation=True)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=max(grace_s, 0.01),  # to aiohttp 0 is for ever
+            handler_cancellation=True,  # a client that hangs up lets go of its place
+            auto_decompress=False,  # `Uploads` does, up to the bound
+        )
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
@@ -155,7 +160,7 @@ class RestApi:
             spec = _spec(found)
             try:
                 async with asyncio.timeout(self._timeout_s) as limit:
-                    self._require_place()  # else its body were read for nothing
+                    self._require_place()  # else its body would be kept for nothing
                     body = await self._uploads.read(request)
                     with self._place(), self._metrics.in_flight(method.capitalize()):
                         parsed = await self._inference.do(lambda: parse(body), heavy=len(body) > LIGHT_BYTES)

@@ -25,7 +25,7 @@ _MOST_SHOWN = 200
 """Characters of a value that an error shows."""
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def parse(body: bytes | bytearray) -> dict[str, Any]:
     """The object in the body of a request; raises ServingError."""
     if not body:
         raise invalid("JSON Parse error: The document is empty")

@@ -1,40 +1,76 @@
-"""Bodies of HTTP requests while they come in: as many as come, however slowly, but no more bytes than may lie there."""
+"""Bodies of HTTP requests while they come in: as many as come, however slowly, but only so many bytes of them."""
 
 from __future__ import annotations
+
+import zlib
 
 from aiohttp import web
 
 from serving.modelserver.errors import invalid, unavailable
+
+_FORMATS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+"""What zlib calls the formats that a body may be compressed in."""
 
 
 class Uploads:
     """What has come of the bodies that are not whole yet; used from one event loop only."""
 
     def __init__(self, most_bytes: int | None) -> None:
-        """most_bytes: of all of them together; None: as many as come."""
+        """most_bytes: of all of them together, decompressed; None: as many as come."""
         self._most_bytes, self._bytes = most_bytes, 0
 
-    async def read(self, request: web.Request) -> bytes:
-        """The whole body.
+    async def read(self, request: web.Request) -> bytearray:
+        """The whole body, decompressed. aiohttp must not do that: it would go on with what is refused.
 
         Raises HTTPRequestEntityTooLarge where it has more than a request may have, and ServingError: INVALID_ARGUMENT
-        where it cannot be read, UNAVAILABLE where others that are not whole leave no room for it.
+        where it is not compressed as it says, UNAVAILABLE where others that are not whole leave no room for it.
         """
-        body = bytearray()
+        most, body = request.client_max_size, bytearray()
+        if (request.content_length or 0) > most:
+            raise web.HTTPRequestEntityTooLarge(most, request.content_length or 0)
+        coding = request.headers.get("Content-Encoding", "").strip().lower()
+        decompressed = _Decompressed(coding)
         try:
             while chunk := await request.content.readany():
-                self._add(chunk, body, request.client_max_size)
-        except web.RequestPayloadError as error:  # it is not compressed as it says
-            request.content.feed_eof()  # else aiohttp would go on reading it
+                self._add(decompressed.next(chunk, most + 1 - len(body)), body, most)
+            decompressed.end()
+        except zlib.error as error:
+            raise invalid(f"JSON Parse error: The body is not compressed as {coding}: {error}") from None
+        except web.RequestPayloadError as error:
             raise invalid(f"JSON Parse error: The body cannot be read: {error}") from None
         finally:
             self._bytes -= len(body)
-        return bytes(body)
+        return body
 
-    def _add(self, chunk: bytes, body: bytearray, most: int) -> None:
-        if len(body) + len(chunk) > most:
-            raise web.HTTPRequestEntityTooLarge(most, len(body) + len(chunk))
-        if self._most_bytes is not None and self._bytes + len(chunk) > self._most_bytes:
-            raise unavailable(f"{self._bytes} bytes of other requests are being received already; try again later")
-        body += chunk
-        self._bytes += len(chunk)
+    def _add(self, part: bytes, body: bytearray, most: int) -> None:
+        if len(body) + len(part) > most:
+            raise web.HTTPRequestEntityTooLarge(most, len(body) + len(part))
+        if self._most_bytes is not None and self._bytes + len(part) > self._most_bytes:
+            others = self._bytes - len(body)
+            raise unavailable(f"{others} bytes of other requests are being received already; try again later")
+        body += part
+        self._bytes += len(part)
+
+
+class _Decompressed:
+    """A body without its compression, part by part."""
+
+    def __init__(self, coding: str) -> None:
+        """coding: of the header `Content-Encoding`; raises ServingError where it is not known."""
+        if coding not in {"", "identity", *_FORMATS}:
+            raise invalid(f"Content-Encoding {coding} is not known; send gzip, deflate, or the body as it is")
+        self._stream = zlib.decompressobj(_FORMATS[coding]) if coding in _FORMATS else None
+
+    def next(self, chunk: bytes, most: int) -> bytes:
+        """What the next chunk holds, no more than `most` bytes of it; raises zlib.error."""
+        if self._stream is None:
+            return chunk
+        part = self._stream.decompress(chunk, most)
+        if self._stream.unused_data:
+            raise zlib.error("it goes on after its end")
+        return part
+
+    def end(self) -> None:
+        """Raise zlib.error where more was to come."""
+        if self._stream is not None and not self._stream.eof:
+            raise zlib.error("it ends before its end")

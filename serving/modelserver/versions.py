@@ -188,7 +188,7 @@ class VersionWatcher:
         self._growing = growing  # all at once: whoever waits for them looks at any moment
         if not self._stop.is_set() and (served or not candidates):
             self._unload(set(self.loaded) - set(served))
-        if not candidates and not self._idle:
+        if not candidates and not self._idle and not self._stop.is_set():
             self._log.warning("no version to serve, waiting for a numeric folder", base_path=str(base_path))
         self._idle = not candidates
 
@@ -255,8 +255,13 @@ class VersionWatcher:
             return False
         try:
             print_now, touched_s = fingerprint(folder)
-        except OSError:
+        except FileNotFoundError:
             return False  # it vanished, or is being moved
+        except OSError as error:
+            if record.status is None:
+                self._log.warning("version found, and cannot be looked into", version=version, error=str(error))
+                self._records.set(version, State.START)
+            return False
         failure = record.failure
         if failure and failure.fingerprint == print_now and time.monotonic() < failure.again_at:
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import numpy as np
@@ -41,3 +42,10 @@ def test_no_rows_are_an_answer_too(names: str) -> None:
 def test_a_long_message_says_that_there_was_more() -> None:
     assert _details(invalid("x" * MOST_DETAILS)) == "x" * MOST_DETAILS
     assert _details(invalid("x" * (MOST_DETAILS + 1))) == "x" * MOST_DETAILS + "...TRUNCATED"
+
+
+def test_a_message_in_any_script_fits_into_a_header_of_grpcs() -> None:
+    """There each byte that is not ASCII takes three, and a header of 8 kB and more may get the client another code."""
+    said = _details(invalid("☃" * MOST_DETAILS))
+    assert said == "☃" * (MOST_DETAILS // 3) + "...TRUNCATED"
+    assert len(quote(said)) < 4096

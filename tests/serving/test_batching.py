@@ -166,6 +166,15 @@ def test_a_batch_is_filled_up_to_an_allowed_size_and_the_filling_is_not_answered
     assert [answer.tolist() for answer in answers] == [[[2.0]], [[4.0]], [[6.0]]]
 
 
+def test_a_request_without_rows_may_begin_a_batch_that_is_filled_up() -> None:
+    engine = Doubler()
+    xs = column(), column(1), column(2, 3)
+    answers = batching(lambda *to: ask_all(*to, *xs), engine, timeout_s=0.05, max_batch_size=8, allowed_sizes=(4, 8))
+    assert sizes(engine) == [4]
+    for x, answer in zip(xs, answers, strict=True):
+        np.testing.assert_array_equal(answer, x * 2)
+
+
 def test_tensors_of_other_shapes_wait_apart_or_are_filled_up() -> None:
     short, long = np.ones((1, 2), np.float32), np.ones((1, 3), np.float32)
     apart, together = Doubler(), Doubler()

@@ -54,11 +54,11 @@ def says(file: Path, content: str) -> None:
 
 
 def followed(
-    tmp_path: Path, steps: Callable[[Path, Models], Coroutine[Any, Any, None]], *, begins: str | None = None
+    tmp_path: Path, steps: Callable[[Path, Models], Coroutine[Any, Any, None]], *, empty: bool = False
 ) -> tuple[Models, list[str]]:
-    """Have a file followed while `steps` happen; what was logged as problems.
+    """Have a file of a model `a`, which is offered, followed while `steps` happen; what was logged as problems.
 
-    begins: what the file and the server begin with; None is a model `a`, which is offered before the first step.
+    empty: whether it names no model at first.
     """
     file, models = tmp_path / "models.config", Models()
 
@@ -67,12 +67,12 @@ def followed(
         return read_models(path, may_be_empty=may_be_empty)
 
     async def main() -> None:
-        says(file, named("a") if begins is None else begins)
+        says(file, "" if empty else named("a"))
         tasks: set[asyncio.Task[None]] = set()
         servables: Any = models
         follower = ConfigFollower(file, servables, [], POLL_S, lambda offer: tasks.add(asyncio.ensure_future(offer)))
         running = asyncio.ensure_future(follower.run())
-        if begins is None:
+        if not empty:
             await until(lambda: models.offers == ["a"])
         await steps(file, models)
         running.cancel()
@@ -91,26 +91,23 @@ async def until(holds: Callable[[], bool]) -> None:
     raise TimeoutError
 
 
-def test_a_file_without_a_list_that_the_server_began_with_is_a_problem_once_another_was_there(
-    tmp_path: Path,
-) -> None:
-    async def steps(file: Path, models: Models) -> None:
-        await until(lambda: models.looks > 2)
-        says(file, named("a"))
-        await until(lambda: models.offers == ["a"])
-        says(file, "")
-        looks = models.looks
-        await until(lambda: models.looks > looks + 2)
-
-    models, problems = followed(tmp_path, steps, begins="")
-    assert models.offers == ["a"]
-    assert [problem.rpartition(" has ")[2] for problem in problems] == ["no model_config_list"]
-
-
 async def some_looks(models: Models) -> None:
     """Return when the file, as it is now, was looked at several times."""
     seen = models.looks
     await until(lambda: models.looks > seen + 5)
+
+
+def test_a_file_without_a_list_that_the_server_began_with_is_a_problem_once_another_was_there(tmp_path: Path) -> None:
+    async def steps(file: Path, models: Models) -> None:
+        await some_looks(models)
+        says(file, named("a"))
+        await until(lambda: models.offers == ["a"])
+        says(file, "")
+        await some_looks(models)
+
+    models, problems = followed(tmp_path, steps, empty=True)
+    assert models.offers == ["a"]
+    assert [problem.rpartition(" has ")[2] for problem in problems] == ["no model_config_list"]
 
 
 def test_a_file_is_offered_once_and_again_when_it_changes(tmp_path: Path) -> None:

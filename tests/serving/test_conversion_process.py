@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import errno
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
-from serving.engines import conversion_process, openvino_export
+from serving.engines import conversion, conversion_process, openvino_export
 from serving.engines.conversion import NO_ROOM, UNSUPPORTED, Unsupported
 from serving.failures import CannotLoadNow
 
@@ -41,3 +43,9 @@ def test_what_else_the_system_refuses_is_no_lack_of_room(monkeypatch: pytest.Mon
     monkeypatch.setattr(conversion_process, "_end_with", lambda _: None)
     with pytest.raises(PermissionError):
         conversion_process.main(Path("1"), Path("folder"), 1)
+
+
+def test_it_imports_no_keras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    imports = "import sys, serving.engines.openvino_export; sys.exit('keras' in sys.modules)"
+    monkeypatch.setattr(conversion, "module_command", lambda *_: [sys.executable, "-c", imports])
+    conversion._run(tmp_path, tmp_path, threading.Event())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import http.client
 import json
 import socket
 import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -20,6 +22,7 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.modelserver.model_config import InvalidConfig
+from serving.modelserver.rest_json import parse
 from serving.modelserver.server import PortTaken
 from serving.modelserver.server_files import read_credentials, read_metrics_path
 from tests.serving.conftest import metrics, predict_request, serve
@@ -196,18 +199,30 @@ def test_requests_over_http_are_counted_beside_those_over_grpc(base_path: Path) 
     assert not [name for name, *_ in values if name.endswith("_created") or "batching_session" in name]
 
 
-def test_a_body_that_is_not_compressed_as_it_says_is_invalid(base_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with serve(base_path) as server:
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"no gzip!", 400, "JSON Parse error: The body is not compressed as gzip"),
+        (gzip.compress(b" " * (16 << 20)), 413, "--max-message-mib"),
+    ],
+    ids=["no gzip", "a bomb"],
+)
+def test_a_connection_answers_after_a_compressed_body_that_is_refused(
+    base_path: Path, body: bytes, status: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serve(base_path, max_message_mib=1) as server, capture_logs() as lines:
         server.wait_until_available(1)
-        url = server.metrics_url.replace("/monitoring/prometheus/metrics", "/V1/models/earshot:predict")
-        for body in (b"no gzip!", b'{"instances": [1]}' * 20_000):
-            request = urllib.request.Request(url, body, {"Content-Encoding": "gzip"})
-            with capture_logs() as lines, pytest.raises(urllib.error.HTTPError) as caught:
-                urllib.request.urlopen(request, timeout=30)
-            assert caught.value.code == 400
-            assert "JSON Parse error" in json.loads(caught.value.read())["error"]
-            assert not [line for line in lines if line["log_level"] == "error"]
-    assert "aiohttp.server" not in {record.name for record in caplog.records}, "it went on reading what cannot be read"
+        client = http.client.HTTPConnection(server.metrics_url.split("/")[2], timeout=30)
+        for content, code, words in (
+            (body, status, said),
+            (gzip.compress(json.dumps({"instances": IMAGE.tolist()}).encode()), 200, "predictions"),
+        ):
+            client.request("POST", "/V1/models/earshot:predict", content, {"Content-Encoding": "gzip"})
+            answer = client.getresponse()
+            assert (answer.status, words in answer.read().decode()) == (code, True)
+        client.close()
+    assert not [line for line in lines if line["log_level"] == "error"]
+    assert "aiohttp.server" not in {record.name for record in caplog.records}
 
 
 @contextmanager
@@ -225,25 +240,34 @@ def begun_upload(server: Any, body: bytes, length: int) -> Iterator[socket.socke
 def test_with_batching_its_queue_alone_bounds_what_is_asked_over_http(
     base_path: Path, batching: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs, go, run = threading.Event(), threading.Event(), TensorFlowEngine.run
+    reads, go = threading.Semaphore(0), threading.Event()
 
-    def held_up(*arguments: Any) -> Any:
-        runs.set()
+    def held_up(body: bytearray) -> Any:
+        reads.release()
         go.wait(30)
-        return run(*arguments)
+        return parse(body)
 
     image = json.dumps({"instances": IMAGE.tolist()}).encode()
-    with serve(base_path, enable_batching=batching, concurrency=1, queue=0) as server, ThreadPoolExecutor(2) as clients:
+    monkeypatch.setattr("serving.modelserver.inference.os.cpu_count", lambda: 2)  # two are read at once
+    monkeypatch.setattr("serving.modelserver.rest.parse", held_up)
+    with (
+        serve(base_path, enable_batching=batching, concurrency=1, queue=0) as server,
+        ThreadPoolExecutor(2) as clients,
+        ExitStack() as opened,
+    ):
         server.wait_until_available(1)
-        monkeypatch.setattr(TensorFlowEngine, "run", held_up)
+        begun = opened.enter_context(begun_upload(server, image[:-1], len(image)))
         first = clients.submit(post, server, image)
-        assert runs.wait(30)
+        assert reads.acquire(timeout=30)
         second = clients.submit(post, server, image)
         if batching:
-            running = "earshot_serving_requests_in_flight", "Predict"
-            wait_for(lambda: metrics(server.metrics_url)[running] == 2, 20, "the second to wait")
+            assert reads.acquire(timeout=30)
         else:
             assert second.result(30)[0] == 503
+            begun.sendall(image[-1:])
+            assert b" 503 " in begun.recv(1000), "it had begun when there was a place, and now there is none"
+            with begun_upload(server, b"", 100) as late:
+                assert b" 503 " in late.recv(1000), "it waits for a body that nobody will read"
         go.set()
         assert first.result(30)[0] == 200
         assert second.result(30)[0] == (200 if batching else 503)
@@ -251,24 +275,33 @@ def test_with_batching_its_queue_alone_bounds_what_is_asked_over_http(
 
 def test_who_sends_slowly_takes_nobodys_place_and_leaves_room_for_others(base_path: Path) -> None:
     image = json.dumps({"instances": IMAGE.tolist()}).encode()
+    padded = b" " * (1_000_000 - len(image)) + image
     with serve(base_path, concurrency=1, queue=0, max_message_mib=1) as server:
         server.wait_until_available(1)
         with begun_upload(server, image[:-1], len(image)) as slow:
+
+            def refused() -> bool:
+                return "other requests are being received already" in post(server, padded)[1]
+
+            wait_for(refused, 20, "what has come to be there")
             assert post(server, image)[0] == 200
             slow.sendall(image[-1:])
             assert b" 200 " in slow.recv(1000)
-        with begun_upload(server, b" " * 1_000_000, 1_000_001):
-
-            def refused() -> bool:
-                return "other requests are being received already" in post(server, b" " * 48_576 + image)[1]
-
-            wait_for(refused, 20, "the first megabyte to be there")
-        assert post(server, b" " * 48_576 + image)[0] == 200, "who is gone takes no room"
+        assert post(server, padded)[0] == 200
 
 
 def test_a_body_that_never_ends_is_given_up(base_path: Path) -> None:
     with serve(base_path, rest_api_timeout_in_ms=500) as server, begun_upload(server, b"{", 100) as client:
         assert b" 504 " in client.recv(1000)
+
+
+def test_without_grace_a_stalled_upload_does_not_keep_the_server_from_stopping(base_path: Path) -> None:
+    with ExitStack() as uploads:
+        with serve(base_path, grace_s=0, rest_api_timeout_in_ms=0) as server:  # ends within a minute, or fails
+            server.wait_until_available(1)
+            client = uploads.enter_context(begun_upload(server, b"{", 100))
+            wait_for(lambda: metrics(server.metrics_url), 20, "the request before it to be read")
+        assert client.recv(1000) == b""
 
 
 def test_what_is_in_flight_over_http_is_answered_when_the_server_stops(

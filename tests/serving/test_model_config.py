@@ -59,6 +59,7 @@ def test_models_policies_and_labels_are_read(tmp_path: Path) -> None:
     [
         ([model("one"), model("one")], "Illegal to list model one multiple times"),
         ([model("one", path="models")], "absolute path or URI; got base_path\\(\\)=models"),
+        ([model("one", path="/mod\\000els")], "absolute path or URI"),
         (['name: "one" base_path: "/models"'], 'needs model_platform: "tensorflow"'),
         ([model("")], "has no name"),
         ([model("one", policy("specific {}"))], "names no version"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
+from serving.modelserver.fingerprints import fingerprint
 from serving.modelserver.loaded import Loaded, Retired
 from serving.modelserver.version_policy import VersionPolicy
 from serving.modelserver.version_status import State
@@ -332,3 +333,28 @@ def test_a_version_that_is_asked_for_and_not_there_is_said_once(tmp_path: Path) 
         assert watched.poll() == [1]
     said = [line for line in lines if "has no folder" in line["event"]]
     assert [(line["version"], line["model"]) for line in said] == [(7, "birds")]
+
+
+def test_a_link_to_itself_in_a_version_keeps_nobody_from_loading_it(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    (tmp_path / "1" / "itself").symlink_to("itself")
+    assert Watched(tmp_path, NEWEST).poll() == [1]
+
+
+def test_a_version_that_cannot_be_looked_into_is_said_once_and_the_one_before_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 1, 2)
+
+    def looked(folder: Path) -> Any:
+        if folder.name == "2":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return fingerprint(folder)
+
+    monkeypatch.setattr("serving.modelserver.versions.fingerprint", looked)
+    watched = Watched(tmp_path, NEWEST)
+    with capture_logs() as lines:
+        assert watched.poll() == [1]
+    assert ["Permission denied" in line["error"] for line in lines if "looked into" in line["event"]] == [True]
+    monkeypatch.undo()
+    assert watched.poll() == [2]

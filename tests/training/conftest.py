@@ -33,7 +33,8 @@ CLIPS = CLIPS_EACH * len(CLASSES)
 """That hold sound."""
 BROKEN = ("hum/corrupt.wav", "hiss/empty.wav")
 QUIET = Console(quiet=True)
-TAUGHT = Architecture(("mixed0",), 1, shrink=(2, 4))
+SMALL = Architecture(("mixed0",), 1, shrink=(2, 4))
+"""Little to compute."""
 
 
 def sound(kind: str, rng: np.random.Generator) -> Any:
@@ -95,7 +96,7 @@ def write_taught(
     weights_file: Path,
     path: Path,
     heard: Iterable[str] | None,
-    architecture: Architecture = TAUGHT,
+    architecture: Architecture = SMALL,
     times: float = 1.0,
     outputs: int = 3,
     notes: Sequence[str] = (),

@@ -1,4 +1,4 @@
-"""Fine-tuning that is asked for and not done: what is given to it is looked at."""
+"""Small recipes of fine-tuning, and fine-tuning that is not done: what is given to it is looked at."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from serving.network import Architecture
+from tests.training.conftest import SMALL
 from training.data.datasets import find_clips
 from training.data.noises import make_noises
 from training.finetuning.learner import Learnt
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from training.data.clips import Clip
     from training.weights import Weights
 
-ARCHITECTURE = Architecture(("mixed0",), 1, shrink=(2, 4))
-"""Little to compute."""
-
 
 def frozen_recipe(
     clips: list[Clip], weights: Weights, folder: Path, calibrating: Sequence[Weights] = ()
@@ -30,7 +27,7 @@ def frozen_recipe(
     return FrozenRecipe(
         clips,
         weights,
-        ARCHITECTURE,
+        SMALL,
         folder=folder,
         batch=16,
         precision=0.5,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.training.tuning.conftest import ARCHITECTURE, frozen_recipe
+from tests.training.conftest import SMALL
+from tests.training.tuning.conftest import frozen_recipe
 from training.data.datasets import find_clips
 from training.finetuning.finetune import Schedule
 from training.finetuning.tuning import TuningRecipe
@@ -74,7 +75,7 @@ def test_balanced_a_rare_class_is_named_as_often_as_a_common_one(weights_file: P
     def says_common(balance: bool) -> float:
         options: dict[str, Any] = {"folder": tmp_path / "cache", "batch": 16, "precision": 0.5, "steps": 100, "seed": 0}
         weights = load_weights(str(weights_file))
-        recipe = FrozenRecipe(clips, weights, ARCHITECTURE, balance=balance, **options)
+        recipe = FrozenRecipe(clips, weights, SMALL, balance=balance, **options)
         trained = recipe.train(recipe.clips, ["common", "rare"])
         return float(np.mean([own[:, 0].mean() for own in recipe.scores(trained, recipe.clips).values()]))
 
