@@ -63,6 +63,7 @@ class Loaded:
                 self.engine.close()
             except Exception:
                 log.exception("engine could not be closed", version=self.version)
+            del self.engine  # else what it holds, as its weights, were kept until the next version is unloaded
             _give_back()
             closed()
 

@@ -36,6 +36,15 @@ def test_what_tensorflow_holds_is_freed_when_a_version_is_retired(exported: Path
     assert done == [[None] * len(graphs)]  # while `loaded` is still known, as it is to whoever unloads it
 
 
+def test_nothing_of_an_engine_is_kept_once_it_is_closed() -> None:
+    engine = weakref.ref(only := Doubler())
+    loaded = Loaded(1, only, 0.0)
+    del only
+    done: list[Any] = []
+    loaded.retire(lambda: done.append(engine()))
+    assert done == [None]
+
+
 def test_an_engine_that_cannot_be_closed_is_unloaded_all_the_same() -> None:
     class Stuck(Doubler):
         def close(self) -> None:
