@@ -54,6 +54,7 @@ def done(work: Coroutine[Any, Any, Any]) -> Any:
         ("GZIP", gzip.compress(b"12345" * 200)),
         ("deflate", zlib.compress(b"12345" * 200)),
     ],
+    ids=["as it is", "identity", "gzip", "deflate"],  # what gzip makes has the time in it
 )
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
 def test_a_body_of_all_that_it_may_have_is_read_whole(coding: str, sent: bytes, at_once: int) -> None:
