@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from serving.engines.tensorflow_engine import TensorFlowEngine
-from serving.modelserver.loaded import Loaded
+from serving.modelserver.loaded import Loaded, Retired
 from tests.serving.engines import Doubler
 
 
@@ -91,3 +91,30 @@ def test_the_memory_of_a_version_is_given_back_before_it_is_said_to_be_unloaded(
     loaded, before, after = Loaded(1, engine, 0.0), memory_mb(), list[float]()
     loaded.retire(lambda: after.append(memory_mb()))
     assert before - after[0] > 75
+
+
+def test_leases_of_many_threads_and_a_retirement_never_meet_a_closed_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.modelserver.loaded._give_back", lambda: None)  # half a second beside TensorFlow
+    for _ in range(50):
+        engine = Doubler()
+        loaded = Loaded(1, engine, 0.0)
+        closed = threading.Event()
+        met_closed: list[bool] = []
+
+        def use(loaded: Loaded = loaded, engine: Doubler = engine, met_closed: list[bool] = met_closed) -> None:
+            try:
+                for _ in range(100):
+                    with loaded.lease():
+                        met_closed.append(engine.closed)
+            except Retired:
+                pass
+
+        threads = [threading.Thread(target=use) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        loaded.retire(closed.set)
+        for thread in threads:
+            thread.join()
+        assert closed.wait(10)
+        assert not any(met_closed)
+        assert engine.closed

@@ -22,7 +22,7 @@ from serving.modelserver.version_policy import VersionPolicy
 from serving.modelserver.version_status import State
 from serving.modelserver.versions import Retries, VersionWatcher
 from tests.serving.engines import Doubler
-from tests.serving.test_policies import write
+from tests.serving.watched import write
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:

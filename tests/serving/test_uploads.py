@@ -1,4 +1,4 @@
-"""Bodies of HTTP requests as they come in, from a stub of aiohttp's request; `test_listening.py` has the real one."""
+"""Bodies of HTTP requests as they come in, from a stub of aiohttp's request; `test_http_bounds.py` has the real one."""
 
 from __future__ import annotations
 

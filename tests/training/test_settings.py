@@ -11,8 +11,8 @@ from serving.network import Architecture
 from training.settings import RetrainSettings
 
 RANGE = (-1.0, 1.0)
-SMALL = Architecture(("mixed7",), 1, RANGE, (1, 3))
-PAIR = replace(SMALL, inceptions=2)
+TAUGHT = Architecture(("mixed7",), 1, RANGE, (1, 3))
+PAIR = replace(TAUGHT, inceptions=2)
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,9 @@ PAIR = replace(SMALL, inceptions=2)
     [
         ({}, None, Architecture(("mixed2", "mixed3"), 3, RANGE)),
         ({"method": "finetune"}, None, Architecture(("mixed7",), 2, RANGE, (1, 2))),
-        ({}, SMALL, SMALL),
-        ({"method": "finetune"}, SMALL, SMALL),
-        ({"taps": "mixed1,mixed4", "bands": 2}, SMALL, Architecture(("mixed1", "mixed4"), 2, RANGE, (1, 3))),
+        ({}, TAUGHT, TAUGHT),
+        ({"method": "finetune"}, TAUGHT, TAUGHT),
+        ({"taps": "mixed1,mixed4", "bands": 2}, TAUGHT, Architecture(("mixed1", "mixed4"), 2, RANGE, (1, 3))),
         ({}, PAIR, PAIR),
         ({"taps": "mixed1", "bands": 2}, PAIR, Architecture(("mixed1",), 2, RANGE, (1, 3), 2)),
         ({"shrink": "2,2"}, None, Architecture(("mixed2", "mixed3"), 3, RANGE, (2, 2))),
