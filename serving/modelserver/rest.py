@@ -41,12 +41,14 @@ log = get_log(__name__)
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 
+_MOST_HEADER_BYTES = 1 << 16
+"""Of each header, and of the first line; gateways pass on tokens of many kB."""
 _MOST_DIGITS = 1000
 """Of a version's number: Python reads no more than some thousands."""
 _WHICH = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _METHOD = r"(?-i:(?P<method>classify|regress|predict))"  # all else may be in capitals
 _INFERENCE = re.compile(rf"/v1/models/(?P<name>[^/:]+){_WHICH}:{_METHOD}", re.IGNORECASE)
-_ABOUT = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?P<metadata>/metadata)?", re.IGNORECASE)
+_ABOUT = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?:/(?P<what>metadata))?", re.IGNORECASE)
 
 _HTTP = {
     grpc.StatusCode.CANCELLED: 499,
@@ -102,6 +104,8 @@ class RestApi:
             shutdown_timeout=max(grace_s, 0.01),  # to aiohttp 0 is for ever
             handler_cancellation=True,  # a client that hangs up lets go of its place
             auto_decompress=False,  # `Uploads` does, up to the bound
+            max_line_size=_MOST_HEADER_BYTES,
+            max_field_size=_MOST_HEADER_BYTES,
         )
         self.port = 0
 
@@ -149,10 +153,10 @@ class RestApi:
                 raise invalid(f"Malformed request: {request.method} {path}")
             if not found["name"]:
                 raise invalid("Missing model name in request.")
-            if found["metadata"]:
-                return json.dumps(self._metadata(_spec(found)))
+            if found["what"] == "metadata":  # TensorFlow Serving takes it in capitals too, and answers with the status
+                return _pretty(self._metadata(_spec(found)))
             status = model_status(self._servables, messages.GetModelStatusRequest(model_spec=_spec(found)))
-            return json.dumps(_as_dict(status))
+            return _pretty(_as_dict(status))
 
     async def _infer(self, found: re.Match[str], request: web.Request) -> str:
         method = found["method"]
@@ -206,18 +210,18 @@ class RestApi:
         )
         outgoing = sum(array.nbytes for array in answer.outputs.values())
         return await self._inference.do(
-            lambda: json.dumps(predict_answer(answer.outputs, rows=rows)), heavy=outgoing > LIGHT_BYTES
+            lambda: _json(predict_answer(answer.outputs, rows=rows)), heavy=outgoing > LIGHT_BYTES
         )
 
     async def _classify(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], *, heavy: bool) -> str:
         sent = await self._inference.do(lambda: examples(parsed), heavy=heavy)
         response = await self._inference.classify(messages.ClassificationRequest(model_spec=spec, input=sent))
-        return await self._inference.do(lambda: json.dumps(classify_answer(response.result)), heavy=heavy)
+        return await self._inference.do(lambda: _json(classify_answer(response.result)), heavy=heavy)
 
     async def _regress(self, spec: model_pb2.ModelSpec, parsed: dict[str, Any], *, heavy: bool) -> str:
         sent = await self._inference.do(lambda: examples(parsed), heavy=heavy)
         response = await self._inference.regress(messages.RegressionRequest(model_spec=spec, input=sent))
-        return await self._inference.do(lambda: json.dumps(regress_answer(response.result)), heavy=heavy)
+        return await self._inference.do(lambda: _json(regress_answer(response.result)), heavy=heavy)
 
     def _check_signature(self, spec: model_pb2.ModelSpec) -> None:
         # TensorFlow Serving's REST API has a code and words of its own for it.
@@ -263,6 +267,16 @@ def _refused(error: ServingError) -> web.Response:
 def _json_response(text: str, status: int = 200) -> web.Response:
     # A character set is nothing that JSON has, and clients may compare the header.
     return web.Response(body=text.encode(), status=status, headers={"Content-Type": "application/json"})
+
+
+def _json(answer: dict[str, Any]) -> str:
+    """JSON of one line: Python takes ten times as long for one with many."""
+    return json.dumps(answer, ensure_ascii=False)
+
+
+def _pretty(about: dict[str, Any]) -> str:
+    """JSON of many lines, as people read it and search it with grep."""
+    return json.dumps(about, ensure_ascii=False, indent=1)
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

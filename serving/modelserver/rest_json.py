@@ -27,6 +27,9 @@ _MOST_SHOWN = 200
 
 def parse(body: bytes | bytearray) -> dict[str, Any]:
     """The object in the body of a request; raises ServingError."""
+    end = body.find(0)  # as in TensorFlow Serving, which is written in C++
+    if end >= 0:
+        body = body[:end]
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     try:
@@ -62,14 +65,23 @@ def string(value: Any) -> bytes:
         return utf8(value)
     if not isinstance(value, dict):
         raise type_error(value, "string")
-    if set(value) != {BASE64} or not isinstance(value[BASE64], str):
+    if not is_base64(value):
         raise invalid(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
-    # Lines may be broken, and the padding may be left out.
+    # Lines may be broken, and the padding may be left out, or be of dots.
     text = "".join(value[BASE64].split())
+    bare = text.rstrip("=.")
+    padding = -len(bare) % 4
     try:
-        return base64.b64decode(text if "=" in text else text + "=" * (-len(text) % 4), validate=True)
+        if len(text) - len(bare) not in {0, padding}:
+            raise ValueError(text)
+        return base64.b64decode(bare + "=" * padding, validate=True)
     except (binascii.Error, ValueError):
         raise invalid("Unable to base64 decode") from None
+
+
+def is_base64(value: Any) -> bool:
+    """Whether it is `{"b64": "..."}`, which is no object as others are."""
+    return isinstance(value, dict) and value.keys() == {BASE64} and isinstance(value[BASE64], str)
 
 
 def utf8(text: str) -> bytes:

@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 
 from serving.modelserver.errors import ServingError, invalid
-from serving.modelserver.rest_json import BASE64, short_floats, shown, string, too_big, type_error
+from serving.modelserver.rest_json import BASE64, is_base64, short_floats, shown, string, too_big, type_error
 from serving.modelserver.tensors import MOST_DIMENSIONS, InvalidTensor, dtype_name, numpy_type
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def _to_json(array: NDArray[Any], name: str) -> Any:
 
 
 def _is_object(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) != {BASE64}
+    return isinstance(value, dict) and not is_base64(value)
 
 
 def _listed(shape: tuple[int, ...]) -> str:

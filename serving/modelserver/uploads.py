@@ -8,8 +8,10 @@ from aiohttp import web
 
 from serving.modelserver.errors import invalid, unavailable
 
-_FORMATS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_GZIP, _DEFLATE = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS
 """What zlib calls the formats that a body may be compressed in."""
+_UNREADABLE = ("br", "zstd", "compress")
+"""Codings that it may not have."""
 
 
 class Uploads:
@@ -28,8 +30,8 @@ class Uploads:
         most, body = request.client_max_size, bytearray()
         if (request.content_length or 0) > most:
             raise web.HTTPRequestEntityTooLarge(most, request.content_length or 0)
-        coding = request.headers.get("Content-Encoding", "").strip().lower()
-        decompressed = _Decompressed(coding)
+        coding = request.headers.get("Content-Encoding", "").strip()
+        decompressed = _Decompressed(_format(coding))
         try:
             while chunk := await request.content.readany():
                 self._add(decompressed.next(chunk, most + 1 - len(body)), body, most)
@@ -55,11 +57,9 @@ class Uploads:
 class _Decompressed:
     """A body without its compression, part by part."""
 
-    def __init__(self, coding: str) -> None:
-        """coding: of the header `Content-Encoding`; raises ServingError where it is not known."""
-        if coding not in {"", "identity", *_FORMATS}:
-            raise invalid(f"Content-Encoding {coding} is not known; send gzip, deflate, or the body as it is")
-        self._stream = zlib.decompressobj(_FORMATS[coding]) if coding in _FORMATS else None
+    def __init__(self, compressed: int | None) -> None:
+        """compressed: zlib's name of the format; None: it is not."""
+        self._stream = zlib.decompressobj(compressed) if compressed is not None else None
 
     def next(self, chunk: bytes, most: int) -> bytes:
         """What the next chunk holds, no more than `most` bytes of it; raises zlib.error."""
@@ -74,3 +74,17 @@ class _Decompressed:
         """Raise zlib.error where more was to come."""
         if self._stream is not None and not self._stream.eof:
             raise zlib.error("it ends before its end")
+
+
+def _format(coding: str) -> int | None:
+    """What the header `Content-Encoding` says that a body is compressed in; raises ServingError where none can read it.
+
+    As in TensorFlow Serving whatever has gzip in it is that, and what is no coding means nothing: there are clients
+    that give a character set.
+    """
+    coding = coding.lower()
+    if coding in _UNREADABLE:
+        raise invalid(f"Content-Encoding {coding} is not known; send gzip, deflate, or the body as it is")
+    if "gzip" in coding:
+        return _GZIP
+    return _DEFLATE if coding == "deflate" else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import json
 import math
 import urllib.error
 import urllib.request
@@ -44,12 +46,64 @@ def test_large_numbers_with_a_point_are_floats(server: Server) -> None:
 
 @pytest.mark.parametrize(
     ("text", "read"),
-    [("YW\nJj", b"abc"), ("YWJj", b"abc"), ("YWJjZA", b"abcd"), ("YWJjZA==", b"abcd"), ("YWJ jZA==", b"abcd")],
+    [
+        ("YW\nJj", b"abc"),
+        ("YWJj", b"abc"),
+        ("YWJjZA", b"abcd"),
+        ("YWJjZA==", b"abcd"),
+        ("YWJ jZA==", b"abcd"),
+        ("YWJjZA..", b"abcd"),
+    ],
 )
 def test_base64_may_be_broken_into_lines_and_lack_its_padding(server: Server, text: str, read: bytes) -> None:
     status, answer = server.http(f"{MIXED}:predict", {"instances": [row(1, {"b64": text})]})
     assert status == 200
     assert answer["predictions"][0]["raw_bytes"] == b64(read)
+
+
+@pytest.mark.parametrize("text", ["YWJj=", "YWJj====", "YWJjZA=", "YWJjZA===", "===="])
+def test_base64_with_another_padding_is_refused(server: Server, text: str) -> None:
+    status, answer = server.http(f"{MIXED}:predict", {"instances": [row(1, {"b64": text})]})
+    assert status == 400
+    assert "Unable to base64 decode" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("UTF-8", b'{"instances": [2]}'),
+        ("gzip", gzip.compress(b'{"instances": [2]}', mtime=0)),
+        ("x-gzip", gzip.compress(b'{"instances": [2]}', mtime=0)),
+        ("identity, gzip", gzip.compress(b'{"instances": [2]}', mtime=0)),
+    ],
+    ids=["a character set", "gzip", "x-gzip", "gzip at last"],
+)
+def test_a_body_is_decompressed_where_its_coding_has_gzip_in_it(server: Server, coding: str, body: bytes) -> None:
+    request = urllib.request.Request(f"{server.rest}{HALF}:predict", body, {"Content-Encoding": coding})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert json.load(answer) == {"predictions": [4.0]}
+
+
+def test_headers_may_be_long(server: Server) -> None:
+    request = urllib.request.Request(f"{server.rest}{HALF}", headers={"Authorization": f"Bearer {'x' * 60_000}"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"), [(b'{"instances": [2]}\0', 200), (b'{"instances": [2]}\0{', 200), (b'{"instances": [2\0]}', 400)]
+)
+def test_a_body_ends_at_a_zero(server: Server, raw: bytes, status: int) -> None:
+    assert server.http(f"{HALF}:predict", raw=raw)[0] == status
+
+
+def test_about_a_model_there_is_a_line_for_each_value(server: Server) -> None:
+    for path in (HALF, f"{HALF}/metadata"):
+        with urllib.request.urlopen(f"{server.rest}{path}", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        values = [line for line in lines if '": "' in line]
+        assert len(values) >= 4
+        assert all(line.count('": "') == 1 for line in values)
 
 
 def test_the_header_names_json_and_no_character_set(server: Server) -> None:
@@ -291,6 +345,10 @@ def test_metadata(server: Server) -> None:
     signature = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert signature["method_name"] == "tensorflow/serving/predict"
     assert signature["inputs"]["x"]["dtype"] == "DT_FLOAT"
+
+
+def test_metadata_in_capitals_are_the_status(server: Server) -> None:
+    assert server.http(f"{HALF}/METADATA") == server.http(HALF)
 
 
 @pytest.mark.parametrize(
