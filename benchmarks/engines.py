@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-import openvino as ov
 
 from benchmarks.loads import TENSORFLOW, engines_here, load_engine
 from serving.catalogue import find_version
 from serving.engines.conversion import convert
 from serving.engines.int8 import Int8, measure
+from serving.engines.openvino_core import CORE
 from serving.engines.openvino_engine import Precision
 from serving.export import export_saved_model
 from serving.network import Architecture, Head, blocks_in, build_network
@@ -80,7 +80,7 @@ def whole_inception(base: Path) -> Path:
     network = build_network(Architecture(taps=("mixed10",), bands=1), blocks_in(whole), head)
     version_dir = export_saved_model(network, [f"class {number}" for number in range(10)], base / "1")
     converted = convert(version_dir)
-    calibration = measure(ov.Core().read_model(converted.network), converted.images)
+    calibration = measure(CORE.read_model(converted.network), converted.images)
     Int8(calibration, len(converted.images), 0, unseen=False, agreement=1, accuracy_float32=0, accuracy_int8=0).write(
         version_dir
     )

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino as ov
 
 from benchmarks.engines import seconds_in_turn
 from serving.catalogue import find_version
 from serving.engines.conversion import convert
 from serving.engines.first_convolution import read_as_it_came
 from serving.engines.int8 import Int8, NotQuantised, quantised
+from serving.engines.openvino_core import CORE
 from serving.engines.openvino_engine import Precision, compile_network, computes_bf16
 from serving.engines.openvino_network import CompiledNetwork
 from serving.starter import ensure_starter
@@ -34,7 +34,7 @@ def both(version_dir: Path, converted: Converted, precision: Precision) -> dict[
     """The version's network as it is converted, and as it is served."""
     compiled = {}
     for name in ("as converted", "as it came"):
-        network = ov.Core().read_model(converted.network)
+        network = CORE.read_model(converted.network)
         if precision is Precision.INT8:
             network = quantised(network, Int8.read(version_dir).calibration)
         if name == "as it came" and not read_as_it_came(network):

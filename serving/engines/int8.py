@@ -18,6 +18,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as operations
 
+from serving.engines.openvino_core import CORE
 from serving.layout import INT8_FILE
 from serving.wholefile import whole_file
 
@@ -164,7 +165,7 @@ def measure(model: ov.Model, images: Iterable[NDArray[np.uint8]]) -> Calibration
     each_once = {_name(output): output for output in (*activations, *inputs)}
     answers = len(watched.outputs)
     watched.add_outputs(list(each_once.values()))
-    compiled = ov.Core().compile_model(watched, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = CORE.compile_model(watched, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     lows, highs, means = [], [], []
     for image in images:
         seen = dict(zip(each_once, list(compiled([image[np.newaxis]]).values())[answers:], strict=True))

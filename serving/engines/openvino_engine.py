@@ -11,11 +11,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
 
 from serving.engines.conversion import Kind, convert
 from serving.engines.first_convolution import read_as_it_came
 from serving.engines.int8 import Int8, quantised
+from serving.engines.openvino_core import CORE
 from serving.engines.openvino_network import Compiled, CompiledNetwork, short_of_memory
 from serving.failures import CannotLoadNow
 from serving.modelserver.errors import ServingError, invalid
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    import openvino as ov
     from numpy.typing import NDArray
 
     from serving.engines.int8 import Calibration
@@ -50,7 +51,7 @@ BOUNDS = {Precision.F32: 1e-4, Precision.BF16: 0.15, Precision.INT8: 0.2}
 
 def computes_bf16() -> bool:
     """Whether this CPU computes in bfloat16."""
-    return "BF16" in ov.Core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in CORE.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
 
 
 class CannotRun(RuntimeError):
@@ -89,7 +90,7 @@ class OpenVinoEngine:
         self.signature_defs = read_signatures(version_dir)
         try:
             # OpenVINO maps the file into memory, so it may be compiled anew when the cache has forgotten it.
-            network = ov.Core().read_model(self._converted.network)
+            network = CORE.read_model(self._converted.network)
             self._network = CompiledNetwork(lambda: _compiled(network, precision, calibration, threads))
             self._pool = ThreadPoolExecutor(self._network.streams, "spectrograms")
             try:
@@ -189,11 +190,10 @@ def compile_network(network: ov.Model, precision: Precision, threads: int = 0) -
         "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BF16 else "f32",
         **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
     }
-    core = ov.Core()
-    several = core.compile_model(network, _DEVICE, properties)
+    several = CORE.compile_model(network, _DEVICE, properties)
     streams = several.get_property("NUM_STREAMS")
     return Compiled(
-        several, core.compile_model(_of_one_image(network), _DEVICE, {**properties, "NUM_STREAMS": streams})
+        several, CORE.compile_model(_of_one_image(network), _DEVICE, {**properties, "NUM_STREAMS": streams})
     )
 
 

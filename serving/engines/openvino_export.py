@@ -30,6 +30,7 @@ from serving.engines.conversion import (
     spectrogram_params,
     write_about,
 )
+from serving.engines.openvino_core import CORE
 from serving.failures import CannotLoadNow
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ def _write_network(frozen: _Frozen, computed: list[str], folder: Path) -> None:
     """Write what computes `computed` as OpenVINO's model."""
     path = folder / _FROZEN_FILE
     frozen.write(computed, path)
-    model = ov.Core().read_model(path)
+    model = CORE.read_model(path)
     _gather_what_is_reversed(model)
     names = [frozen.outputs[name].name for name in computed]
     outputs = [next(each for each in model.outputs if name in each.get_names()) for name in names]

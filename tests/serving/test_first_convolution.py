@@ -15,6 +15,7 @@ from openvino import opset13 as operations
 from serving.engines.conversion import convert
 from serving.engines.first_convolution import read_as_it_came
 from serving.engines.int8 import measure, quantised
+from serving.engines.openvino_core import CORE
 from serving.export import export_saved_model
 from serving.network import Architecture, Head, blocks_in, build_network, cut_inception
 
@@ -73,7 +74,7 @@ def network(
 
 
 def answers(model: ov.Model) -> list[NDArray[np.float32]]:
-    answered = ov.Core().compile_model(model, "CPU", FLOAT32)([IMAGES])
+    answered = CORE.compile_model(model, "CPU", FLOAT32)([IMAGES])
     return [np.array(answered[number]) for number in range(len(model.outputs))]
 
 
@@ -117,7 +118,7 @@ def test_8_bits_stay_so_where_the_image_is_read() -> None:
     model = network((1, 3))
     in_8_bits = quantised(model, measure(model, IMAGES))
     read_as_it_came(in_8_bits)
-    runs = ov.Core().compile_model(in_8_bits, "CPU", FLOAT32).get_runtime_model()
+    runs = CORE.compile_model(in_8_bits, "CPU", FLOAT32).get_runtime_model()
     abouts = [node.get_rt_info() for node in runs.get_ordered_ops()]
     precisions = [
         about["runtimePrecision"].astype(str) for about in abouts if about["layerType"].astype(str) == "Convolution"
@@ -222,10 +223,10 @@ def test_networks_that_earshot_exports_begin_so(architecture: Architecture, tmp_
     head = Head(((kernel, np.zeros(3, np.float32)),))
     network = build_network(architecture, blocks * architecture.inceptions, head)
     converted = convert(export_saved_model(network, ["a", "b", "c"], tmp_path / "1"), tmp_path / "cache")
-    model = ov.Core().read_model(converted.network)
+    model = CORE.read_model(converted.network)
     in_8_bits = quantised(model, measure(model, converted.images))
     assert [read_as_it_came(model), read_as_it_came(in_8_bits)] == [True, True]
     (wanted,) = converted.answers.values()
     for one, off in ((model, 1e-4), (in_8_bits, 0.05)):
-        (answered,) = ov.Core().compile_model(one, "CPU", FLOAT32)([converted.images]).values()
+        (answered,) = CORE.compile_model(one, "CPU", FLOAT32)([converted.images]).values()
         np.testing.assert_allclose(answered, wanted, atol=off)

@@ -10,6 +10,7 @@ import pytest
 from openvino import opset13 as operations
 
 from serving.engines.int8 import Calibration, Int8, NotQuantised, Range, measure, quantised
+from serving.engines.openvino_core import CORE
 from serving.layout import INT8_FILE
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def branching_network(gain: float = 4.0) -> ov.Model:
 
 
 def scores(model: ov.Model) -> NDArray[np.float32]:
-    return np.array(ov.Core().compile_model(model, "CPU", FLOAT32)([IMAGES])[0])
+    return np.array(CORE.compile_model(model, "CPU", FLOAT32)([IMAGES])[0])
 
 
 def quantising_steps(model: ov.Model) -> list[float]:
@@ -92,7 +93,7 @@ def test_what_rounding_a_kernel_adds_in_the_mean_is_taken_off_again() -> None:
     def convolved(model: ov.Model) -> NDArray[np.float32]:
         """Mean of each channel of the last convolution."""
         (last,) = [node for node in model.get_ordered_ops() if node.get_type_name() == "ReduceMean"]
-        compiled = ov.Core().compile_model(ov.Model([last], model.get_parameters()), "CPU", FLOAT32)
+        compiled = CORE.compile_model(ov.Model([last], model.get_parameters()), "CPU", FLOAT32)
         return np.asarray(compiled([IMAGES])[0].mean(axis=0), dtype=np.float32)
 
     model = branching_network()

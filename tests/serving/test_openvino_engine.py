@@ -4,6 +4,8 @@ import json
 import os
 import resource
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ import openvino as ov
 import pytest
 
 from serving.engines.int8 import Int8, NotQuantised, measure
+from serving.engines.openvino_core import CORE
 from serving.engines.openvino_engine import (
     BOUNDS,
     AnswersDiffer,
@@ -62,7 +65,7 @@ def quantised(exported: Path, cache: Path, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("quantised") / "1"
     shutil.copytree(exported, folder)
     engine = OpenVinoEngine(exported, Precision.F32, cache)
-    network = ov.Core().read_model(engine._converted.network)
+    network = CORE.read_model(engine._converted.network)
     calibration = measure(network, np.random.default_rng(0).integers(0, 256, (8, 128, 301, 3)).astype(np.uint8))
     Int8(calibration, 8, 100, unseen=True, agreement=0.98, accuracy_float32=0.7, accuracy_int8=0.7).write(folder)
     return folder
@@ -84,6 +87,27 @@ def engine(request: pytest.FixtureRequest, quantised: Path, cache: Path) -> Iter
     engine.precision = request.param  # type: ignore[attr-defined]
     yield engine
     engine.close()
+
+
+_ONE_AFTER_THE_OTHER = """
+import gc, signal, sys
+from pathlib import Path
+from serving.engines.openvino_engine import OpenVinoEngine, Precision
+version_dir, cache = map(Path, sys.argv[1:])
+first, second = (OpenVinoEngine(version_dir, Precision.F32, cache) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("caught"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_signals_are_caught_after_engines_have_come_and_gone(exported: Path, cache: Path) -> None:
+    command = [sys.executable, "-c", _ONE_AFTER_THE_OTHER, str(exported), str(cache)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout.splitlines()[-1:]) == (0, ["caught"]), ended.stderr
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openvino as ov
 import pytest
 
 from earshot.audio import fit_segment
@@ -16,6 +15,7 @@ from earshot.spectrogram import spectrogram
 from serving.compact import load_compact
 from serving.engines.conversion import convert
 from serving.engines.int8 import Int8, measure
+from serving.engines.openvino_core import CORE
 from serving.engines.openvino_engine import OpenVinoEngine, Precision
 from serving.engines.tensorflow_engine import TensorFlowEngine
 from serving.layout import TRAINING_FILE
@@ -92,7 +92,7 @@ def test_networks_side_by_side_are_served_by_both_engines_in_8_bits_too(pair: Pa
     np.testing.assert_allclose(
         scores_of(OpenVinoEngine(pair.version, Precision.F32, tmp_path), images), answered, atol=1e-4
     )
-    calibration = measure(ov.Core().read_model(convert(pair.version, tmp_path).network), images)
+    calibration = measure(CORE.read_model(convert(pair.version, tmp_path).network), images)
     assert len(calibration.kernels) == len(compact.blocks)
     quantised = tmp_path / "quantised" / "1"
     shutil.copytree(pair.version, quantised)

@@ -8,11 +8,11 @@ from itertools import accumulate, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino as ov
 
 from processors.predictor import SIGNATURE
 from serving.engines.conversion import convert
 from serving.engines.int8 import Int8, measure
+from serving.engines.openvino_core import CORE
 from serving.engines.openvino_engine import OpenVinoEngine, Precision
 from serving.inspection import recordings_seen, sounds_heard
 from training.data.datasets import DataError
@@ -62,7 +62,7 @@ def quantise(
     class_names = _class_names(float32, converted.images[:1])
     clips = [clip for clip in clips if clip.label in class_names]
     parts = _divided(clips, recordings_seen(version_dir), heard_recordings(sounds_heard(version_dir), clips))
-    network = ov.Core().read_model(converted.network)
+    network = CORE.read_model(converted.network)
     measured = [image for _, image in _images(parts.measured, converted.params, "measuring", console)]
     calibration = measure(network, measured)
     int8 = OpenVinoEngine(version_dir, Precision.INT8, cache, calibration=calibration)
