@@ -26,7 +26,7 @@ class BatchingPolicy:
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Batches that run at once, of all models."""
     allowed_sizes: tuple[int, ...] = ()
-    """Sizes that a batch is filled up to, ascending, the last one `max_batch_size`; none: any."""
+    """Sizes that a batch is filled up to, ascending, the last one no less than `rows_at_once`; none: any."""
     pad_variable_length: bool = False
     """Whether tensors of different shapes are filled up to the largest, instead of waiting in queues of their own."""
     split_large: bool = False
@@ -58,6 +58,8 @@ def read_batching(path: Path) -> BatchingPolicy:
     for theirs, ours in names.items():
         if message.HasField(theirs):
             values[ours] = getattr(message, theirs).value
+            if theirs == "max_enqueued_batches" and values[ours] == 0:
+                values[ours] = 1  # as it is taken in TensorFlow Serving
             if values[ours] < 1:
                 raise InvalidConfig(f"{path}: {theirs} must be at least 1")
     if message.HasField("batch_timeout_micros"):
@@ -73,7 +75,7 @@ def read_batching(path: Path) -> BatchingPolicy:
         raise InvalidConfig(f"{path}: max_execution_batch_size must be at most max_batch_size, {policy.max_batch_size}")
     if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1):
         raise InvalidConfig(f"{path}: allowed_batch_sizes entries must be positive and in increasing order")
-    if sizes and sizes[-1] != last:
+    if sizes and sizes[-1] not in {last, policy.max_batch_size}:  # the latter in TensorFlow Serving
         raise InvalidConfig(
             f"{path}: the last entry of allowed_batch_sizes must be {last}, the largest batch that runs"
         )

@@ -77,6 +77,8 @@ def _in_place(raw: memoryview) -> InPlaceRequest:
     if 2 * sum(map(len, rest)) > len(raw):
         raise NotReadable("a view would keep more than it shows")
     request = messages.PredictRequest.FromString(b"".join(rest))
+    if not request.HasField("model_spec"):
+        raise NotReadable("no model is named, and nothing will be read")
     if not large.keys().isdisjoint(request.inputs):
         raise NotReadable("an input comes twice")
     return InPlaceRequest(request.model_spec, {**request.inputs, **large}, request.output_filter)

@@ -8,9 +8,10 @@ import grpc
 
 from earshot.tfserving import messages
 from serving.modelserver.errors import invalid
-from serving.modelserver.in_place import read_predict_request
+from serving.modelserver.in_place import InPlaceRequest, read_predict_request
 
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
     from tensorflow_serving.apis import (
         classification_pb2,
         get_model_metadata_pb2,
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
         regression_pb2,
     )
 
-    from serving.modelserver.in_place import InPlaceRequest
     from serving.modelserver.inference import Inference
     from serving.modelserver.servables import Servables
 
@@ -58,6 +58,8 @@ class PredictionService:
         context: Any,  # noqa: ARG002
     ) -> predict_pb2.PredictResponse:
         """Outputs of one batch."""
+        if not isinstance(request, InPlaceRequest):
+            _require_spec(request)
         return await self._inference.predict(request)
 
     async def classify(
@@ -66,6 +68,7 @@ class PredictionService:
         context: Any,  # noqa: ARG002
     ) -> classification_pb2.ClassificationResponse:
         """Labels and scores of examples."""
+        _require_spec(request)
         return await self._inference.classify(request)
 
     async def regress(
@@ -74,6 +77,7 @@ class PredictionService:
         context: Any,  # noqa: ARG002
     ) -> regression_pb2.RegressionResponse:
         """Values of examples."""
+        _require_spec(request)
         return await self._inference.regress(request)
 
     async def multi_inference(
@@ -93,6 +97,12 @@ class PredictionService:
         return model_metadata(self._servables, request)
 
 
+def _require_spec(request: Message) -> None:
+    """Raise ServingError where a request says nothing of a model."""
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+
+
 def unary(answer: Any, request: Any, response: Any) -> grpc.RpcMethodHandler[Any, Any]:
     """A method of one request and one response, each of this message class."""
     return grpc.unary_unary_rpc_method_handler(answer, request.FromString, response.SerializeToString)
@@ -102,8 +112,7 @@ def model_metadata(
     servables: Servables, request: get_model_metadata_pb2.GetModelMetadataRequest
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
     """What is known about a version; raises ServingError."""
-    if not request.HasField("model_spec"):
-        raise invalid("Missing ModelSpec")
+    _require_spec(request)
     if not request.metadata_field:
         raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
     for field in request.metadata_field:

@@ -84,18 +84,18 @@ class Servables:
         self._versions_changed()
 
     async def reload(self, models: Sequence[ModelConfig]) -> None:
-        """Offer these models and no others, and return when each has a version to serve and its labels are set.
+        """Offer these models and no others, and return when each new one has a version to serve, and labels are set.
 
-        Raises ServingError where one has none, a label names a version that is not served, or another reload came
+        A model is new where its base path or its policy is; of the others nothing is asked but what their labels name.
+        Raises ServingError where a new one has no version, a label names one that is not served, or another reload came
         after this one; then everything is offered as it was.
         """
         self._asked += 1
         own = self._asked
         self._reloading += 1
         try:
-            folders = [await asyncio.to_thread(_folders, model) for model in models]  # a disk may be slow
-            for model, there in zip(models, folders, strict=True):
-                self._require_candidates(model, there)  # nothing that is served is touched for what cannot come to be
+            for model in models:  # nothing that is served is touched for what cannot come to be
+                await self._require_candidates(model)
             if own < self._reloads:
                 raise _superseded()
             self._reloads = own
@@ -210,12 +210,16 @@ class Servables:
     async def _settled(self, models: Sequence[ModelConfig], reload: int) -> None:
         """Return when each model has a version to serve, and those that labels name, or they cannot be served.
 
-        Raises ServingError where a model has none.
+        Raises ServingError where a new model has none.
         """
+        new = {model.name for model in models if self._is_new(model)}
         waited_for = {model.name: self.watchers[model.name] for model in models}
         told: list[str] = []
         while reload == self._reloads:
-            if not (unsettled := [model.name for model in models if not _is_settled(waited_for[model.name], model)]):
+            unsettled = [
+                model.name for model in models if not _is_settled(waited_for[model.name], model, new=model.name in new)
+            ]
+            if not unsettled:
                 break
             if unsettled != told:
                 log.info("a new configuration waits for versions to be loaded", models=unsettled)
@@ -226,16 +230,28 @@ class Servables:
         missing = [
             f"{name}: {'; '.join(watcher.failures) or 'no version there'}"
             for name, watcher in waited_for.items()
-            if not watcher.wanted
+            if name in new and not watcher.wanted
         ]
         if missing:
             raise _none_available(missing)
 
-    def _require_candidates(self, model: ModelConfig, folders: set[int]) -> None:
-        """Raise ServingError where none of `folders` could be served, or be what a label stands for."""
-        if not model.policy.candidates(folders):
-            raise _none_available([f"{model.name}: no version there"])
+    def _is_new(self, model: ModelConfig) -> bool:
+        """Whether it is not offered yet, or elsewhere or by another policy."""
+        return (model.name, model.base_path, model.policy) not in {
+            (each.name, each.base_path, each.policy) for each in self._models
+        }
+
+    async def _require_candidates(self, model: ModelConfig) -> None:
+        """Raise ServingError where a new model has no version there, or a label names what cannot come to be served."""
         watcher = self.watchers.get(model.name)
+        try:
+            folders = await asyncio.to_thread(_folders, model)  # a disk may be slow
+        except ServingError:
+            if watcher is None or self._is_new(model):
+                raise
+            folders = set(watcher.loaded)  # which are served while it is away
+        if self._is_new(model) and not model.policy.candidates(folders):
+            raise _none_available([f"{model.name}: no version there"])
         loaded = watcher.loaded.keys() & folders if watcher and watcher.base_path == model.base_path else set()
         self._require_labels(model, model.policy.attainable(folders, loaded))
 
@@ -260,9 +276,9 @@ def _folders(model: ModelConfig) -> set[int]:
         ) from None
 
 
-def _is_settled(watcher: VersionWatcher, model: ModelConfig) -> bool:
-    """Whether nothing is to be waited for: where a wanted version is served, only those that labels name are."""
-    if watcher.wanted:
+def _is_settled(watcher: VersionWatcher, model: ModelConfig, *, new: bool) -> bool:
+    """Whether nothing is to be waited for: but for a new model without a version only versions that labels name are."""
+    if watcher.wanted or not new:
         return watcher.looked and not watcher.pending & set(model.labels.values())
     coming = watcher.pending or State.START in {each.state for each in watcher.statuses()}
     return watcher.looked and bool(watcher.unreadable or not coming)

@@ -184,6 +184,7 @@ class VersionWatcher:
                 self._is_ready(version, folders[version], growing) and self._try(version, folders)
             ):
                 served.append(version)
+                self._unload_surplus(candidates, served, policy)
         self._records.leave(self._records.numbers() - set(candidates))  # newer ones are served, or others wanted
         self._growing = growing  # all at once: whoever waits for them looks at any moment
         if not self._stop.is_set() and (served or not candidates):
@@ -313,6 +314,17 @@ class VersionWatcher:
         else:
             record.status = status
             self._log.warning("version is broken and is not served", version=version, error=message[:500])
+
+    def _unload_surplus(self, candidates: list[int], served: list[int], policy: VersionPolicy) -> None:
+        """Unload what is not to be served even if all that is still to be loaded were broken.
+
+        So there is never more than one version too many in memory.
+        """
+        if self._stop.is_set():
+            return
+        others = [version for version in candidates if version in self.loaded and version not in served]
+        kept = others if policy.most is None else others[: policy.most - len(served)]
+        self._unload(set(self.loaded) - {*served, *kept})
 
     def _unload(self, versions: set[int]) -> None:
         gone = [self.loaded[version] for version in versions]

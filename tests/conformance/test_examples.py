@@ -58,6 +58,15 @@ def test_signatures_of_tf2_answer_although_they_say_that_they_are_for_predict(se
     assert [each.score for each in found.classes] == [2.0, 4.0]
 
 
+def test_requests_that_say_nothing_of_a_model_are_refused(server: Server) -> None:
+    sent = examples(1)
+    calls: list[Callable[[], Any]] = [
+        lambda: server.predictions.Classify(classification_pb2.ClassificationRequest(input=sent), timeout=30),
+        lambda: server.predictions.Regress(regression_pb2.RegressionRequest(input=sent), timeout=30),
+    ]
+    assert [refused(call) for call in calls] == [(INVALID, "Missing ModelSpec")] * 2
+
+
 def test_a_signature_that_takes_no_examples_is_told_their_type(server: Server) -> None:
     code, details = refused(lambda: regress(server, "other_input", examples(1)))
     assert code is INVALID

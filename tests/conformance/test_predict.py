@@ -122,6 +122,14 @@ def test_predict_refuses(
     assert words in details
 
 
+@pytest.mark.parametrize("size", [1, 100_000], ids=["small", "large"])
+def test_a_request_that_says_nothing_of_a_model_is_refused(server: Server, size: int) -> None:
+    request = predict_pb2.PredictRequest()
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto(np.zeros(size, np.float32)))
+    code, details = refused(lambda: server.predictions.Predict(request, timeout=30))
+    assert (code, details) == (INVALID, "Missing ModelSpec")
+
+
 def shaped(*sizes: int, **values: Any) -> tensor_pb2.TensorProto:
     proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, **values)
     for size in sizes:

@@ -274,6 +274,21 @@ def test_tensorflow_servings_file_is_read(tmp_path: Path) -> None:
     assert read_batching(file) == BatchingPolicy(8, 0.002, 5, 3, (4, 8), pad_variable_length=True)
 
 
+@pytest.mark.parametrize("sizes", [(2, 4), (2, 4, 8)], ids=["up to what runs", "as in TensorFlow Serving"])
+def test_sizes_of_batches_that_are_split_may_end_with_either_bound(tmp_path: Path, sizes: tuple[int, ...]) -> None:
+    file = tmp_path / "batching.config"
+    more = "enable_large_batch_splitting { value: true } max_execution_batch_size { value: 4 }"
+    file.write_text(FILE.format(more="\n".join([more, *(f"allowed_batch_sizes: {size}" for size in sizes)])))
+    policy = read_batching(file)
+    assert [policy.padded(rows) for rows in range(1, 5)] == [2, 2, 4, 4]
+
+
+def test_a_queue_of_no_batches_has_one(tmp_path: Path) -> None:
+    file = tmp_path / "batching.config"
+    file.write_text("max_enqueued_batches { value: 0 }")
+    assert read_batching(file).max_enqueued_batches == 1
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

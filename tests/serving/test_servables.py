@@ -13,6 +13,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
+from earshot.tfserving import messages
 from serving.failures import CannotLoadNow
 from serving.layout import version_folders
 from serving.modelserver.errors import ServingError
@@ -129,6 +130,39 @@ def test_a_reload_of_what_cannot_come_to_be_touches_nothing_that_is_served(
         assert servables.watchers["m"].loaded == before
         assert servables.watchers["m"].policy == model.policy
     assert states(servables, "m") == {1: State.AVAILABLE, 3: State.AVAILABLE}
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["broken", "no base path"])
+def test_a_model_that_was_offered_before_without_a_version_keeps_no_other_from_being_offered(
+    tmp_path: Path, servables: Servables, away: bool
+) -> None:
+    base_paths(tmp_path, good=(1,), bad=(2,), more=(1,))
+    good, bad = (ModelConfig(name, tmp_path / name) for name in ("good", "bad"))
+    servables.offer([good, bad])
+    wait_for(lambda: states(servables, "good") == {1: State.AVAILABLE}, 20, "one to be served")
+    if away:
+        shutil.rmtree(tmp_path / "bad")
+    labelled = ModelConfig("good", tmp_path / "good", labels={"stable": 1})
+    models = [labelled, bad, ModelConfig("more", tmp_path / "more")]
+    asyncio.run(asyncio.wait_for(servables.reload(models), 20))
+    assert {name: list(watcher.loaded) for name, watcher in servables.watchers.items()} == {
+        "good": [1],
+        "bad": [],
+        "more": [1],
+    }
+    with pytest.raises(ServingError, match="Could not find base path"):
+        asyncio.run(asyncio.wait_for(servables.reload([labelled, ModelConfig("bad", tmp_path / "nowhere")]), 20))
+
+
+def test_while_its_base_path_is_away_a_model_keeps_its_labels(tmp_path: Path, servables: Servables) -> None:
+    base_paths(tmp_path, m=(1,), more=(1,))
+    model = ModelConfig("m", tmp_path / "m", labels={"stable": 1})
+    servables.offer([model])
+    wait_for(lambda: states(servables, "m") == {1: State.AVAILABLE}, 20, "it to be served")
+    shutil.rmtree(tmp_path / "m")
+    asyncio.run(asyncio.wait_for(servables.reload([model, ModelConfig("more", tmp_path / "more")]), 20))
+    with servables.lease(messages.ModelSpec(name="m", version_label="stable")) as loaded:
+        assert loaded.version == 1
 
 
 def test_versions_of_another_base_path_say_nothing_of_what_a_label_may_name(

@@ -31,6 +31,8 @@ class Watched:
     def __init__(self, base_path: Path, policy: VersionPolicy, **options: Any) -> None:
         self.engines: dict[int, Doubler] = {}
         self.failures: dict[int, Exception] = {}
+        self.most_open = 0
+        """Engines that were there at once."""
         self.watcher = VersionWatcher(base_path, self._load, policy=policy, **options)
 
     def _load(self, folder: Path) -> Doubler:
@@ -38,6 +40,7 @@ class Watched:
         if version in self.failures:
             raise self.failures[version]
         self.engines[version] = Doubler(folder)
+        self.most_open = max(self.most_open, sum(not each.closed for each in self.engines.values()))
         return self.engines[version]
 
     def poll(self) -> list[int]:
