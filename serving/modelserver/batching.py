@@ -82,9 +82,7 @@ class BatchingRunner:
         rows = _rows(inputs)
         if rows > self._policy.max_batch_size:
             raise invalid(f"Task size {rows} is larger than maximum input batch size {self._policy.max_batch_size}")
-        most = self._policy.rows_at_once
-        parts = [{name: each[at : at + most] for name, each in inputs.items()} for at in range(0, max(rows, 1), most)]
-        answers = self._enqueue(loaded, signature, parts, outputs)
+        answers = self._enqueue(loaded, signature, inputs, outputs)
         try:
             answered = await asyncio.gather(*answers)
         except BaseException:
@@ -102,12 +100,13 @@ class BatchingRunner:
         self._executor.shutdown(cancel_futures=True)
 
     def _enqueue(
-        self, loaded: Loaded, signature: str, parts: list[dict[str, NDArray[Any]]], outputs: Sequence[str]
+        self, loaded: Loaded, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
     ) -> list[asyncio.Future[Arrays]]:
         """Let the parts of a request wait, all of them or, where there is no room, none."""
         loop = asyncio.get_running_loop()
+        key = (loaded, signature, _shapes(inputs, ranks_only=self._policy.pad_variable_length))
+        parts = self._parts(inputs, self._filling.get(key))
         tasks = [_Task(part, outputs, _rows(part), loop.create_future(), loop.time()) for part in parts]
-        key = (loaded, signature, _shapes(parts[0], ranks_only=self._policy.pad_variable_length))
         fits = key in self._filling and self._fits(self._filling[key], tasks[0])
         new_batches = len(tasks) - fits
         if self._enqueued[loaded, signature] + new_batches > self._policy.max_enqueued_batches:
@@ -116,6 +115,16 @@ class BatchingRunner:
             self._add(key, task)
         self._dispatch()
         return [task.answer for task in tasks]
+
+    def _parts(self, inputs: Mapping[str, NDArray[Any]], filling: _Batch | None) -> list[Arrays]:
+        """A request, cut where large ones are split: what the batch that is filled has room for, and whole batches."""
+        rows, most = _rows(inputs), self._policy.rows_at_once
+        first = most - filling.rows if filling and self._policy.split_large else most
+        starts = [0, *range(first, rows, most)]
+        ends = [*starts[1:], rows]
+        return [
+            {name: each[start:end] for name, each in inputs.items()} for start, end in zip(starts, ends, strict=True)
+        ]
 
     def _fits(self, batch: _Batch, task: _Task) -> bool:
         if batch.rows + max(task.rows, 1) > self._policy.rows_at_once:

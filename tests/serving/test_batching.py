@@ -93,6 +93,16 @@ def test_a_request_of_more_rows_than_a_batch_has_is_invalid_or_split() -> None:
     assert sorted(sizes(engine)) == [1, 2]
 
 
+def test_a_request_that_is_split_fills_up_the_batch_that_waits() -> None:
+    engine = Doubler()
+    xs = [column(*range(start, start + 6)) for start in (0, 10, 20)]
+    policy = {"max_batch_size": 8, "max_execution_size": 4, "split_large": True, "max_enqueued_batches": 5}
+    answers = batching(lambda *to: ask_all(*to, *xs), engine, timeout_s=0.05, **policy)
+    for x, answer in zip(xs, answers, strict=True):
+        np.testing.assert_array_equal(answer, x * 2)
+    assert sorted(sizes(engine)) == [2, 4, 4, 4, 4]
+
+
 def test_a_batch_that_waits_for_a_thread_goes_on_filling() -> None:
     engine = Doubler()
     engine.go.clear()
