@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 if TYPE_CHECKING:
@@ -63,13 +62,6 @@ class Settings(BaseSettings):
             own = {name: value for name, value in env_settings.env_vars.items() if name.upper().startswith(PREFIX)}
             env_settings.env_vars = own
         return init_settings, env_settings
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _nothing_given(cls, value: object, info: ValidationInfo) -> object:
-        """Take an empty path for none: templates of deployments write one where they have nothing to say."""
-        may_be_none = cls.model_fields[str(info.field_name)].annotation == Path | None
-        return None if value == "" and may_be_none else value
 
     @classmethod
     def variable(cls, field: str) -> str:

@@ -142,6 +142,19 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
     )
     grace_s: float = Field(5.0, ge=0, le=300, description="Seconds that requests in flight get when the server stops.")
 
+    @field_validator(
+        "model_config_file",
+        "grpc_socket_path",
+        "ssl_config_file",
+        "monitoring_config_file",
+        "batching_parameters_file",
+        mode="before",
+    )
+    @classmethod
+    def _nothing_given(cls, value: object) -> object:
+        """Take an empty one for none, as TensorFlow Serving does: deployments' templates write `--flag=` for it."""
+        return None if value == "" else value
+
     @field_validator("model_base_path", mode="before")
     @classmethod
     def _without_scheme(cls, value: object) -> object:

@@ -30,7 +30,7 @@ class BatchingPolicy:
     pad_variable_length: bool = False
     """Whether tensors of different shapes are filled up to the largest, instead of waiting in queues of their own."""
     split_large: bool = False
-    """Whether a batch has `max_execution_size` rows, and a request of more runs as several."""
+    """Whether a batch has `max_execution_size` rows, and a request runs in several where it does not fit into one."""
     max_execution_size: int = 0
     """At most `max_batch_size`; 0: that many."""
 
@@ -58,8 +58,8 @@ def read_batching(path: Path) -> BatchingPolicy:
     for theirs, ours in names.items():
         if message.HasField(theirs):
             values[ours] = getattr(message, theirs).value
-            if theirs == "max_enqueued_batches" and values[ours] == 0:
-                values[ours] = 1  # as it is taken in TensorFlow Serving
+            if theirs == "max_enqueued_batches" and not message.enable_large_batch_splitting.value:
+                values[ours] = values[ours] or 1  # as it is taken in TensorFlow Serving
             if values[ours] < 1:
                 raise InvalidConfig(f"{path}: {theirs} must be at least 1")
     if message.HasField("batch_timeout_micros"):
@@ -75,7 +75,8 @@ def read_batching(path: Path) -> BatchingPolicy:
         raise InvalidConfig(f"{path}: max_execution_batch_size must be at most max_batch_size, {policy.max_batch_size}")
     if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1):
         raise InvalidConfig(f"{path}: allowed_batch_sizes entries must be positive and in increasing order")
-    if sizes and sizes[-1] not in {last, policy.max_batch_size}:  # the latter in TensorFlow Serving
+    # In TensorFlow Serving it is `max_batch_size`, where large batches are split too.
+    if sizes and (last not in sizes or sizes[-1] not in {last, policy.max_batch_size}):
         raise InvalidConfig(
             f"{path}: the last entry of allowed_batch_sizes must be {last}, the largest batch that runs"
         )

@@ -48,7 +48,7 @@ class InPlaceTensor:
 
 @dataclass(frozen=True, slots=True)
 class InPlaceRequest:
-    """What a server reads of a PredictRequest."""
+    """What a server reads of a PredictRequest, which has a model spec."""
 
     model_spec: model_pb2.ModelSpec
     inputs: Mapping[str, tensor_pb2.TensorProto | InPlaceTensor]

@@ -11,7 +11,7 @@ from earshot.logs import get_log
 from earshot.tfserving import messages
 from serving.modelserver.errors import ServingError, invalid, not_found
 from serving.modelserver.model_config import InvalidConfig, models_of
-from serving.modelserver.prediction_service import unary
+from serving.modelserver.prediction_service import require_spec, unary
 
 if TYPE_CHECKING:
     from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
@@ -53,7 +53,7 @@ class ModelService:
         request: model_management_pb2.ReloadConfigRequest,
         context: Any,  # noqa: ARG002
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Offer the models of the request and no others; answered when each has a version to serve."""
+        """Offer the models of the request and no others; answered as `Servables.reload` returns."""
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
@@ -87,8 +87,7 @@ def model_status(
     servables: Servables, request: get_model_status_pb2.GetModelStatusRequest
 ) -> get_model_status_pb2.GetModelStatusResponse:
     """Where a model's versions stand; raises ServingError where there are none."""
-    if not request.HasField("model_spec"):
-        raise invalid("Missing ModelSpec")
+    require_spec(request)
     spec = request.model_spec
     wanted = servables.version(spec)
     statuses = servables.statuses(spec.name)

@@ -59,7 +59,7 @@ class PredictionService:
     ) -> predict_pb2.PredictResponse:
         """Outputs of one batch."""
         if not isinstance(request, InPlaceRequest):
-            _require_spec(request)
+            require_spec(request)
         return await self._inference.predict(request)
 
     async def classify(
@@ -68,7 +68,7 @@ class PredictionService:
         context: Any,  # noqa: ARG002
     ) -> classification_pb2.ClassificationResponse:
         """Labels and scores of examples."""
-        _require_spec(request)
+        require_spec(request)
         return await self._inference.classify(request)
 
     async def regress(
@@ -77,7 +77,7 @@ class PredictionService:
         context: Any,  # noqa: ARG002
     ) -> regression_pb2.RegressionResponse:
         """Values of examples."""
-        _require_spec(request)
+        require_spec(request)
         return await self._inference.regress(request)
 
     async def multi_inference(
@@ -97,7 +97,7 @@ class PredictionService:
         return model_metadata(self._servables, request)
 
 
-def _require_spec(request: Message) -> None:
+def require_spec(request: Message) -> None:
     """Raise ServingError where a request says nothing of a model."""
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
@@ -112,7 +112,7 @@ def model_metadata(
     servables: Servables, request: get_model_metadata_pb2.GetModelMetadataRequest
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
     """What is known about a version; raises ServingError."""
-    _require_spec(request)
+    require_spec(request)
     if not request.metadata_field:
         raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
     for field in request.metadata_field:

@@ -94,8 +94,9 @@ class Servables:
         own = self._asked
         self._reloading += 1
         try:
+            new = {model.name for model in models if self._is_new(model)}
             for model in models:  # nothing that is served is touched for what cannot come to be
-                await self._require_candidates(model)
+                await self._require_candidates(model, new=model.name in new)
             if own < self._reloads:
                 raise _superseded()
             self._reloads = own
@@ -103,7 +104,7 @@ class Servables:
             others = [model for model in self._models if model.name not in names]
             with self._changing:
                 self._follow([*models, *others])
-            await self._settled(models, own)
+            await self._settled(models, new, own)
             with self._changing:
                 for model in models:
                     self._require_labels(model, self.watchers[model.name].wanted)
@@ -207,12 +208,11 @@ class Servables:
         self.watchers = kept
         self._labels = {name: labels for name, labels in self._labels.items() if name in names}
 
-    async def _settled(self, models: Sequence[ModelConfig], reload: int) -> None:
-        """Return when each model has a version to serve, and those that labels name, or they cannot be served.
+    async def _settled(self, models: Sequence[ModelConfig], new: set[str], reload: int) -> None:
+        """Return when each model has what it is waited for, or it cannot be served.
 
-        Raises ServingError where a new model has none.
+        Raises ServingError where a new model has no version.
         """
-        new = {model.name for model in models if self._is_new(model)}
         waited_for = {model.name: self.watchers[model.name] for model in models}
         told: list[str] = []
         while reload == self._reloads:
@@ -236,21 +236,25 @@ class Servables:
             raise _none_available(missing)
 
     def _is_new(self, model: ModelConfig) -> bool:
-        """Whether it is not offered yet, or elsewhere or by another policy."""
-        return (model.name, model.base_path, model.policy) not in {
-            (each.name, each.base_path, each.policy) for each in self._models
-        }
+        """Whether it is not offered yet, or elsewhere or by another policy; a reload that waits may have moved it."""
+        watcher = self.watchers.get(model.name)
+        offered = {(each.name, each.base_path, each.policy) for each in self._models}
+        return (
+            watcher is None
+            or (watcher.base_path, watcher.policy) != (model.base_path, model.policy)
+            or (model.name, model.base_path, model.policy) not in offered
+        )
 
-    async def _require_candidates(self, model: ModelConfig) -> None:
+    async def _require_candidates(self, model: ModelConfig, *, new: bool) -> None:
         """Raise ServingError where a new model has no version there, or a label names what cannot come to be served."""
         watcher = self.watchers.get(model.name)
         try:
             folders = await asyncio.to_thread(_folders, model)  # a disk may be slow
         except ServingError:
-            if watcher is None or self._is_new(model):
+            if watcher is None or new:
                 raise
             folders = set(watcher.loaded)  # which are served while it is away
-        if self._is_new(model) and not model.policy.candidates(folders):
+        if new and not model.policy.candidates(folders):
             raise _none_available([f"{model.name}: no version there"])
         loaded = watcher.loaded.keys() & folders if watcher and watcher.base_path == model.base_path else set()
         self._require_labels(model, model.policy.attainable(folders, loaded))
@@ -278,6 +282,8 @@ def _folders(model: ModelConfig) -> set[int]:
 
 def _is_settled(watcher: VersionWatcher, model: ModelConfig, *, new: bool) -> bool:
     """Whether nothing is to be waited for: but for a new model without a version only versions that labels name are."""
+    if not new and not model.labels:
+        return True
     if watcher.wanted or not new:
         return watcher.looked and not watcher.pending & set(model.labels.values())
     coming = watcher.pending or State.START in {each.state for each in watcher.statuses()}

@@ -112,6 +112,7 @@ class ModelServer:
             "listening",
             grpc=f"{self.settings.host}:{self.port}",
             http_port=self.rest_api_port,
+            tls=self._credentials is not None,
             models=[model.name for model in self._models],
         )
 

@@ -316,15 +316,14 @@ class VersionWatcher:
             self._log.warning("version is broken and is not served", version=version, error=message[:500])
 
     def _unload_surplus(self, candidates: list[int], served: list[int], policy: VersionPolicy) -> None:
-        """Unload what is not to be served even if all that is still to be loaded were broken.
+        """Unload what is not among the newest even if all that is still to be loaded were broken.
 
-        So there is never more than one version too many in memory.
+        So there is no more than one version too many in memory, besides those in which requests still run.
         """
-        if self._stop.is_set():
+        if policy.most is None or self._stop.is_set():
             return
         others = [version for version in candidates if version in self.loaded and version not in served]
-        kept = others if policy.most is None else others[: policy.most - len(served)]
-        self._unload(set(self.loaded) - {*served, *kept})
+        self._unload(set(self.loaded) - {*served, *others[: policy.most - len(served)]})
 
     def _unload(self, versions: set[int]) -> None:
         gone = [self.loaded[version] for version in versions]

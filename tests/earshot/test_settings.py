@@ -46,12 +46,6 @@ def test_an_option_that_is_named_apart_from_its_field_wins_too(monkeypatch: pyte
     assert str(DemoSettings.read({"json_path": "option.json"}).json_path) == "option.json"
 
 
-def test_an_empty_path_is_none_where_there_need_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARSHOT_DEMO_JSON", "")
-    assert DemoSettings.read().json_path is None
-    assert DemoSettings.read({"json_path": ""}).json_path is None
-
-
 def test_variables_that_are_not_earshots_set_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOG_LEVEL", "LOG_JSON", "BOOTSTRAP_SERVERS", "JSON", "BRIGHTNESS", "DEVICES"):
         monkeypatch.setenv(name, "trace")

@@ -103,6 +103,16 @@ def test_a_request_that_is_split_fills_up_the_batch_that_waits() -> None:
     assert sorted(sizes(engine)) == [2, 4, 4, 4, 4]
 
 
+def test_a_request_is_not_cut_for_a_batch_that_cannot_take_the_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.modelserver.batching.MOST_PADDED_BYTES", 60)
+    engine = Doubler()
+    xs = [np.ones((3, 1), np.float32), np.ones((8, 4), np.float32)]
+    split = {"max_batch_size": 8, "max_execution_size": 4, "split_large": True, "max_enqueued_batches": 3}
+    answers = batching(lambda *to: ask_all(*to, *xs), engine, timeout_s=0.05, pad_variable_length=True, **split)
+    assert [np.shape(answer) for answer in answers] == [(3, 1), (8, 4)]
+    assert sorted(sizes(engine)) == [3, 4, 4]
+
+
 def test_a_batch_that_waits_for_a_thread_goes_on_filling() -> None:
     engine = Doubler()
     engine.go.clear()
@@ -302,6 +312,11 @@ def test_a_queue_of_no_batches_has_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
+        (
+            "enable_large_batch_splitting { value: true } max_execution_batch_size { value: 4 } "
+            "allowed_batch_sizes: 2 allowed_batch_sizes: 8",
+            "last entry of allowed_batch_sizes must be 4",
+        ),
         ("allowed_batch_sizes: 8 allowed_batch_sizes: 4", "in increasing order"),
         ("allowed_batch_sizes: 4", "last entry of allowed_batch_sizes must be 8"),
         ("max_execution_batch_size { value: 9 }", "max_execution_batch_size must be at most max_batch_size, 8"),

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
-import openvino as ov
 import pytest
 
 from serving.engines.int8 import Int8, NotQuantised, measure
@@ -37,6 +36,7 @@ from tests.serving.conftest import CLASS_NAMES, THRESHOLDS, patiently
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import openvino as ov
     from numpy.typing import NDArray
 
 ALL = ["scores", "classes", "thresholds"]
@@ -300,11 +300,7 @@ def test_a_calibration_that_does_not_fit_makes_answers_that_are_refused(
 def test_bfloat16_is_refused_where_the_cpu_has_it_not(
     exported: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class OlderCpu(ov.Core):  # type: ignore[misc]
-        def get_property(self, device: str, name: str) -> Any:
-            return ["FP32", "INT8"] if name == "OPTIMIZATION_CAPABILITIES" else super().get_property(device, name)
-
-    monkeypatch.setattr(ov, "Core", OlderCpu)
+    monkeypatch.setattr(CORE, "get_property", lambda *_: ["FP32", "INT8"])
     with pytest.raises(CannotRun, match="--precision f32"):
         OpenVinoEngine(exported, Precision.BF16, cache)
 

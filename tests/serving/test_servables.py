@@ -154,6 +154,58 @@ def test_a_model_that_was_offered_before_without_a_version_keeps_no_other_from_b
         asyncio.run(asyncio.wait_for(servables.reload([labelled, ModelConfig("bad", tmp_path / "nowhere")]), 20))
 
 
+def test_a_model_that_is_still_being_loaded_keeps_no_other_waiting(tmp_path: Path) -> None:
+    go = threading.Event()
+
+    def load_slowly(folder: Path) -> Doubler:
+        if folder.parent.name == "slow":
+            go.wait(30)
+        return Doubler(folder)
+
+    servables = Servables(partial(watch, load=load_slowly))
+    base_paths(tmp_path, slow=(1,), more=(1,))
+    slow, more = (ModelConfig(name, tmp_path / name) for name in ("slow", "more"))
+    servables.offer([slow])
+    wait_for(lambda: states(servables, "slow") == {1: State.LOADING}, 20, "it to be loading")
+    asyncio.run(asyncio.wait_for(servables.reload([slow, more]), 20))
+    assert {name: list(each.loaded) for name, each in servables.watchers.items()} == {"slow": [], "more": [1]}
+    go.set()
+    servables.stop()
+
+
+def test_what_a_reload_that_waits_has_moved_is_new_to_the_next(tmp_path: Path) -> None:
+    broken, go = threading.Event(), threading.Event()
+
+    def load_unless_broken(folder: Path) -> Doubler:
+        if folder.parent.name == "slow":
+            go.wait(30)
+        if folder.parent.name == "m" and broken.is_set():
+            raise ValueError("broken")
+        return Doubler(folder)
+
+    async def main() -> None:
+        moved = asyncio.ensure_future(
+            servables.reload([ModelConfig("m", tmp_path / "other"), ModelConfig("slow", tmp_path / "slow")])
+        )
+        moves = partial(wait_for, lambda: servables.watchers["m"].loaded[1] is not before, 20, "it to be moved")
+        await asyncio.to_thread(moves)
+        broken.set()
+        with pytest.raises(ServingError, match=r"did not become available: {m: ValueError: broken}"):
+            await asyncio.wait_for(servables.reload([model]), 20)
+        with pytest.raises(ServingError, match="another configuration came"):
+            await moved
+
+    servables = Servables(partial(watch, load=load_unless_broken, passing=lambda _: False))
+    base_paths(tmp_path, m=(1,), other=(1,), slow=(1,))
+    model = ModelConfig("m", tmp_path / "m")
+    servables.offer([model])
+    wait_for(lambda: states(servables, "m") == {1: State.AVAILABLE}, 20, "it to be served")
+    before = servables.watchers["m"].loaded[1]
+    asyncio.run(main())
+    go.set()
+    servables.stop()
+
+
 def test_while_its_base_path_is_away_a_model_keeps_its_labels(tmp_path: Path, servables: Servables) -> None:
     base_paths(tmp_path, m=(1,), more=(1,))
     model = ModelConfig("m", tmp_path / "m", labels={"stable": 1})
