@@ -13,6 +13,7 @@ import math
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -103,14 +104,13 @@ class BatchingRunner:
         self, loaded: Loaded, signature: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]
     ) -> list[asyncio.Future[Arrays]]:
         """Let the parts of a request wait, all of them or, where there is no room, none."""
-        loop = asyncio.get_running_loop()
         key = (loaded, signature, _shapes(inputs, ranks_only=self._policy.pad_variable_length))
         filling, most = self._filling.get(key), self._policy.rows_at_once
-        parts = _cut(inputs, most - filling.rows if filling and self._policy.split_large else most, most)
-        fits = filling is not None and self._fits(filling, parts[0])
-        if not fits:
-            parts = _cut(inputs, most, most)
-        tasks = [_Task(part, outputs, _rows(part), loop.create_future(), loop.time()) for part in parts]
+        first = most - filling.rows if filling and self._policy.split_large else most
+        tasks = _tasks(inputs, outputs, first, most)
+        fits = filling is not None and self._fits(filling, tasks[0])
+        if not fits and first < most:
+            tasks = _tasks(inputs, outputs, most, most)
         new_batches = len(tasks) - fits
         if self._enqueued[loaded, signature] + new_batches > self._policy.max_enqueued_batches:
             raise unavailable("The batch scheduling queue to which this task was submitted is full; try later")
@@ -119,16 +119,14 @@ class BatchingRunner:
         self._dispatch()
         return [task.answer for task in tasks]
 
-    def _fits(self, batch: _Batch, inputs: Mapping[str, NDArray[Any]]) -> bool:
-        if batch.rows + max(_rows(inputs), 1) > self._policy.rows_at_once:
+    def _fits(self, batch: _Batch, task: _Task) -> bool:
+        if batch.rows + max(task.rows, 1) > self._policy.rows_at_once:
             return False
-        if not self._policy.pad_variable_length:
-            return True
-        return _padded_bytes([*(task.inputs for task in batch.tasks), inputs]) <= MOST_PADDED_BYTES
+        return not self._policy.pad_variable_length or _padded_bytes([*batch.tasks, task]) <= MOST_PADDED_BYTES
 
     def _add(self, key: _Key, task: _Task) -> None:
         batch = self._filling.get(key)
-        if batch is not None and not self._fits(batch, task.inputs):
+        if batch is not None and not self._fits(batch, task):
             self._close(batch)
             batch = None
         if batch is None:
@@ -214,20 +212,29 @@ def _shapes(inputs: Mapping[str, NDArray[Any]], *, ranks_only: bool) -> tuple[An
     return tuple((name, each.ndim if ranks_only else each.shape[1:]) for name, each in sorted(inputs.items()))
 
 
-def _cut(inputs: Mapping[str, NDArray[Any]], first: int, most: int) -> list[Arrays]:
-    """Parts of a request: one of `first` rows, and others of as many as possible, at most `most`."""
+def _tasks(inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], first: int, most: int) -> list[_Task]:
+    """The parts of a request: one of at most `first` rows, the others of at most `most`."""
+    loop = asyncio.get_running_loop()
     rows = _rows(inputs)
     starts = [0, *range(first, rows, most)]
-    ends = [*starts[1:], rows]
-    return [{name: each[start:end] for name, each in inputs.items()} for start, end in zip(starts, ends, strict=True)]
+    return [
+        _Task(
+            {name: each[start:end] for name, each in inputs.items()},
+            outputs,
+            end - start,
+            loop.create_future(),
+            loop.time(),
+        )
+        for start, end in pairwise([*starts, rows])
+    ]
 
 
-def _padded_bytes(requests: Sequence[Mapping[str, NDArray[Any]]]) -> int:
-    """Bytes of the requests' tensors, each filled up to the largest of its name."""
+def _padded_bytes(tasks: list[_Task]) -> int:
+    """Bytes of the tasks' tensors, each filled up to the largest of its name."""
     total = 0
-    rows = sum(map(_rows, requests))
-    for name, first in requests[0].items():
-        largest = np.max([inputs[name].shape[1:] for inputs in requests], axis=0) if first.ndim > 1 else ()
+    rows = sum(task.rows for task in tasks)
+    for name, first in tasks[0].inputs.items():
+        largest = np.max([task.inputs[name].shape[1:] for task in tasks], axis=0) if first.ndim > 1 else ()
         total += rows * math.prod(map(int, largest)) * first.itemsize
     return total
 

@@ -30,7 +30,7 @@ class Uploads:
         most, body = request.client_max_size, bytearray()
         if (request.content_length or 0) > most:
             raise web.HTTPRequestEntityTooLarge(most, request.content_length or 0)
-        coding = request.headers.get("Content-Encoding", "").strip()
+        coding = request.headers.get("Content-Encoding", "").strip().lower()
         decompressed = _Decompressed(_format(coding))
         try:
             while chunk := await request.content.readany():
@@ -77,12 +77,11 @@ class _Decompressed:
 
 
 def _format(coding: str) -> int | None:
-    """What the header `Content-Encoding` says that a body is compressed in; raises ServingError where none can read it.
+    """What the header `Content-Encoding`, in lower case, says a body is compressed in; raises ServingError.
 
     As in TensorFlow Serving whatever has gzip in it is that, and what is no coding means nothing: there are clients
     that give a character set.
     """
-    coding = coding.lower()
     if coding in _UNREADABLE:
         raise invalid(f"Content-Encoding {coding} is not known; send gzip, deflate, or the body as it is")
     if "gzip" in coding:
