@@ -30,8 +30,10 @@ from tensorflow_serving.apis import (
 from serving.export import export_saved_model
 from serving.modelserver.errors import ServingError
 from serving.modelserver.model_config import ModelConfig
+from serving.modelserver.servables import Servables
 from serving.modelserver.server import ModelServer
 from serving.settings import ServerSettings
+from tests.serving.offered import watch
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -189,3 +191,10 @@ def base_path(exported: Path, tmp_path: Path) -> Path:
     """A base path of the test's own, with version 1."""
     shutil.copytree(exported, tmp_path / "models" / "1")
     return tmp_path / "models"
+
+
+@pytest.fixture
+def servables() -> Iterator[Servables]:
+    made = Servables(watch)
+    yield made
+    made.stop()
