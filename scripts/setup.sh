@@ -11,9 +11,12 @@ UV_VERSION=0.13.9
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-command -v "$PYTHON" >/dev/null || die "$PYTHON not found; install Python 3.11 or newer, or name one: make PYTHON=python3.12 setup"
-"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    die "$("$PYTHON" --version) is too old; Earshot needs 3.11 or newer: make PYTHON=python3.12 setup"
+command -v "$PYTHON" >/dev/null || die "$PYTHON not found; install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=python3.12 setup"
+"$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
+    die "$("$PYTHON" --version) is too old or too new; TensorFlow 2.21 needs 3.11 to 3.13: make PYTHON=python3.12 setup"
+[ "$(uname -m)" = x86_64 ] ||
+    die "the locked environment is for x86-64, as TensorFlow's CPU build is, and this is $(uname -m); install the parts that \
+this host needs with pip (README, \"Run it for real\")"
 
 java_17() {
     command -v java >/dev/null && java -version 2>&1 | awk -F'[".]' '/version/ { exit !($2 >= 17) }'

@@ -85,7 +85,10 @@ def rollback(
 
 @app.command()
 def promote(
-    candidate: Annotated[Path, typer.Argument(help="Folder of the version, or of several: the newest; elsewhere.")],
+    candidate: Annotated[
+        Path,
+        typer.Argument(help="Folder of a version, or of several: the newest; not in --model-base-path."),
+    ],
     model_base_path: BasePath,
     data: Annotated[str, typer.Option(help="Labelled clips to judge on, as `earshot retrain` takes them.")] = "",
     class_map: Annotated[Path | None, typer.Option(help="Table of their names, as for `earshot retrain`.")] = None,

@@ -38,7 +38,9 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
         "about three times as fast in int8.",
     )
     precision: Literal["f32", "bf16", "int8"] = Field(
-        "f32", description="What OpenVINO computes in; int8 needs `earshot models quantize` first."
+        "f32",
+        description="What OpenVINO computes in; bf16 needs a CPU that does, int8 a version on which "
+        "`earshot models quantize` was run, as on the starter model.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every network.")
     port: int = Field(8500, ge=0, le=65535, description="Port for gRPC; 0 takes a free one.")
@@ -130,7 +132,7 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
         0,
         ge=0,
         le=1024,
-        description="TensorFlow's threads within one operation; 0 is auto.",
+        description="TensorFlow's threads within one operation, or OpenVINO's; 0 is auto.",
     )
     tensorflow_inter_op_parallelism: int = renamed(
         "tensorflow_inter_op_parallelism",
@@ -138,7 +140,7 @@ class ServerSettings(Settings, env_prefix="EARSHOT_SERVING_"):
         0,
         ge=0,
         le=1024,
-        description="TensorFlow's threads across operations; 0 is auto.",
+        description="TensorFlow's threads across operations; 0 is auto. OpenVINO has none.",
     )
     grace_s: float = Field(5.0, ge=0, le=300, description="Seconds that requests in flight get when the server stops.")
 

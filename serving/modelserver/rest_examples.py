@@ -8,7 +8,7 @@ import numpy as np
 
 from earshot.tfserving import messages
 from serving.modelserver.errors import invalid
-from serving.modelserver.rest_json import BASE64, kind_of, short_floats, shown, string, too_big, utf8
+from serving.modelserver.rest_json import is_base64, kind_of, short_floats, shown, string, too_big, utf8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,6 +86,6 @@ def _feature_kind(value: Any) -> str | None:
         return "int64_list"
     if isinstance(value, (float, int)):  # JSON has no whole numbers beyond 64 bits
         return "float_list"
-    if isinstance(value, str) or (isinstance(value, dict) and set(value) == {BASE64}):
+    if isinstance(value, str) or is_base64(value):
         return "bytes_list"
     return None

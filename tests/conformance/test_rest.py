@@ -263,6 +263,10 @@ def test_regress_with_a_context(server: Server) -> None:
         ({"signature_name": "regress", "examples": []}, "value is an empty array"),
         ({"signature_name": "regress", "examples": [1]}, "Example must be JSON object but got JSON Number"),
         ({"signature_name": "regress", "examples": [{"x": None}]}, "Feature: x has element with unexpected JSON type"),
+        (
+            {"signature_name": "regress", "examples": [{"x": {"b64": 3}}]},
+            "Feature: x has element with unexpected JSON type: Object",
+        ),
         ({"signature_name": "regress", "examples": [{"x": [1.0, "a"]}]}, "Unexpected element type in feature: x"),
         ({"examples": [{"x": 1.0}]}, "No regression inputs found in SignatureDef"),
     ],

@@ -204,6 +204,6 @@ def test_a_fold_whose_only_readable_clips_are_background_cannot_be_judged(weight
     for number in range(6):
         tone(tmp_path / "room" / f"{number}.wav", 0.6 + number / 10)
     own = {"data": str(tmp_path / "data"), "background": str(tmp_path / "room"), "weights": str(weights_file)}
-    more = {"taps": "mixed0", "cache": tmp_path / "cache", "evaluate": "2"}
+    more = {"taps": "mixed0", "cache": tmp_path / "cache", "evaluate": "2", "generated_background": 0}
     with pytest.raises(DataError, match="no clip of a class in fold 2 can be read"):
         retrain(RetrainSettings.read(own | more), QUIET)

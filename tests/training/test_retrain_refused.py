@@ -125,6 +125,7 @@ def test_a_class_of_which_only_what_is_held_out_can_be_read_is_not_published(
             clip.path.write_bytes(f"no recording, {clip.source}".encode())
     own: dict[str, Any] = {"data": str(broken), "weights": str(weights_file), "taps": "mixed0", "evaluate": "none"}
     own |= {"compact": tmp_path / "model.npz", "cache": tmp_path / "cache", "hold_out": str(one.fold)}
+    own |= {"generated_background": 0}
     with pytest.raises(DataError, match="no clip of hum that can be read is outside the folds"):
         retrain(RetrainSettings.read(own), QUIET)
 
@@ -241,6 +242,7 @@ def test_a_fold_of_which_no_clip_can_be_read_is_named(tmp_path: Path, weights_fi
     table = "\n".join(["slice_file_name,fsID,fold,class", *rows])
     (tmp_path / "metadata" / "UrbanSound8K.csv").write_text(table)
     settings = {"data": str(tmp_path), "weights": str(weights_file), "cache": tmp_path / "cache", "evaluate": "3"}
+    settings |= {"generated_background": 12}  # four in fold 3, so that it is not empty
     with pytest.raises(DataError, match=r"no clip of a class in fold 3 can be read.*3-h\w+\.wav"):
         retrain(RetrainSettings.read({**settings, "taps": "mixed0", "bands": "1"}), QUIET)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -70,7 +70,8 @@ def test_a_head_on_weights_that_have_heard_all_clips_is_chosen_by_others_that_ha
     clips = [clip for clip in find_clips(data) if clip.path.relative_to(data).as_posix() not in BROKEN]
     write_taught(weights_file, tmp_path / "all.npz", marks(clips))
     write_taught(weights_file, tmp_path / "some.npz", marks(clips[::6]))
-    settings = {"data": str(data), "weights": str(tmp_path / "all.npz"), "cache": tmp_path / "cache"}
+    settings: dict[str, Any] = {"data": str(data), "weights": str(tmp_path / "all.npz"), "cache": tmp_path / "cache"}
+    settings["generated_background"] = 8
     settings |= {"evaluate": "none", "hold_out": str(clips[0].fold), "compact": tmp_path / "model.npz"}
     by_heard = retrain(RetrainSettings.read(settings), QUIET)["held_out"]
     assert "the weights have heard" in by_heard["notes"][1]
@@ -96,7 +97,8 @@ def test_clips_that_the_weights_have_heard_without_labels_are_known_in_the_repor
     fold = clips[0].fold
     heard = [clip for clip in clips if clip.fold == fold][:2]
     write_taught(weights_file, tmp_path / "sound.npz", marks(heard))
-    settings = {"data": str(data), "weights": str(tmp_path / "sound.npz"), "evaluate": str(fold), "hold_out": str(fold)}
+    settings: dict[str, Any] = {"data": str(data), "weights": str(tmp_path / "sound.npz"), "generated_background": 8}
+    settings |= {"evaluate": str(fold), "hold_out": str(fold)}
     said = io.StringIO()
     report = retrain(
         RetrainSettings.read({**settings, "cache": tmp_path / "cache", "model_base_path": tmp_path / "models"}),

@@ -44,9 +44,19 @@ def least_calibrating(monkeypatch: pytest.MonkeyPatch, recordings: int) -> None:
         monkeypatch.setattr(f"training.{module}.LEAST_CALIBRATING", recordings)
 
 
+@pytest.fixture(scope="package")
+def noises(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    return make_noises(12, [1, 2, 3], 0, tmp_path_factory.mktemp("noises"))
+
+
 @pytest.fixture
-def frozen(data: Path, weights_file: Path, tmp_path: Path) -> FrozenRecipe:
-    clips = [*find_clips(data), *make_noises(20, [1, 2, 3], 0, tmp_path)]
+def frozen(
+    data: Path, noises: list[Clip], weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> FrozenRecipe:
+    # What fine-tuning begins with is not the matter here, and a hundred heads for each network take their time.
+    monkeypatch.setattr("training.heads.head.STRENGTHS", (1e-3, 1e-1))
+    monkeypatch.setattr("training.heads.head.PARTS", 3)
+    clips = [*find_clips(data), *noises]
     return frozen_recipe(clips, load_weights(str(weights_file)), tmp_path)
 
 
