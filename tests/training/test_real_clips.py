@@ -18,7 +18,13 @@ def test_real_clips_and_weights_are_told_apart_on_unseen_folds(tmp_path: Path) -
     if not folder or not weights:
         pytest.skip("EARSHOT_URBANSOUND8K and EARSHOT_INCEPTION_WEIGHTS name no clips and weights")
     chosen = _some(Path(folder), tmp_path, kinds=("dog_bark", "gun_shot", "street_music"), each=7)
-    settings = {"data": str(tmp_path), "weights": weights, "cache": tmp_path / "cache", "evaluate": "1,2"}
+    settings = {
+        "data": str(tmp_path),
+        "weights": weights,
+        "cache": tmp_path / "cache",
+        "evaluate": "1,2",
+        "generated_background": 8,
+    }
     report = retrain(RetrainSettings.read(settings), QUIET)
     assert report["clips"] == chosen == 42
     assert all(one["accuracy"] > 0.6 for one in report["folds"].values()), report["folds"]
